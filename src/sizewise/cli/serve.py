@@ -10,7 +10,19 @@ from typing import Annotated, Literal
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, MODEL, PRIVACY, ROUTING, SERVER, Host, Json, given, refuse_others
+from sizewise.cli.options import (
+    DATA,
+    MODEL,
+    PRIVACY,
+    ROUTING,
+    SERVER,
+    Device,
+    Host,
+    Json,
+    Precision,
+    given,
+    refuse_others,
+)
 from sizewise.cli.output import print_object, print_path, reporting
 from sizewise.errors import UsageError
 
@@ -159,6 +171,8 @@ def register(app: typer.Typer, panel: str) -> None:
                 "--refuse-signals", rich_help_panel=PRIVACY, help="Refuse requests with signs of prompt injection."
             ),
         ] = False,
+        device: Device = "auto",
+        precision: Precision = "auto",
         json: Json = False,
     ) -> None:
         """Serve models through an OpenAI-compatible API, with a chat page and a monitor.

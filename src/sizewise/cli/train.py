@@ -35,6 +35,7 @@ from sizewise.cli.output import (
     reporting,
 )
 from sizewise.errors import UsageError
+from sizewise.lm.placement import use_device
 
 if TYPE_CHECKING:
     from sizewise.progress import Reporter
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sizewise.store import Saved, Store
 
 CLASSIFIER_OPTIONS = {
-    *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "json", "csv"),
+    *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "device", "json", "csv"),
 }
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -180,6 +181,12 @@ def register(app: typer.Typer, panel: str) -> None:
         device: Annotated[
             str, typer.Option(metavar="DEVICE", rich_help_panel=TRAINING, help="auto, cpu, cuda or mps.")
         ] = "auto",
+        optimizer: Annotated[
+            str,
+            typer.Option(
+                metavar="NAME", rich_help_panel=TRAINING, help="adamw, or adamw8bit for less memory (bitsandbytes)."
+            ),
+        ] = "adamw",
         seed: Seed = 0,
         canaries: Annotated[
             int,
@@ -224,7 +231,8 @@ def register(app: typer.Typer, panel: str) -> None:
             refuse_others(command, CLASSIFIER_OPTIONS, f"--method {method}")
             settings = {"start": model, "method": method, "minutes": minutes, "seed": seed, "shots": shots}
             settings |= {"calibration": calibration, "max_examples": max_examples}
-            train_and_print(settings, data, json, csv)
+            with use_device(device):
+                train_and_print(settings, data, json, csv)
             return
         number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
@@ -262,6 +270,7 @@ def register(app: typer.Typer, panel: str) -> None:
             patience=patience,
             checkpointing=checkpointing,
             device=device,
+            optimizer=optimizer,
             seed=seed,
         )
         store = Store()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -257,5 +258,22 @@ def attention_words(config: Any) -> str:
 
 
 def parameters_of(network: Any) -> int:
-    """Count a network's parameters; tied weights count once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """Count a network's parameters; tied weights count once, and weights packed into 4 bits by their true number."""
+    return sum(
+        math.prod(parameter.quant_state.shape) if getattr(parameter, "quant_state", None) else parameter.numel()
+        for parameter in network.parameters()
+    )
+
+
+def held_bytes(network: Any) -> int:
+    """Return the memory that a network's weights take, in bytes, with the scales of 4-bit weights."""
+    total = sum(values.numel() * values.element_size() for values in (*network.parameters(), *network.buffers()))
+    for parameter in network.parameters():
+        state = getattr(parameter, "quant_state", None)
+        for part in (state, getattr(state, "state2", None)):
+            total += (
+                sum(values.numel() * values.element_size() for values in vars(part).values() if torch.is_tensor(values))
+                if part
+                else 0
+            )
+    return total

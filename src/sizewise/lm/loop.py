@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -19,9 +16,14 @@ from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checking import check_packing, has_gradients
 from sizewise.lm.checkpointing import load_state, save_state
+from sizewise.lm.curve import Bits as Bits
+from sizewise.lm.curve import Point as Point
+from sizewise.lm.curve import Progress as Progress
+from sizewise.lm.curve import Result as Result
 from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
+from sizewise.lm.interruption import Clock, uninterrupted
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimizer import MasterAdamW
@@ -48,6 +50,8 @@ class Plan:
         validations: number of validations, the final one included.
         patience: stop after this many validations without improvement; 0 disables early stopping.
         checkpointing: whether activations are recomputed in the backward pass.
+        micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
+        optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
     """
 
     tokens: int
@@ -57,100 +61,12 @@ class Plan:
     validations: int
     patience: int = 0
     checkpointing: bool = False
+    micro_rows: int = 0
+    optimizer: str = "adamw"
 
 
 class StopTraining(Exception):
     """Ends a run with the best weights so far; raised by whoever watches it."""
-
-
-@dataclass(frozen=True)
-class Bits:
-    """Validation scores of a network during training.
-
-    Attributes:
-        domain: bits per byte of held-out domain text.
-        control: bits per byte of control text; None without control text.
-    """
-
-    domain: float
-    control: float | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Status of a run after a step, for display.
-
-    Attributes:
-        step: steps done.
-        tokens: tokens seen.
-        budget: token budget.
-        loss: training loss of the last step.
-        learning_rate: learning rate of the last step.
-        bits_per_byte: validation bits per byte, if this step was followed by a validation.
-        tokens_per_s: median speed; None after the first step.
-        seconds: training time over all sessions.
-        points: curve of the run so far.
-        start_bits_per_byte: validation bits per byte before the first step.
-    """
-
-    step: int
-    tokens: int
-    budget: int
-    loss: float
-    learning_rate: float
-    bits_per_byte: float | None
-    tokens_per_s: float | None
-    seconds: float
-    points: list[Point]
-    start_bits_per_byte: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the training curve, with the fields of the record CurvePoint."""
-
-    step: int
-    tokens: int
-    loss: float
-    bits_per_byte: float | None
-    learning_rate: float
-    seconds: float
-    control_bits_per_byte: float | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """Outcome of a run. The network holds the best weights.
-
-    Attributes:
-        tokens: tokens seen, without padding.
-        steps: optimizer steps.
-        best_step: step with the best validation; its weights were kept.
-        best_bits_per_byte: validation bits per byte of the kept weights.
-        start: validation before the first step.
-        rollbacks: steps at which the loss diverged and the run returned to its best weights.
-        stopped_early: whether the run ended before its token budget.
-        stopped: whether it did so because the watcher asked for it.
-        points: training curve.
-        seconds: wall time of all sessions.
-        warmup_s: duration of the first step in seconds.
-        tokens_per_s: median speed.
-        sessions: number of times the run was started.
-    """
-
-    tokens: int
-    steps: int
-    best_step: int
-    best_bits_per_byte: float
-    start: Bits
-    rollbacks: list[int]
-    stopped_early: bool
-    stopped: bool
-    points: list[Point]
-    seconds: float
-    warmup_s: float
-    tokens_per_s: float
-    sessions: int
 
 
 def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
@@ -212,6 +128,34 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
     return cross_entropy(hidden.flatten(0, 1), execution_of(network).head, targets.flatten(), soft)
 
 
+def backward_in_parts(
+    network: Any, rows: Rows, teacher: Teacher | None, micro_rows: int, collect: Callable[[], None]
+) -> float:
+    """Compute the gradient of `loss_of` in parts, which take less memory than all rows at once.
+
+    Args:
+        network: a network from `prepare`.
+        rows: the rows of a step.
+        teacher: predicts soft targets.
+        micro_rows: rows of a part; 0 for all.
+        collect: called between parts, when the network holds the gradient of a part.
+
+    Returns:
+        The loss of all rows in nats per predicted token.
+    """
+    total, loss = max(1, int((rows.targets != NO_TARGET).sum())), 0.0
+    for start in range(0, len(rows), micro_rows or len(rows)):
+        part = Rows(*(array[start : start + (micro_rows or len(rows))] for array in rows.arrays()))
+        share = int((part.targets != NO_TARGET).sum()) / total
+        if start:
+            collect()
+        if share or len(part) == len(rows):
+            of_part = loss_of(network, part, teacher)
+            (of_part if len(part) == len(rows) else of_part * share).backward()
+            loss += float(of_part.detach()) * (1.0 if len(part) == len(rows) else share)
+    return loss
+
+
 def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
     """Build a teacher that predicts soft targets for packed rows.
 
@@ -239,8 +183,17 @@ def rate_at(done: float, peak: float) -> float:
     return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
+def probe_speed(
+    network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0
+) -> tuple[float, float]:
     """Measure warm-up time and speed without changing any weight.
+
+    Args:
+        network: a network from `prepare`.
+        mix: the training rows.
+        teacher: predicts soft targets.
+        steps: steps to measure after the first one.
+        micro_rows: rows in memory at a time; 0 for all.
 
     Returns:
         Seconds that the first step takes longer than the median step, and tokens/s without padding.
@@ -248,7 +201,7 @@ def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: i
     times = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        loss_of(network, mix.step(number), teacher).backward()
+        backward_in_parts(network, mix.step(number), teacher, micro_rows, lambda: None)
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
@@ -261,13 +214,13 @@ class _Run:
 
     def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits]) -> None:
         self.network, self.plan, self._validate = network, plan, validate
-        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay)
+        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
         self.start = Bits(float("nan"))
         self.best: tuple[int, float] = (0, float("inf"))
-        self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+        self.best_weights = self._weights()
         self.waited = 0  # validations since the best one
         self.rollbacks: list[int] = []
         self.sessions = 1
@@ -275,6 +228,13 @@ class _Run:
         self.warmup_s = 0.0
         self._speeds: list[float] = []
         self._due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Copy the weights to the machine's memory, where they take no space on a graphics card."""
+        return {
+            name: master.cpu() if master.device.type != "cpu" else master.clone()
+            for name, master in self.optimizer.masters.items()
+        }
 
     def save(self, folder: Path) -> None:
         tensors = self.optimizer.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
@@ -314,7 +274,7 @@ class _Run:
         self.waited += 1
         if bits.domain < self.best[1]:
             self.best, self.waited = (self.step, bits.domain), 0
-            self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+            self.best_weights = self._weights()
         return bits
 
     @property
@@ -347,14 +307,12 @@ class _Run:
         """Compute the learning rate of the next step."""
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
-    def advance(self, rows: Rows, teacher: Teacher | None, clock: _Clock) -> Progress:
+    def advance(self, rows: Rows, teacher: Teacher | None, clock: Clock) -> Progress:
         """Take one training step, and validate if it is due."""
         begun = time.perf_counter()
         rate = self.rate()
-        loss_tensor = loss_of(self.network, rows, teacher)
-        loss_tensor.backward()
-        loss = float(loss_tensor.detach())
-        with _uninterrupted():  # weights and counters must change together
+        loss = backward_in_parts(self.network, rows, teacher, self.plan.micro_rows, self.optimizer.collect)
+        with uninterrupted():  # weights and counters must change together
             if self.diverged(loss):
                 self.roll_back(loss)
                 loss = self.points[-1].loss if self.points else 0.0
@@ -425,7 +383,7 @@ def train_network(
     """
     run, stopped = _Run(network, plan, validate), False
     resumed = run.resume(folder)
-    clock = _Clock(run.seconds)
+    clock = Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
@@ -468,31 +426,3 @@ def _is_stopped(on_progress: Callable[[Progress], None], progress: Progress) -> 
     except StopTraining:
         return True
     return False
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C until the block is done."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # signals only reach the main thread, and background jobs ignore them
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if received:
-        before(signal.SIGINT, None)
-
-
-class _Clock:
-    """Training time of this session plus all earlier ones."""
-
-    def __init__(self, before: float) -> None:
-        self._before = before
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._start

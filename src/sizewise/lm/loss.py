@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sizewise.lm.device_kernels import liger_loss
 from sizewise.lm.execution import Head
 from sizewise.lm.kernels import fused
 
@@ -120,6 +121,8 @@ def cross_entropy(
     predicted, head = targets != -100, Head.of(head)
     if not head.is_linear:
         return _plain_cross_entropy(hidden[predicted], head, targets[predicted], soft, chunk)
+    if hidden.device.type == "cuda" and soft is None and (liger := liger_loss()) is not None:
+        return liger(hidden[predicted], head.weight, targets[predicted])
     result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head.weight, targets[predicted], soft, chunk)
     return result
 

@@ -6,11 +6,12 @@ import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
 from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
@@ -54,6 +55,7 @@ def open_model(
     engine: Engine = "transformers",
     max_usd: float | None = None,
     keep_prefixes: bool = False,
+    device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
@@ -62,19 +64,34 @@ def open_model(
         uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or
             a checkpoint.
         store: store of weights and runs; by default SIZEWISE_HOME.
-        precision: `bf16` or `fp32`, for local models; by default the processor's native precision.
+        precision: `bf16`, `fp16`, `fp32` or `nf4` (4-bit weights, with bitsandbytes), for local models; by default the
+            device's native precision.
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
             concurrent users faster; `auto` uses openvino if it is installed and supports the model.
         max_usd: budget of a remote model while it is open, in US dollars.
         keep_prefixes: keep common beginnings of requests in the cache of openvino, for a service. Measured speeds
             should not include this.
+        device: device of local models: `cpu`, `cuda` or `mps`; `auto` takes SIZEWISE_DEVICE, or else the fastest.
         say: called with one line of progress at a time.
 
     Raises:
         UsageError: the URI doesn't name a model.
         SizewiseError: the model can't be fetched or loaded.
     """
-    store, uri = store or Store(), uri_of(uri)
+    with use_device(device):
+        precision = precision or requested_precision()
+        return _open(uri_of(uri), store or Store(), precision, engine, max_usd, keep_prefixes, say)
+
+
+def _open(
+    uri: str,
+    store: Store,
+    precision: str | None,
+    engine: Engine,
+    max_usd: float | None,
+    keep_prefixes: bool,
+    say: Callable[[str], None],
+) -> Model:
     bare, _ = split_reasoning(uri)
     kind, _, name = bare.partition(":")
     if kind == "fake" and name:
@@ -107,9 +124,9 @@ def _open_folder(
     revision = revision_of(bare)
 
     def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
-        more = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
+        more: dict[str, Any] = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
         return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes),
+            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes, requested_device()),
             lambda: kind(
                 model_folder,
                 uri=uri,
@@ -125,7 +142,13 @@ def _open_folder(
 
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
-    if engine == "openvino" or (engine == "auto" and importlib.util.find_spec("openvino_genai") is not None):
+    if engine == "openvino" and requested_device() not in ("auto", "cpu"):
+        raise UsageError(
+            f"openvino-genai runs on the CPU, but the device is {requested_device()}.",
+            "--engine transformers, or --device cpu",
+            "--engine transformers",
+        )
+    if engine == "openvino" or (engine == "auto" and precision != IN_4_BITS and _openvino_serves()):
         data = trained.data if trained else None
         try:
             converted = converted_folder(bare, folder, revision, precision=precision, data=data, store=store, say=say)
@@ -141,7 +164,7 @@ def _open_folder(
                 ) from error
             say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        model = load(LocalModel, folder, revision)
+        model = load(LocalModel, folder, revision + _variant(precision))
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
@@ -151,6 +174,14 @@ def _open_folder(
     for note in model.describe().notes:
         say(note)
     return model
+
+
+def _variant(precision: str | None) -> str:
+    """Return what distinguishes a model on a graphics card or in 4 bits from itself: other speeds, or other answers."""
+    from sizewise.lm.device import choose_device
+
+    device = choose_device()
+    return ("" if device == "cpu" else f"+{device}") + (f"+{IN_4_BITS}" if precision == IN_4_BITS else "")
 
 
 def _reason(error: Exception) -> str:
@@ -181,6 +212,13 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     needs_base = record.recipe.method in ("embedding", "options")
     base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
     return ClassifierModel(record, name, folder, base)
+
+
+def _openvino_serves() -> bool:
+    """Check whether openvino-genai is installed, and no device is faster."""
+    from sizewise.lm.device import choose_device
+
+    return importlib.util.find_spec("openvino_genai") is not None and choose_device() == "cpu"
 
 
 def model_size(

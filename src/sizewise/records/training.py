@@ -61,6 +61,8 @@ class Recipe(Record):
     """Recompute activations in the backward pass instead of storing them; auto does so when memory is short."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW with moments in fp32, or in 8 bits (with bitsandbytes), which take 2 bytes per trained parameter, not 8."""
     max_epochs: float = Field(default=8.0, gt=0)
     """Maximum passes over the training text."""
     seed: int = Field(default=0, ge=0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
 from sizewise.lm import loop
-from sizewise.lm.device import machine_precision
+from sizewise.lm.device import machine_precision, placed
 from sizewise.models.opening import open_model, resolve_folder
 from sizewise.models.prompts import make_request
 from sizewise.progress import Reporter
@@ -66,7 +66,7 @@ def prepare_teacher(
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
         weights, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
         if folders.load_tokenizer(weights).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(weights, machine_precision(device)).to(device)
+            network = folders.load_network(weights, machine_precision(device, training=True), **placed(device))
             loop.prepare(network, compiled=False)
             network.eval()
             note = (

@@ -16,7 +16,14 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
-from sizewise.lm.device import to_precision
+from sizewise.lm.device import (
+    device_peak_bytes,
+    free_device_bytes,
+    is_out_of_memory,
+    release_memory,
+    reset_device_peak,
+    to_precision,
+)
 from sizewise.lm.execution import execution_of
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, validation_bits
@@ -54,6 +61,7 @@ from sizewise.training.starts import Start, open_start
 
 DEFAULT_MINUTES = 5.0
 VALIDATION_CHARACTERS = 8_000
+ROOM_TO_MEASURE = 1.25  # memory for measuring a network, relative to its weights
 BEFORE_VERSION = 2
 """Version of the measurements before training, which a resumed run reads back; 2 keeps the bits of each text."""
 Watcher = Callable[[loop.Progress], None]
@@ -227,8 +235,9 @@ class Run:
         Raises:
             SizewiseError: training keeps diverging.
         """
-        plan, network = self.planned.plan, self.start.network
+        plan, network, device = self.planned.plan, self.start.network, self.start.device
         loop.prepare(network, plan.compiled, plan.checkpointing)
+        reset_device_peak(device)
         try:
             self.result = loop.train_network(
                 network,
@@ -245,11 +254,20 @@ class Run:
                 "a finite loss",
                 "train again with a lower --learning-rate",
             ) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SizewiseError(
+                f"The {device} device ran out of memory at {self.recipe.rows_per_step} rows of {self.recipe.context} "
+                "tokens per step.",
+                "as much free memory as when the run was planned",
+                "end other programs on the device and run the same command again; training resumes where it was",
+            ) from error
         loop.finish(network)
 
     def finish(self, run_id: str) -> Checkpoint:
         """Take the measurements after training, write the model and its card, and return the record."""
-        peak = memory_peak_bytes()
+        peak = device_peak_bytes(self.start.device) or memory_peak_bytes()
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
         network = self._merged_network()
         forgetting, memorized, groups = self._measure_after(network)
@@ -389,19 +407,23 @@ class Run:
         if self.start.mode != "lora":
             return network
         network.save_pretrained(self.folder / "adapter")
-        if self.recipe.method == "qlora":
-            base, _, _ = resolve_folder(self.recipe.start, self.store)
-            return to_precision(
-                adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context), "bf16"
-            )
-        return to_precision(adapt.merge_lora(network), "bf16")
+        if self.recipe.method != "qlora":
+            return to_precision(adapt.merge_lora(network), "bf16")
+        self.start = self.start._replace(network=None)  # the 4-bit weights make room for those in bf16
+        del network
+        release_memory(self.start.device)
+        base, _, _ = resolve_folder(self.recipe.start, self.store)
+        merged = adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context)
+        room = free_device_bytes(self.start.device)
+        fits = room is not None and ROOM_TO_MEASURE * folders.held_bytes(merged) < room
+        return merged.to(self.start.device) if fits else merged
 
     def _estimate_error(self, peak: int) -> dict[str, float]:
         expected = self.planned.estimate
         if expected is None or self.result.sessions > 1 or self.result.stopped_early:
             return {}
         found = {"seconds": self.result.seconds / expected.seconds.expected - 1}
-        if self.start.device == "cpu":
+        if self.start.device == "cpu" or device_peak_bytes(self.start.device) is not None:
             found["memory"] = peak / expected.memory_bytes.expected - 1
         return found
 
