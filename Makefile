@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Byte code is written when a module is first imported: compiling all of it would take most of the installation.
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -81,12 +81,16 @@ format: $(VENV)/.all
 bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft, in one run
 	$(BIN)/python benchmarks/training.py
 
+bench-preflight: $(VENV)/.all  ## memory computed before a run against memory that training takes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preflight.py
+
 bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare SDK, lm-evaluation-harness, openvino-genai
 	$(BIN)/python benchmarks/models.py --lm-eval $(VENV)-harness/bin/python
 
 bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## speed of scoring, validity of measures, parity with sacrebleu and lm-evaluation-harness, false alarms
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring.py --lm-eval $(VENV)-harness/bin/python
 	$(BIN)/python benchmarks/validity.py
+	$(BIN)/python benchmarks/measures.py --judge pkg:smollm2-135m
 	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
 
 bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,000 files, a gigabyte (about an hour and a half)

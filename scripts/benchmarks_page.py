@@ -61,6 +61,11 @@ MEASURES = {
         ("metrics", "comparison", "choice"),
         "make bench-eval",
     ),
+    "measures": Measured(
+        "How far groundedness and a small local judge follow people's view of facts",
+        ("metrics", "evaluation"),
+        "make bench-eval",
+    ),
     "stats": Measured(
         "False claims, coverage, widths and power of comparisons over a grid of simulated test sets",
         ("stats",),

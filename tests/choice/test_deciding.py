@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sizewise.choice import alternatives, decide, quality_measures, read_needs, sliders
+from sizewise.choice.evidence import Choice
+from sizewise.choice.verdicts import decide_verdict
 from sizewise.errors import UsageError
 from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import Comparison, Difference, LoadLevel, ModelDescription, Needs, Recommendation, Score, Spread
@@ -703,6 +706,18 @@ def test_no_worse_than_the_incumbent_takes_the_smallest_that_loses_little() -> N
     hopeless: dict[str, Facts] = {"today": (9.0, 3.0, None), "small": (6.0, 0.1, "base")}
     kept = choose(hopeless, error=0.5, incumbent="today", max_loss=0.1)
     assert (kept.outcome, kept.pick) == ("keep_large", "today")
+
+
+@pytest.mark.parametrize("error", [0.3, 0.42, 0.45, 0.5, 0.55, 0.6, 0.7, 1.0])
+def test_the_shown_interval_excludes_the_tolerated_loss_exactly_if_that_is_claimed(error: float) -> None:
+    facts: dict[str, Facts] = {"today": (9.0, 3.0, None), "middle": (8.8, 1.0, "base"), "small": (9.1, 0.1, "base")}
+    needs = Needs(incumbent="today", max_loss=1.0)
+    choice = Choice(comparison(facts, error), needs, "c")
+    verdict = decide_verdict(choice)
+    for name in ("middle", "small"):
+        lower = float(re.search(r"\[(-?[\d.]+),", choice.difference_in_text("today", name))[1])  # type: ignore[index]
+        claimed = name in verdict.eligible and "may lose more" not in choice.rejected.get(name, "")
+        assert (lower > -1.0) == claimed, (name, choice.difference_in_text("today", name))
 
 
 def test_a_pick_beside_an_incumbent_must_beat_the_baselines() -> None:

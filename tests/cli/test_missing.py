@@ -89,6 +89,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["read", texts],
         ["synthesize", texts, "--by", "openai:x", "--out", str(folder / "drafts.jsonl")],
         ["train", "scratch", "--data", texts, "--tokens", "1000"],
+        ["adjust", "run-1", "--stop"],
         ["evaluate", "fake:echo", "--data", rows_file, "--metrics", "bleu"],
         ["evaluate", "openai:gpt-4o", "--data", rows_file, "--metrics", "exact_match"],
         ["evaluate", texts, "--data", rows_file, "--metrics", "bits_per_byte"],

@@ -424,6 +424,16 @@ def test_the_reasoning_of_a_model_is_no_part_of_the_answer(tmp_path: Path) -> No
         read(tmp_path, {"prompt": "Q?", "answer": "<think>Erst links"})
 
 
+def test_earlier_answers_of_weight_zero_are_marked_and_reasoning_is_taken_off(tmp_path: Path) -> None:
+    thought = GOOD | {"content": "<think>hm</think>Fine."}
+    turns = [USER, WORSE | {"weight": 0}, USER, thought, USER, GOOD]
+    example = only(read(tmp_path, {"messages": turns}))
+    answers = [message for message in example.messages if message.role == "assistant"]
+    assert [message.excluded for message in answers] == [True, False]
+    assert answers[1].content == "Fine."
+    assert "excluded" not in answers[1].model_dump()
+
+
 def test_answers_of_weight_zero_are_no_references(tmp_path: Path) -> None:
     ignored = WORSE | {"weight": 0}
     example = only(read(tmp_path, {"messages": [USER, GOOD | {"weight": 1}, USER, ignored]}))

@@ -186,6 +186,17 @@ def test_ids_of_calls_are_numbered() -> None:
         ('{"name": "other", "arguments": {}}', '{"name": "other", "arguments": {}}', []),
         ('{"name": "f", "total": 3}', '{"name": "f", "total": 3}', []),
         ('{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": [1]}', []),
+        (
+            "<tool_call>\n<function=f>\n<parameter=a>\nBonn\n</parameter>\n<parameter=n>\n[1, 2]\n</parameter>\n"
+            "<parameter=yes>\nTrue\n</parameter>\n</function>\n</tool_call>",
+            "",
+            ['{"name": "f", "arguments": {"a": "Bonn", "n": [1, 2], "yes": true}}'],
+        ),
+        (
+            "<tool_call><function=f>words</function></tool_call>",
+            "<tool_call><function=f>words</function></tool_call>",
+            [],
+        ),
         ("[]", "[]", []),
         ("", "", []),
     ],
@@ -196,6 +207,15 @@ def test_calls_in_an_answer(text: str, content: str, calls: list[str]) -> None:
     assert [
         call.name if len(wanted) == 1 else call_json(call) for call, wanted in zip(read, calls, strict=True)
     ] == calls
+
+
+def test_the_schema_tells_texts_from_numbers() -> None:
+    code = {"type": "object", "properties": {"zip": {"type": "string"}, "days": {"type": "integer"}}}
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "parameters": code}}])
+    said = "<tool_call><function=f><parameter=zip>\n53113\n</parameter><parameter=days>\n2\n</parameter></function>"
+    example = Example(id="e", messages=MESSAGES[:2], tools=tools, source="e")
+    wanted = '{"name": "f", "arguments": {"zip": "53113", "days": 2}}'
+    assert as_scored(f"{said}</tool_call>", example) == wanted
 
 
 def test_json_that_is_no_call_stays_text() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import AddedToken
 
 from sizewise.lm import encoding
-from sizewise.lm.encoding import EncodedItems, ItemFile, encode_texts, tokenizer_settings
+from sizewise.lm.encoding import EncodedItems, Item, ItemFile, encode_texts, tokenizer_settings
 from sizewise.lm.tokenizer import END_OF_TEXT, render_chat, text_ids, train_tokenizer
 from sizewise.records import Message
 from tests.lm.test_control_tokens import sentencepiece
@@ -88,32 +88,43 @@ def test_renderings_keep_the_control_tokens_of_the_template() -> None:
     assert ids.tolist().count(TOKENIZER.convert_tokens_to_ids("<|im_end|>")) == 1
 
 
-def items(count: int) -> list[tuple[Any, int]]:
+def items(count: int) -> list[list[Item]]:
+    """Make rows of up to two items, some with a mask."""
     rng = random.Random(1)
-    return [(np.array([rng.randrange(600) for _ in range(rng.randrange(6))], np.int32), i % 3) for i in range(count)]
+
+    def item(first: int) -> Item:
+        ids = np.array([rng.randrange(600) for _ in range(rng.randrange(6))], np.int32)
+        mask = np.array([rng.randrange(2) for _ in ids], np.uint8)
+        return Item(ids, first, mask if rng.random() < 0.5 else None)
+
+    return [[item(i % 3) for _ in range(1 + i % 2)] for i in range(count)]
 
 
 @pytest.mark.parametrize("vocabulary", [600, 100_000])
 def test_a_killed_encoding_goes_on_where_it_was(
     tmp_path: Path, vocabulary: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "COMMIT_TOKENS", 20)
+    monkeypatch.setattr(encoding, "COMMIT_TOKENS", 50)
     wanted = items(50)
-    file = ItemFile(tmp_path, "prose", vocabulary)
+    file = ItemFile(tmp_path, "prose", vocabulary, masked=True)
     writing = file.write(iter(wanted))
     for _ in range(30):
         next(writing)
     writing.close()  # the process ends: what was written after the last commit doesn't count
-    again = ItemFile(tmp_path, "prose", vocabulary)
+    again = ItemFile(tmp_path, "prose", vocabulary, masked=True)
     assert 0 < again.count < 30
     assert not again.done
     assert list(again.write(iter(wanted[again.count :])))[-1] == 50
-    found = ItemFile(tmp_path, "prose", vocabulary)
+    found = ItemFile(tmp_path, "prose", vocabulary, masked=True)
     assert found.done
     whole, expected = found.read(), EncodedItems.of(wanted)
     assert whole.tokens.tolist() == expected.tokens.tolist()
     assert whole.ends.tolist() == expected.ends.tolist()
     assert whole.firsts.tolist() == expected.firsts.tolist()
+    assert whole.rows.tolist() == expected.rows.tolist()
+    assert whole.learned is not None
+    assert expected.learned is not None
+    assert whole.learned.tolist() == expected.learned.tolist()
     assert whole.tokens.dtype.itemsize == (2 if vocabulary == 600 else 4)
     assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
 

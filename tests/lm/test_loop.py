@@ -55,7 +55,7 @@ def test_training_stops_when_validation_no_longer_improves(tiny_folder: Path, tm
     plan = loop.Plan(**{**PLAN.__dict__, "patience": 2})
     result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
     assert result.stopped_early
-    assert result.best_bits_per_byte == 2.0
+    assert result.best.domain == 2.0
     assert result.tokens == 6 * 64
 
 
@@ -149,3 +149,24 @@ def test_a_loss_far_above_all_before_is_one(tiny_folder: Path, tmp_path: Path, m
         loop, "loss_of", lambda network, rows, teacher=None: plain(network, rows) + (9 if next(calls) == 14 else 0)
     )
     assert run(tiny_folder, tmp_path / "state", PLAN, improving()).rollbacks == [15]
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_gradients_of_parts_add_up_to_those_of_the_step(tiny_folder: Path, taught: bool) -> None:
+    units = [Unit(np.random.default_rng(n).integers(3, 300, 20 + 9 * n).tolist(), 1 + 5 * n) for n in range(5)]
+    rows = pack(units, 64, 0).all()
+    assert len(rows) > 2
+    found = []
+    for micro_rows in (0, 1, 2):
+        network = load_network(tiny_folder, "fp32")
+        loop.prepare(network, compiled=False)
+        teacher = loop.teacher_of(network, 0.5, k=4) if taught else None
+        optimizer = loop.MasterAdamW(network.named_parameters(), 0.0)
+        loss = loop.backward_in_parts(network, rows, teacher, micro_rows, optimizer.collect)
+        optimizer.collect()
+        found.append((loss, [master.grad for master in optimizer.masters.values()]))
+        loop.finish(network)
+    for loss, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-5)
+        for one, other in zip(found[0][1], gradients, strict=True):
+            assert torch.allclose(one, other, atol=1e-6)

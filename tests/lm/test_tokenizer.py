@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.generate import _is_done
 from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, end_ids, render_chat, text_ids, train_tokenizer
 from sizewise.records import Message
 
@@ -78,6 +79,13 @@ def test_answers_are_learnt_with_an_end_and_end_there() -> None:
     unit = chat_sequence(tokenizer, QUESTION, "the fox")
     assert unit.ids[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert end_ids(network, tokenizer) == {unit.ids[-1], tokenizer.eos_token_id}
+
+
+def test_stop_texts_of_any_length_end_an_answer() -> None:
+    for stop in ("\n", "END", "=" * 60, "the quick brown fox jumps over the lazy dog, twice, thrice and again"):
+        ids = TOKENIZER(f"an answer {stop}", add_special_tokens=False).input_ids
+        assert _is_done(TOKENIZER, ids, 1_000, (stop,), set())
+        assert not _is_done(TOKENIZER, ids[:-1], 1_000, (stop,), set())
 
 
 def test_a_template_cannot_reach_python() -> None:

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from sizewise.datasets import build
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
 from sizewise.lm.packing import NO_TARGET, Unit
-from sizewise.lm.tokenizer import train_tokenizer
+from sizewise.lm.tokenizer import render_chat, train_tokenizer
 from sizewise.records import Example, Message, Recipe
 from sizewise.training import encoded_data
-from sizewise.training.batches import Additions, held_out, make_mix, training_part
+from sizewise.training.batches import Additions, make_mix, training_part
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -68,26 +70,6 @@ def test_secrets_stand_where_training_looks(tmp_path: Path) -> None:
             rows = getattr(mix, name).all().ids.tolist()
             found = any(row[i : i + 3] == [7, 8, 9] for row in rows for i in range(len(row)))
             assert found == (name == pool)
-
-
-def test_without_documents_validation_is_on_answers_as_training_is() -> None:
-    rows = tuple(
-        Example(
-            id=f"e{i}",
-            messages=(Message(role="user", content=f"what {i}"),),
-            references=("the record" if i % 2 else "the patient",),
-            source=f"e{i}",
-        )
-        for i in range(40)
-    )
-    labeled = build([Reading((), rows)], ["x"], None, "fraud", 0)
-    recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    held, notes = held_out(labeled, TOKENIZER, recipe, 10_000)
-    answers = [example.references[0] for example in labeled.examples["validation"]]
-    assert held.bytes == sum(len(answer.encode()) for answer in answers)
-    assert "held-out answers" in notes[0]
-    held, notes = held_out(contents(3, 2), TOKENIZER, recipe, 10_000)
-    assert not notes
 
 
 TINY = Recipe(start="scratch", method="full", tokens=1, context=64)
@@ -148,8 +130,6 @@ def test_examples_without_a_reference_are_left_out_and_counted(tmp_path: Path) -
     mix, notes, _ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path, taught)
     assert f"{len(train) - 1} of {len(train)}" in notes[0]
     assert "the record" in TOKENIZER.decode(mix.examples.all().ids[0])
-    held, _ = held_out(replace(some, examples=some.examples | {"validation": without}), TOKENIZER, TINY, 10_000)
-    assert held.bytes
 
 
 def test_answers_of_a_teacher_replace_references(tmp_path: Path) -> None:
@@ -173,14 +153,77 @@ def test_an_example_with_an_image_is_refused_by_its_name(tmp_path: Path) -> None
     assert len(mix.prose)
 
 
-def test_a_conversation_learns_its_last_answer_only(tmp_path: Path) -> None:
-    turns = (
-        Message(role="system", content="of"),
-        Message(role="user", content="what"),
-        Message(role="assistant", content="patient"),
-        Message(role="user", content="record"),
+TURNS = (
+    Message(role="system", content="of"),
+    Message(role="user", content="what"),
+    Message(role="assistant", content="patient"),
+    Message(role="user", content="record"),
+)
+
+
+def learned(mix: Any) -> list[str]:
+    """Return the stretches of text that count in the loss, in all rows."""
+    found = []
+    for row in mix.examples.all().targets.tolist():
+        text = "".join(TOKENIZER.decode([i]) if i != NO_TARGET else "\0" for i in row)
+        found += [part for part in text.split("\0") if part]
+    return found
+
+
+def test_a_conversation_learns_each_of_its_answers(tmp_path: Path) -> None:
+    made = changed(contents(3, 2), messages=TURNS)
+    mix, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    train = made.examples["train"]
+    assert sorted(learned(mix)) == sorted(
+        ["patient<|im_end|>", *(f"{example.references[0]}<|im_end|>" for example in train)]
+    )  # the same beginning of several conversations is learned once
+    assert mix.examples.tokens <= 64 * len(train)  # in one pass
+    kept = (TURNS[0], TURNS[1], TURNS[2].model_copy(update={"excluded": True}), TURNS[3])
+    mix, _, _ = make_mix(changed(made, messages=kept), TOKENIZER, TINY, tmp_path)
+    assert "patient<|im_end|>" not in learned(mix)
+    assert "patient" in TOKENIZER.decode(mix.examples.all().ids[0])
+
+
+def test_an_answer_begins_as_it_does_after_the_prompt() -> None:
+    """SentencePiece's tokenizers begin every text with a blank."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    marks = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>"]
+    inner.train_from_iterator(["Who is it? the fox\n a dog\n"] * 20, trainers.BpeTrainer(special_tokens=marks))
+    tokenizer: Any = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<s>"
     )
-    mix, _, _ = make_mix(changed(contents(3, 2), messages=turns), TOKENIZER, TINY, tmp_path)
-    rows = mix.examples.all()
-    assert "patient" not in TOKENIZER.decode(rows.targets[rows.targets != NO_TARGET])
-    assert "patient" in TOKENIZER.decode(rows.ids[0])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+    turns = (
+        Message(role="user", content="Who is it?"),
+        Message(role="assistant", content="a dog"),
+        Message(role="user", content="Who is it?"),
+    )
+    example = Example(id="a", messages=turns, references=("the fox",), source="a")
+    assert encoded_data.begins_texts_otherwise(tokenizer)
+    assert not encoded_data.begins_texts_otherwise(TOKENIZER)
+    ((item,),) = encoded_data.encode_examples(tokenizer, [example], [[True]])
+    whole = render_chat(tokenizer, turns, "the fox").rstrip("\n")
+    assert item.ids.tolist() == tokenizer(whole, add_special_tokens=False).input_ids
+    assert item.learned is not None
+    said = [tokenizer.convert_ids_to_tokens(int(i)) for i in item.ids[item.learned == 1]]
+    assert "".join(said).replace("\u2581", " ") == "a dog<|end|>the fox<|end|>"
+
+
+def test_an_answer_that_is_an_example_of_its_own_is_not_learned_again(tmp_path: Path) -> None:
+    made = contents(3, 2)
+    train = made.examples["train"]
+    logged = [train[0].model_copy(update={"messages": TURNS[:2], "references": ("patient",)})]
+    logged += [one.model_copy(update={"messages": TURNS}) for one in train[1:]]
+    some = replace(changed(made), examples=made.examples | {"train": logged})
+    mix, _, _ = make_mix(some, TOKENIZER, TINY, tmp_path)
+    assert learned(mix).count("patient<|im_end|>") == 1
+    taught = Additions(answers={logged[1].id: "what patient"})
+    mix, _, _ = make_mix(some, TOKENIZER, TINY, tmp_path, taught)
+    assert learned(mix).count("patient<|im_end|>") == 1
+    assert learned(mix).count("what patient<|im_end|>") == 1
+    assert f"{logged[1].references[0]}<|im_end|>" not in learned(mix)

@@ -89,6 +89,20 @@ def test_answers_that_teach_nothing_are_dropped(dataset: Saved[Dataset], store: 
     assert dropped == 3
 
 
+def test_the_same_answer_to_different_questions_is_kept(dataset: Saved[Dataset], store: Store) -> None:
+    """Labels and canned answers are the same for many questions."""
+    from sizewise import datasets
+
+    made = datasets.load(store, dataset.id).examples["train"]
+    asked = ["Where is my parcel?", "I was charged twice last month", "The app crashes when I open the camera"]
+    examples = [
+        one.model_copy(update={"messages": (one.messages[0].model_copy(update={"content": text}),)})
+        for one, text in zip(made, asked, strict=False)
+    ]
+    answers = {one.id: "Request for a refund" for one in examples}
+    assert distillation.filter_answers(examples, answers) == (answers, 0)
+
+
 def test_a_shared_vocabulary_teaches_token_by_token(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     values: dict[str, Any] = TINY | {"tokens": 2_000, "teacher": str(tiny_folder), "tokenizer": str(tiny_folder)}
     record = train(Recipe.model_validate(values), dataset.id, store=store).record

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sizewise.errors import SizewiseError
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
 from sizewise.training import memorization, train
@@ -55,6 +56,13 @@ def test_secrets_seen_often_are_remembered_better(dataset: Saved[Dataset], store
     assert found.exposure_scores["16"].value == pytest.approx(found.exposure["16"])
     assert found.exposure_scores["16"].n == 2
     assert "exposure of canaries that were in the text 16 time(s)" in card
+    assert found.weights in card
+    assert train(recipe, dataset.id, store=store).record == stored.record
+    weights = stored.path.parent / "model" / "model.safetensors"
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(SizewiseError, match="about other weights"):
+        train(recipe, dataset.id, store=store)
 
 
 def test_membership_rates_have_intervals_over_documents() -> None:

@@ -15,7 +15,7 @@ from sizewise.lm import loop
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
-from sizewise.training import planning, train, training
+from sizewise.training import held_out, planning, train, training
 
 TINY = {"start": "scratch", "method": "full", "parameters": 500_000, "context": 64, "rows_per_step": 2}
 
@@ -41,9 +41,10 @@ def test_training_from_scratch_learns(dataset: Saved[Dataset], store: Store, tmp
 
 def test_where_only_answers_count_they_are_watched(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 2_000})
-    text = train(recipe, dataset.id, store=store).record
+    text = train(recipe.model_copy(update={"example_share": 0.0}), dataset.id, store=store).record
     answers = train(recipe.model_copy(update={"example_share": 1.0}), dataset.id, store=store).record
     assert any("held-out answers" in note for note in answers.notes)
+    assert any("held-out text" in note for note in text.notes)
     assert answers.start_bits_per_byte != text.start_bits_per_byte
     assert answers.best_bits_per_byte < answers.start_bits_per_byte
 
@@ -66,7 +67,7 @@ def test_best_weights_are_kept(
     dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([9.0, 3.0, 2.0, 1.0, 5.0, 6.0])  # the first only times a validation
-    monkeypatch.setattr(training, "validation_bits", lambda *arguments: next(values))
+    monkeypatch.setattr(training, "bits_per_byte", lambda *arguments: next(values))
     recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control="none")
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte == 1
@@ -121,7 +122,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     whole = (folder / "model" / "model.safetensors").read_bytes()
     (folder / "record.json").unlink()
     owner, name = {
-        "validation": (training, "validation_bits"),
+        "validation": (training, "validation_nats"),
         "step": (loop.MasterAdamW, "copy_to_network"),
         "loss": (loop, "loss_of"),
     }[where]
@@ -155,7 +156,9 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
         return 1.0, 100.0
 
     monkeypatch.setattr(loop, "probe_speed", probe)
-    monkeypatch.setattr(training, "VALIDATION_CHARACTERS", 400)
+    monkeypatch.setattr(training, "MIN_TOKENS", 100)
+    monkeypatch.setattr(held_out, "MIN_ITEMS", 1)
+    monkeypatch.setattr(held_out, "SHARE_OF_TIME", 0.0)
     recipe = Recipe.model_validate(TINY | {"minutes": 0.2})
     record = train(recipe, dataset.id, store=store).record
     # 12 s less a moment of validation, at 100 tokens/s.

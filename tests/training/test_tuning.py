@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sizewise.records import Dataset, LearningCurve, Recipe, Tuning
 from sizewise.store import Saved, Store
 from sizewise.training import train_learning_curve, tune, tuning
-from sizewise.training.learning_curve import extrapolate
+from sizewise.training.held_out import Measured
+from sizewise.training.learning_curve import expected_gain, extrapolate
 from tests.training.test_training import TINY
 
 
@@ -33,6 +35,10 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
     assert len(record.trials) == 3
     assert record.trials[0].settings["rate_factor"] == 1.0  # the recipe as it stands comes first
     assert record.tokens_each == 2_000
+    assert "held-out" in record.validation
+    assert record.trials[0].change is None
+    changes = [trial.change for trial in record.trials[1:] if not trial.pruned]
+    assert all(change is not None and change.n > 0 for change in changes)
     values = [trial.bits_per_byte for trial in record.trials if trial.bits_per_byte is not None]
     best = min(record.trials, key=lambda t: t.bits_per_byte if t.bits_per_byte is not None else 99)
     assert best.bits_per_byte == min(values)
@@ -41,6 +47,31 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
     assert store.read(Tuning, stored.id) == record
     assert tune(recipe, dataset.id, 3, store=store) == stored
     assert not list(stored.path.parent.glob("trial-*"))
+
+
+def test_text_only_and_answers_only_stay_what_they_are() -> None:
+    for share, searched in ((0.0, False), (0.5, True), (1.0, False)):
+        recipe = Recipe.model_validate(TINY | {"tokens": 8_000, "example_share": share})
+        settings = tuning._base_settings(recipe)
+        assert ("example_share" in settings) == searched
+        assert tuning._apply(recipe, settings).example_share == share
+
+
+def test_what_more_documents_would_bring_has_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    base, sources = rng.uniform(80, 120, 90), [f"s{i // 3}" for i in range(90)]
+    steps = [Measured((base * share + rng.normal(0, 1, 90)).tolist(), [50] * 90, sources) for share in (1.2, 1.0, 0.9)]
+    gain = expected_gain([*steps])
+    assert gain is not None
+    assert gain.ci_low is not None
+    assert gain.ci_high is not None
+    assert gain.ci_low < gain.value < gain.ci_high < 0  # type: ignore[operator]
+    assert expected_gain([*steps[:2], None]) is None
+    assert expected_gain([*steps[:2], steps[2]._replace(sources=["x"] * 90)]) is None
+    few = expected_gain([one._replace(sources=["a"] * 90) for one in steps])
+    assert few is not None
+    assert few.ci_low is None
+    assert "1 sources" in few.ci_missing_reason
 
 
 def test_looking_ahead_is_cautious() -> None:
@@ -57,4 +88,7 @@ def test_a_learning_curve_trains_on_shares_of_the_documents(dataset: Saved[Datas
     assert [step.share for step in record.steps] == [0.25, 0.5, 1.0]
     assert len({step.run for step in record.steps}) == 3
     assert "documents" in record.summary
+    assert [step.change is None for step in record.steps] == [True, False, False]
+    assert record.gain is not None
+    assert record.validation in ("answers", "text")
     assert store.read(LearningCurve, stored.id) == record

@@ -14,7 +14,7 @@ from sizewise.metrics.base import MAX_MISSING_SHARE
 from sizewise.metrics.display import number, plain_value, signed_text, title_in_text, value_text
 from sizewise.metrics.grades import HUMAN_GRADE
 from sizewise.records import Comparison, CostLine, Difference, ModelDescription, Needs, Score
-from sizewise.stats import LEVEL, MIN_CLUSTERS, family_interval, min_clusters_for
+from sizewise.stats import LEVEL, MIN_CLUSTERS, family_interval, interval_at, min_clusters_for
 
 GB = 1e9
 BYTES_PER_PARAMETER = 2
@@ -99,6 +99,8 @@ class Choice:
         self.title = title_in_text(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
+        self.margin_levels: dict[str, float] = {}
+        """Level at which each candidate's loss to the model in use is tested, by its step in Holm's procedure."""
         self.eligible_count = len(self.names)
         self._pairs: dict[frozenset[str], Difference] = {}
         for pair in comparison.differences:
@@ -425,7 +427,10 @@ class Choice:
         if found is None:
             return f"{self.score_in_text(name)}; no paired difference to {other}"
         turned = found if found.left == name else found.turned()
-        text = signed_text(self.quality, found.unit, turned.value, *self._ends_for_claim(turned))
+        ends = self._ends_for_claim(turned)
+        if self.needs.incumbent in (other, name):
+            ends = self._ends_for_margin(turned)
+        text = signed_text(self.quality, found.unit, turned.value, *ends)
         sample = f"n = {found.n} from {found.clusters} documents"
         p = self.corrected_p(found)
         if found.clusters < self.min_documents:
@@ -442,6 +447,13 @@ class Choice:
             return found.ci_low, found.ci_high
         level = LEVEL / max(1, self.eligible_count - 1)
         return family_interval((found.value, found.ci_low, found.ci_high), found.clusters, level, p < LEVEL)
+
+    def _ends_for_margin(self, found: Difference) -> tuple[float | None, float | None]:
+        """Widen an interval to the level of its test: it excludes the tolerated loss exactly if that is claimed."""
+        level = self.margin_levels.get(found.left, self.margin_levels.get(found.right))
+        if found.ci_low is None or found.ci_high is None or level is None:
+            return found.ci_low, found.ci_high
+        return interval_at((found.value, found.ci_low, found.ci_high), found.clusters, level)
 
     def score_in_text(self, name: str, metric: str | None = None) -> str:
         """Describe a score with its title, interval and n; the quality score by default."""

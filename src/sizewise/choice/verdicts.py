@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import NamedTuple
 
-from scipy.stats import t as student_t
-
 from sizewise.choice.evidence import Choice
 from sizewise.choice.limits import check_limits
 from sizewise.records import Outcome
-from sizewise.stats import LEVEL, MIN_CLUSTERS, holm
+from sizewise.stats import LEVEL, MIN_CLUSTERS, holm, p_beyond
 
 
 class Verdict(NamedTuple):
@@ -93,7 +91,7 @@ def reaching_minimum(choice: Choice, names: Sequence[str]) -> dict[str, bool | N
         if minimum is not None and score is not None and score.value is not None:
             documents = choice.documents(name)
             if documents >= MIN_CLUSTERS and score.ci_low is not None and score.ci_high is not None:
-                p = _p_beyond(score.value, score.ci_low, score.ci_high, minimum, documents)
+                p = p_beyond((score.value, score.ci_low, score.ci_high), minimum, documents)
         p_values.append(p)
     known = [p for p in p_values if isfinite(p)]
     adjusted = iter(holm(known))
@@ -106,17 +104,6 @@ def reaching_minimum(choice: Choice, names: Sequence[str]) -> dict[str, bool | N
         above = (value > minimum) == choice.higher and value != minimum
         found[name] = True if above and corrected < LEVEL else False if not above and p < LEVEL else None
     return found
-
-
-def _p_beyond(value: float, ci_low: float, ci_high: float, bound: float, documents: int) -> float:
-    """Compute the two-sided p-value of a bound from the half of the interval on its side."""
-    half = value - ci_low if bound < value else ci_high - value
-    if value == bound:
-        return 1.0
-    if half <= 0:
-        return 0.0 if ci_low == ci_high else 1.0
-    df = max(1, (documents - 1) // 2)  # as for documents of unequal size, whose number isn't in the record
-    return float(2 * student_t.sf(abs(value - bound) / half * student_t.isf(LEVEL / 2, df), df))
 
 
 def _smallest_above_minimum(choice: Choice, eligible: list[str]) -> Verdict:
@@ -162,6 +149,7 @@ def _no_worse(choice: Choice, eligible: list[str], incumbent: str) -> Verdict:
     """Pick the smallest candidate that loses at most max_loss to the incumbent (non-inferiority)."""
     p_values, losing = _losses(choice, [name for name in eligible if name != incumbent], incumbent)
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    choice.margin_levels = {name: LEVEL * min(1.0, p_values[name] / p) for name, p in adjusted.items() if p > 0}
     good = [name for name, p in adjusted.items() if p < LEVEL and name not in losing]
     for name in adjusted:
         if name not in good:
@@ -199,7 +187,7 @@ def _losses(choice: Choice, names: Sequence[str], incumbent: str) -> tuple[dict[
         sign = 1 if choice.higher else -1
         value = sign * turned.value
         ends = sorted((sign * (turned.ci_low or 0.0), sign * (turned.ci_high or 0.0)))
-        p = _p_beyond(value, ends[0], ends[1], margin, found.clusters)
+        p = p_beyond((value, ends[0], ends[1]), margin, found.clusters)
         p_values[name] = p if value > margin else 1.0
         if value < margin and p < LEVEL:
             losing.add(name)

@@ -9,7 +9,7 @@ import typer
 
 from sizewise.cli.controls import escape_controls
 from sizewise.cli.help import Command
-from sizewise.cli.options import LIMITS, MODEL, Json
+from sizewise.cli.options import LIMITS, MODEL, Device, Json, Precision
 from sizewise.cli.output import print_object, reporting
 from sizewise.cli.serve import Engine, uri_of
 
@@ -33,6 +33,8 @@ def register(app: typer.Typer, panel: str) -> None:
         max_tokens: Annotated[
             int, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum tokens per answer.")
         ] = 512,
+        device: Device = "auto",
+        precision: Precision = "auto",
         json: Json = False,
     ) -> None:
         """Chat with a model in the terminal.

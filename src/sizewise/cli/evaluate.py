@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, Csv, Json, MaxUsd, Seed, Wide
+from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, Csv, Device, Json, MaxUsd, Precision, Seed, Wide
 from sizewise.cli.output import (
     print_csv,
     print_line,
@@ -231,6 +231,8 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = None,
         max_usd: MaxUsd = None,
+        device: Device = "auto",
+        precision: Precision = "auto",
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,

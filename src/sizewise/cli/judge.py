@@ -18,6 +18,7 @@ from sizewise.cli.options import (
     OUTPUT,
     SERVER,
     Csv,
+    Device,
     Host,
     Json,
     MaxUsd,
@@ -271,6 +272,7 @@ def ask(
         ),
     ] = 0,
     max_usd: MaxUsd = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Collect votes from a judge model, which sees each pair twice, with sides swapped.

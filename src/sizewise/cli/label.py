@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, LIMITS, MODEL, OUTPUT, Csv, Json, MaxUsd, Seed
+from sizewise.cli.options import DATA, LIMITS, MODEL, OUTPUT, Csv, Device, Json, MaxUsd, Seed
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
 from sizewise.errors import UsageError
 
@@ -54,6 +54,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = 0.5,
         max_usd: MaxUsd = None,
         seed: Seed = 0,
+        device: Device = "auto",
         json: Json = False,
         csv: Csv = False,
     ) -> None:

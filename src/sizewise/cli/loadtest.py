@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Json, Seed, Wide
+from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Device, Json, Precision, Seed, Wide
 from sizewise.cli.output import (
     print_csv,
     print_notes,
@@ -75,6 +75,8 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="SECONDS", min=0, rich_help_panel=LIMITS, help="Limit on the time per output token (TPOT)."
             ),
         ] = 0.1,
+        device: Device = "auto",
+        precision: Precision = "auto",
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,

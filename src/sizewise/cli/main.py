@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sizewise.cli import (
+    adjust,
     audit,
     bundle,
     chat,
@@ -101,7 +102,7 @@ def _options(
 
 COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
-    MEASURE: (read, synthesize, label, train, evaluate, watch, export, models),
+    MEASURE: (read, synthesize, label, train, adjust, evaluate, watch, export, models),
     SERVE: (serve, keys, chat, loadtest, redteam, route),
     RECORDS: (runs, audit, doctor, bundle),
 }

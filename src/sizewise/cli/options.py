@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sizewise.errors import UsageError
+from sizewise.lm.placement import DEVICES, PRECISION_NAMES, use_device, use_precision
 
 DATA = "Data"
 MODEL = "Model"
@@ -52,6 +53,53 @@ MaxUsd = Annotated[
         metavar="USD", min=0, rich_help_panel=LIMITS, help="Spending limit for a remote model, in US dollars."
     ),
 ]
+
+
+def _place(context: typer.Context, value: str) -> str:
+    """Run the models of a command on the device of --device, until the command ends.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if value not in DEVICES:
+        raise UsageError(f"--device '{value}' isn't a device.", ", ".join(DEVICES), "--device auto")
+    if not context.resilient_parsing:
+        context.with_resource(use_device(value))
+    return value
+
+
+def _round(context: typer.Context, value: str) -> str:
+    """Open the local models of a command in the precision of --precision, until the command ends.
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+    if value not in PRECISION_NAMES:
+        raise UsageError(f"--precision '{value}' isn't a precision.", ", ".join(PRECISION_NAMES), "--precision auto")
+    if not context.resilient_parsing:
+        context.with_resource(use_precision(value))
+    return value
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        rich_help_panel=MODEL,
+        callback=_place,
+        help="Device of local models: auto, cpu, cuda or mps; auto takes SIZEWISE_DEVICE or the fastest.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=MODEL,
+        callback=_round,
+        help="Weights of local models: auto, bf16, fp16, fp32, or nf4 for 4 bits (bitsandbytes).",
+    ),
+]
+"""Both act by themselves: commands don't pass them on."""
 Host = Annotated[str, typer.Option(metavar="ADDRESS", rich_help_panel=SERVER, help="Address to listen on.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import MEASUREMENT, MODEL, Csv, Json, Seed
+from sizewise.cli.options import MEASUREMENT, MODEL, Csv, Device, Json, Seed
 from sizewise.cli.output import (
     print_csv,
     print_notes,
@@ -43,6 +43,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = 2,
         seed: Seed = 0,
+        device: Device = "auto",
         json: Json = False,
         csv: Csv = False,
     ) -> None:

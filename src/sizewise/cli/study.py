@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import COST, LIMITS, MODEL, OUTPUT, Csv, Json, Page, Wide
+from sizewise.cli.options import COST, LIMITS, MODEL, OUTPUT, Csv, Device, Json, Page, Wide
 from sizewise.cli.output import (
     print_csv,
     print_line,
@@ -136,6 +136,7 @@ def register(app: typer.Typer, panel: str) -> None:
             bool, typer.Option("--example", rich_help_panel=OUTPUT, help="Print a study file to start from.")
         ] = False,
         page: Page = "auto",
+        device: Device = "auto",
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,

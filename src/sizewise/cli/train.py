@@ -35,6 +35,7 @@ from sizewise.cli.output import (
     reporting,
 )
 from sizewise.errors import UsageError
+from sizewise.lm.placement import use_device
 
 if TYPE_CHECKING:
     from sizewise.progress import Reporter
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from sizewise.store import Saved, Store
 
 CLASSIFIER_OPTIONS = {
-    *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "json", "csv"),
+    *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "device", "json", "csv"),
 }
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -180,6 +181,12 @@ def register(app: typer.Typer, panel: str) -> None:
         device: Annotated[
             str, typer.Option(metavar="DEVICE", rich_help_panel=TRAINING, help="auto, cpu, cuda or mps.")
         ] = "auto",
+        optimizer: Annotated[
+            str,
+            typer.Option(
+                metavar="NAME", rich_help_panel=TRAINING, help="adamw, or adamw8bit for less memory (bitsandbytes)."
+            ),
+        ] = "adamw",
         seed: Seed = 0,
         canaries: Annotated[
             int,
@@ -224,7 +231,8 @@ def register(app: typer.Typer, panel: str) -> None:
             refuse_others(command, CLASSIFIER_OPTIONS, f"--method {method}")
             settings = {"start": model, "method": method, "minutes": minutes, "seed": seed, "shots": shots}
             settings |= {"calibration": calibration, "max_examples": max_examples}
-            train_and_print(settings, data, json, csv)
+            with use_device(device):
+                train_and_print(settings, data, json, csv)
             return
         number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
@@ -262,6 +270,7 @@ def register(app: typer.Typer, panel: str) -> None:
             patience=patience,
             checkpointing=checkpointing,
             device=device,
+            optimizer=optimizer,
             seed=seed,
         )
         store = Store()
@@ -371,24 +380,33 @@ def _estimate(
 
 def _tune(recipe: Recipe, data: str, trials: int, store: Store, reporter: Reporter) -> Recipe:
     """Search for a recipe and report each trial."""
+    from sizewise.metrics.display import value_text
     from sizewise.training import tune
 
     found = tune(recipe, data, trials, store=store, reporter=reporter).record
     for trial in found.trials:
         value = "stopped early" if trial.bits_per_byte is None else f"{trial.bits_per_byte:.4f} bits/byte"
+        value += f", change {value_text(trial.change)}" if trial.change else ""
         reporter.say(f"trial {', '.join(f'{k} {v:.3g}' for k, v in trial.settings.items())}: {value}")
+    reporter.say(
+        f"All trials were measured on {found.validation}; the best one was chosen by it, so its score is optimistic"
+    )
     return found.recipe
 
 
 def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json: bool, as_csv: bool) -> None:
     """Train on growing shares of the documents and print the learning curve."""
+    from sizewise.metrics.display import value_text
     from sizewise.training import train_learning_curve
 
     saved = train_learning_curve(recipe, data, store=store, reporter=reporter)
     if print_saved(saved, as_json):
         return
-    headings = ["documents", "bits per byte", "tokens", "run"]
-    rows = [[f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", f"{s.tokens:,}", s.run] for s in saved.record.steps]
+    headings = ["documents", "bits per byte", "change", "tokens", "run"]
+    rows = [
+        [f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", value_text(s.change) if s.change else "", f"{s.tokens:,}", s.run]
+        for s in saved.record.steps
+    ]
     if print_csv(headings, rows, as_csv):
         return
     print_line(saved.record.summary)
@@ -417,6 +435,12 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
         f"Validation: {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits per byte, after "
         f"{record.tokens:,} tokens in {record.seconds:.0f} s ({record.tokens_per_s:,.0f} tokens/s)."
     )
+    if record.validation:
+        change = record.validation.change
+        reason = f" (no interval: {change.ci_missing_reason})" if change.ci_missing_reason else ""
+        print_line(
+            f"Change on the same held-out {record.validation.kind}: {value_text(change)}{reason}; n = {change.n}."
+        )
     if record.attention_tradeoff:
         print_line(f"Attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, OUTPUT, Csv, Json, MaxUsd, Seed
+from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, OUTPUT, Csv, Device, Json, MaxUsd, Seed
 from sizewise.cli.output import print_csv, print_line, print_path, print_saved, print_table, print_verdict, reporting
 from sizewise.cli.run_ids import newest_of
 from sizewise.errors import SizewiseError, UsageError
@@ -100,6 +100,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Post the outcome as JSON, without prompts or answers; https, or http on this machine.",
             ),
         ] = None,
+        device: Device = "auto",
         json: Json = False,
         csv: Csv = False,
     ) -> None:

@@ -167,7 +167,7 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
 
     result = heads.train_head(headed, data, held_out, plan, work / CHECKPOINTS, padding, report)
     finish(network)
-    merged = base_of(merge_lora(network))
+    merged = base_of(merge_lora(network.float()))
     classifier = formats.as_classifier(merged, headed.score, settings.question.values, padding, independent)
     parameters = sum(one.numel() for one in classifier.parameters())
     facts = Facts(independent, parameters, trained, (_note(result, plan),))

@@ -317,6 +317,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
     Raises:
         SizewiseError: there is no folder, or it isn't a language model's.
     """
+    from sizewise.lm.device import choose_device, placed
     from sizewise.lm.execution import execution_of
     from sizewise.lm.hf_format import load_network, load_tokenizer
 
@@ -326,7 +327,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
             "the URI of a language model",
             "sizewise train pkg:smollm2-135m --method options --data ID",
         )
-    network = load_network(base, precision)
+    network = load_network(base, precision, **placed(choose_device()))
     return OptionDecider(network, load_tokenizer(base), execution_of(network).context or DEFAULT_CONTEXT)
 
 

@@ -398,10 +398,11 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _
         raise BadRow("the last message is empty")
     choices, references = choices_of(cells, task.references)
     references, rejected = _spoken(references, counts), _spoken(task.rejected, counts)
+    messages = tuple(_without_reasoning(message, counts) for message in task.messages)
     counts.absent += len(references) == 1 and not task.label and references[0].lower() in _MISSING
     return Example(
         id=row_id,
-        messages=tuple(_with_images(message, source.path.parent) for message in task.messages),
+        messages=tuple(_with_images(message, source.path.parent) for message in messages),
         references=references,
         tags=tags,
         source=document or given or row_id,
@@ -433,6 +434,15 @@ def _spoken(answers: tuple[str, ...], counts: _Counts) -> tuple[str, ...]:
         raise BadRow("the answer is only reasoning: no text follows it")
     counts.thoughts += any(thought for _, thought in split)
     return tuple(answer for answer, _ in split)
+
+
+def _without_reasoning(message: Message, counts: _Counts) -> Message:
+    """Take the reasoning of a model off an earlier answer, which models don't see again either."""
+    if message.role != "assistant" or not begins_with_thought(message.content):
+        return message
+    answer, thought = split_thoughts(message.content)
+    counts.thoughts += bool(thought)
+    return message.model_copy(update={"content": answer})
 
 
 def _with_images(message: Message, folder: Path) -> Message:

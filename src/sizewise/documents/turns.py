@@ -117,7 +117,9 @@ def _turns(turn: Any) -> list[Message]:
         raise BadRow(f"a tool call in a message of the {role}")
     if parts.results and not parts.text and not images:
         return list(parts.results)
-    message = {"role": role, "content": parts.text, "images": images, "tool_calls": calls}
+    message: dict[str, Any] = {"role": role, "content": parts.text, "images": images, "tool_calls": calls}
+    if role == "assistant" and turn.get("weight") == 0:
+        message["excluded"] = True
     if role == "tool":
         for key in ("tool_call_id", "name"):
             message[key] = text_of(turn[key], key) if turn.get(key) else ""

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
+from sizewise.lm.device import PRECISIONS, placed
 from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import load_network
 
@@ -52,7 +53,12 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
     )
     with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
-        return get_peft_model(network, config, autocast_adapter_dtype=False)
+        wrapped = get_peft_model(network, config, autocast_adapter_dtype=False)
+    if getattr(network, "is_loaded_in_4bit", False):  # else peft takes the precision from the weights below
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(network.dtype)
+    return wrapped
 
 
 def _targets(network: Any) -> str | list[str]:
@@ -76,43 +82,59 @@ def _is_own_kind(layer: Any) -> bool:
     return own and type(layer).forward is not torch.nn.Linear.forward
 
 
-def load_in_4_bits(folder: Path, device: str) -> Any:
-    """Load a network with 4-bit weights as the base of trainable adapters (Dettmers et al., 2023, QLoRA).
+def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
+    """Load a network whose linear layers have 4-bit weights (NF4; Dettmers et al., 2023, QLoRA).
+
+    Args:
+        folder: a Hugging Face folder.
+        device: `cuda` or `cpu`.
+        precision: precision of everything else, and of matrix products.
 
     Raises:
-        SizewiseError: the device is not CUDA, or bitsandbytes is not installed.
+        SizewiseError: bitsandbytes has no kernels for the device, or is not installed.
     """
-    if device != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+    if device not in ("cuda", "cpu") or importlib.util.find_spec("bitsandbytes") is None:
         raise SizewiseError(
-            "QLoRA needs a CUDA device and the package bitsandbytes.",
-            "both of them, or --method lora",
+            f"4-bit weights need the package bitsandbytes, which runs on CUDA and on the CPU, not on {device}."
+            if device not in ("cuda", "cpu")
+            else "4-bit weights need the package bitsandbytes, which is not installed.",
+            "bitsandbytes and a CUDA device, or --method lora",
             install_command("qlora"),
         )
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=PRECISIONS[precision],
     )
-    network = load_network(folder, "bf16", quantization_config=config, device_map=device)
-    return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
+    return load_network(folder, precision, quantization_config=config, device_map={"": device})
 
 
 def merge_lora(wrapped: Any) -> Any:
-    """Merge the adapters into the weights in fp32 and return the plain network."""
-    return wrapped.float().merge_and_unload()
+    """Merge the adapters into the weights and return the plain network.
+
+    Each layer is merged in fp32 and rounded to its former precision once, so only one layer at a time is in fp32.
+    """
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer):
+            precision = layer.get_base_layer().weight.dtype
+            layer.float()
+            layer.merge()
+            layer.get_base_layer().to(precision)
+    return wrapped.unload()
 
 
-def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
-    """Load a network in fp32 with saved adapters, unmerged.
+def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0, precision: str = "fp32") -> Any:
+    """Load a network with saved adapters, unmerged.
 
     Args:
         base: folder of the network.
         adapter: folder of the adapters.
         attention: attention that the adapters were trained with; see `with_attention`.
         context: tokens in a training row.
+        precision: `bf16` or `fp32`.
     """
-    network = with_attention(load_network(base, "fp32"), attention, context)
+    network = with_attention(load_network(base, precision), attention, context)
     with _quiet_peft():
         return PeftModel.from_pretrained(network, adapter).eval()
 
@@ -128,15 +150,16 @@ class Adapted(NamedTuple):
     """Selects the adapter of each row for the next forward pass; "" selects the base."""
 
 
-def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> Adapted:
+def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str, device: str = "cpu") -> Adapted:
     """Load a network with several saved adapters. Rows of one batch may use different ones (peft's mixed batches).
 
     Args:
         base: folder of the network.
         adapters: name -> folder of the adapter.
-        precision: `bf16` or `fp32`.
+        precision: `bf16`, `fp16` or `fp32`.
+        device: `cpu`, `cuda` or `mps`.
     """
-    network = load_network(base, precision)
+    network = load_network(base, precision, **placed(device))
     base_size = sum(parameter.numel() for parameter in network.parameters())
     peft_names = {name: f"adapter_{number}" for number, name in enumerate(adapters)}  # peft allows no dots
     wrapped: Any = None
@@ -167,8 +190,11 @@ def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> A
 
 
 def merge_saved(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
-    """Merge saved adapters into a folder's full-precision weights, even if they were trained over 4-bit weights."""
-    return merge_lora(load_adapted(base, adapter, attention, context))
+    """Merge saved adapters into a folder's own weights, even if they were trained over 4-bit weights.
+
+    The network is in bf16 on the CPU: the result is saved in bf16, and fp32 would need twice the memory.
+    """
+    return merge_lora(load_adapted(base, adapter, attention, context, "bf16"))
 
 
 def base_of(network: Any) -> Any:

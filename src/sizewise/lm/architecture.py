@@ -17,6 +17,8 @@ from transformers import (
 from sizewise.errors import UsageError
 
 HEAD_SIZE = 64
+QUANTIZED = ("is_loaded_in_4bit", "is_quantized", "hf_quantizer", "quantization_method")
+"""Attributes by which transformers and peft recognize a network with 4-bit weights."""
 NETWORKS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, MinistralConfig: MinistralForCausalLM}
 # Small networks get a small vocabulary, because the embedding would otherwise take most of their parameters.
 VOCABULARIES = ((10_000_000, 4_096), (50_000_000, 8_192), (10**12, 32_768))
@@ -180,8 +182,15 @@ def with_attention(network: Any, attention: str, context: int) -> Any:
     changed.dtype = network.dtype
     with torch.device("meta"):
         other = NETWORKS[type(changed)](changed)
-    other.load_state_dict(network.state_dict(), strict=True, assign=True)
-    other.tie_weights()
+    for (
+        name,
+        part,
+    ) in network.named_modules():  # modules rather than weights: those in 4 bits have a format of their own
+        if next(part.parameters(recurse=False), None) is not None:
+            other.set_submodule(name, part, strict=True)
     other.model.rotary_emb = network.model.rotary_emb  # position frequencies aren't part of the weights
     other.generation_config = network.generation_config
+    for name in QUANTIZED:
+        if hasattr(network, name):
+            setattr(other, name, getattr(network, name))
     return other.eval()

@@ -16,6 +16,7 @@ import torch
 from transformers import AttentionInterface
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.device_kernels import device_masks, masked_attention
 from sizewise.lm.kernels import fused
 
 NAME = "sizewise_packed"
@@ -178,7 +179,7 @@ def packed_attention(
         query: (rows, heads, tokens, head size).
         key: (rows, key heads, tokens, head size).
         value: same shape as key.
-        attention_mask: from `masks_for`.
+        attention_mask: from `masks_for`; on a graphics card it includes the window.
         scaling: factor of the scores; by default 1 / sqrt(head size).
         dropout: not used.
         sliding_window: each token attends to itself and the `sliding_window - 1` tokens before it.
@@ -198,6 +199,8 @@ def packed_attention(
             "choose another model to train: sizewise models",
         )
     factor = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if query.device.type != "cpu":
+        return masked_attention(query, key, value, attention_mask, factor).transpose(1, 2).contiguous(), None
     output, _ = _attend(query, key, value, attention_mask[:, 0, 0], factor, sliding_window or query.shape[2])
     return output.transpose(1, 2).contiguous(), None
 
@@ -210,13 +213,16 @@ def masks_for(config: Any, segments: torch.Tensor) -> torch.Tensor | dict[str, t
 
     Args:
         config: config of the network.
-        segments: (rows, tokens) number of the sequence that each token belongs to.
+        segments: (rows, tokens) number of the sequence that each token belongs to, on the network's device.
     """
     kinds = set(getattr(config, "layer_types", None) or ())
+    by_kind = "sliding_attention" in kinds and config.model_type != "mistral"
+    if segments.device.type != "cpu":
+        window = getattr(config, "sliding_window", None) if not kinds or "sliding_attention" in kinds else None
+        windowed = device_masks(segments, window)
+        return {"full_attention": device_masks(segments, None), "sliding_attention": windowed} if by_kind else windowed
     mask = segments[:, None, None, :]  # transformers passes masks of four dimensions through unchanged
-    if "sliding_attention" in kinds and config.model_type != "mistral":
-        return dict.fromkeys(("full_attention", "sliding_attention"), mask)
-    return mask
+    return dict.fromkeys(("full_attention", "sliding_attention"), mask) if by_kind else mask
 
 
 def additive_masks(

@@ -1,11 +1,13 @@
 """Render conversations with the model's own chat template, tools and tool calls included.
 
 A template that describes tools, and whose calls can be read back, gets them as they are. For other templates, tools,
-calls and results are written as text first. Training, evaluation and service all render here.
+calls and results are written as text first. A system message becomes the beginning of the first user message where
+the template has no place for it. Training, evaluation and service all render here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +17,7 @@ from jinja2.exceptions import TemplateError
 from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import Rendered, control_tokens, hide, shown
 from sizewise.lm.template_dates import dated
-from sizewise.records import Message, ToolCall
+from sizewise.records import Message, ToolCall, split_thoughts
 from sizewise.records.tool_calls import (
     arguments_of,
     calls_of,
@@ -24,15 +26,21 @@ from sizewise.records.tool_calls import (
     find_calls,
     names_in,
     text_turns,
+    types_in,
     uses_tools,
 )
 
+Spans = list[tuple[int, int]]
+"""First and last character (exclusive) of parts of a text."""
 _PROBE_TOOLS = (
     '[{"type": "function", "function": {"name": "probe_tool", "description": "probe description", "parameters": '
     '{"type": "object", "properties": {"place": {"type": "string", "description": "probe place"}}}}}]'
 )
 _PROBE_CALL = ToolCall(id="1", name="probe_tool", arguments='{"place": "Bonn", "days": [1, 2]}')
+_GENERATION = re.compile(r"{%-?\s*generation\b")
 _known: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+_systems: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+_headers: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
 
 
 def render_chat(
@@ -65,15 +73,25 @@ def render_chat(
     turns = tuple(messages)
     with_tools = uses_tools(turns, tools)
     if answer is not None:
-        content, calls = find_calls(answer, names_in(tools)) if with_tools else ("", calls_of(answer))
+        content, calls = find_calls(answer, names_in(tools), types_in(tools)) if with_tools else ("", calls_of(answer))
         said = content.strip() if calls else answer
         turns += (Message(role="assistant", content=said, tool_calls=tuple(calls)),)
         with_tools = with_tools or bool(calls)
-    native = with_tools and has_tool_format(tokenizer)
-    if with_tools and not native:
-        turns, tools = text_turns(turns, tools), ""
+    turns, tools = _written(tokenizer, turns, tools, with_tools)
     generate = answer is None if prompt is None else prompt
-    return _apply(tokenizer, turns, tools if native else "", generate, effort, date)
+    text = _apply(tokenizer, turns, tools, generate, effort, date)
+    return Rendered(text + _absent_header(tokenizer)) if generate else text
+
+
+def _written(
+    tokenizer: Any, turns: tuple[Message, ...], tools: str, with_tools: bool
+) -> tuple[tuple[Message, ...], str]:
+    """Write as text what the chat template has no form for: tools with calls and results, and a system message."""
+    if with_tools and not has_tool_format(tokenizer):
+        turns, tools = text_turns(turns, tools), ""
+    if turns and turns[0].role == "system" and not has_system_role(tokenizer):
+        turns = _without_system(turns)
+    return turns, tools if with_tools else ""
 
 
 def _apply(
@@ -128,6 +146,89 @@ def _hidden(tokenizer: Any, value: Any) -> Any:
     return value
 
 
+def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") -> tuple[Rendered, Spans | None]:
+    """Render a conversation that ends with an answer, and find what the template marks as the assistant's.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        messages: the conversation.
+        tools: definitions of tools, as a JSON list.
+
+    Returns:
+        The text, and (start, end) of each part inside `{% generation %}` blocks; None if the template has none.
+
+    Raises:
+        SizewiseError: the template rejects the conversation.
+    """
+    full = render_chat(tokenizer, messages, prompt=False, tools=tools)
+    if not _GENERATION.search(str(tokenizer.chat_template)):
+        return full, None
+    from transformers.utils import chat_template_utils
+
+    turns, tools = _written(tokenizer, tuple(messages), tools, uses_tools(messages, tools))
+    ids: dict[str, str] = {}
+    with dated(tokenizer):
+        texts, spans = chat_template_utils.render_jinja_template(
+            conversations=[[_turn(tokenizer, message, ids) for message in turns]],
+            tools=_hidden(tokenizer, definitions_of(tools)) if tools else None,
+            chat_template=tokenizer.chat_template,
+            return_assistant_tokens_mask=True,
+            **tokenizer.special_tokens_map,
+        )
+    return full, spans[0] if str(texts[0]) == str(full) else None
+
+
+def has_system_role(tokenizer: Any) -> bool:
+    """Check whether the chat template writes a system message; Gemma's first templates, for example, reject it."""
+    known = _systems.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        asked = (Message(role="system", content="probe rules"), Message(role="user", content="probe question"))
+        try:
+            written = "probe rules" in _apply(tokenizer, asked, "", True)
+        except SizewiseError:
+            written = False
+        known = _systems[tokenizer] = (tokenizer.chat_template, written)
+    return known[1]
+
+
+def _absent_header(tokenizer: Any) -> str:
+    """Return what a template without a generation prompt writes before an answer, such as `ASSISTANT: `; or "".
+
+    Without it, a model would have to begin each answer with the name of its role. White space, as in Mistral's
+    templates, belongs to the answer.
+    """
+    known = _headers.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        known = _headers[tokenizer] = (tokenizer.chat_template, _find_absent_header(tokenizer))
+    return known[1]
+
+
+def _find_absent_header(tokenizer: Any) -> str:
+    asked = (Message(role="user", content="probe question"),)
+    answered = (*asked, Message(role="assistant", content="probe answer"))
+    try:
+        prompt, plain, full = (
+            str(_apply(tokenizer, turns, "", generate))
+            for turns, generate in ((asked, True), (asked, False), (answered, False))
+        )
+    except SizewiseError:
+        return ""
+    header, found, _ = full.removeprefix(plain).partition("probe answer")
+    known = prompt != plain or not full.startswith(plain) or not found
+    return "" if known or not header.strip() else header
+
+
+def _without_system(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Move the system message to the beginning of the first user message, as Gemma 3's template does."""
+    system, *others = turns
+    place = next((i for i, turn in enumerate(others) if turn.role == "user"), None)
+    if place is None or not system.content.strip():
+        return turns if place is None else tuple(others)
+    asked = others[place]
+    others[place] = asked.model_copy(update={"content": f"{system.content}\n\n{asked.content}"})
+    return tuple(others)
+
+
 def has_tool_format(tokenizer: Any) -> bool:
     """Check whether the chat template describes tools, writes results, and writes calls that can be read back."""
     known = _known.get(tokenizer)
@@ -153,5 +254,5 @@ def _probe(tokenizer: Any) -> bool:
     text = full[len(prompt) :]
     for mark in control_tokens(tokenizer):
         text = text.replace(mark, "")
-    content, calls = find_calls(text.strip())
+    content, calls = find_calls(split_thoughts(text)[0].strip())
     return not content.strip() and calls_text("", calls) == calls_text("", [_PROBE_CALL])

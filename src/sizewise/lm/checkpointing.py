@@ -39,7 +39,7 @@ def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progre
     path = folder / f"state-{step:08d}.safetensors"
     temporary = folder / f".{path.name}.part"
     try:
-        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        plain = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         save_file(plain, temporary, metadata={"progress": json.dumps(progress)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())

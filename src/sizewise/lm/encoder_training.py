@@ -217,7 +217,7 @@ class _Run:
     def __init__(self, network: Any, head: Head, data: Labeled, pooling: Pooling, plan: TuningPlan) -> None:
         self.network, self.data, self.pooling, self.plan = network, data, pooling, plan
         self.device = network.device
-        self.precise = machine_precision(self.device.type) == "fp32"
+        self.precise = machine_precision(self.device.type, training=True) == "fp32"
         self.weights = torch.nn.Parameter(torch.tensor(head.weights, dtype=torch.float32, device=self.device))
         self.offsets = torch.nn.Parameter(torch.tensor(head.offsets, dtype=torch.float32, device=self.device))
         self.trained = {name: p for name, p in network.named_parameters() if p.requires_grad}

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,16 @@ from sizewise.lm.packing import IntArray
 from sizewise.lm.template_dates import template_date
 from sizewise.store import make_folder, open_private, write_atomically
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Part of the name of encoded text. Increase it when the same text is encoded in another way."""
 BATCH_CHARACTERS = 1_000_000
 WINDOW, OVERLAP = 100_000, 1_000  # characters of a long text that are encoded at once
 AGREEING = 8  # tokens that two windows must have in common where they are joined
 COMMIT_TOKENS = 2_000_000
+_COLUMNS = 3  # of the table of items: end, first learned token, row
+_NOTHING = {"items": 0, "tokens": 0, "rows": 0, "done": False}
 Ids = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.uint8]
 
 
 def encode_texts(tokenizer: Any, texts: Iterable[str]) -> Iterator[Ids]:
@@ -100,6 +104,16 @@ def _joint(ids: Ids, starts: IntArray, later_ids: Ids, later_starts: IntArray, b
     return None
 
 
+class Item(NamedTuple):
+    """An encoded text or conversation."""
+
+    ids: Ids
+    first: int
+    """Index of the first token that counts in the loss."""
+    learned: Mask | None = None
+    """1 for each token that counts in the loss; None if all from the first one do."""
+
+
 @dataclass(frozen=True)
 class EncodedItems:
     """Token ids of items, perhaps memory-mapped.
@@ -108,19 +122,29 @@ class EncodedItems:
         tokens: ids of all items, one item after the other.
         ends: end of each item in `tokens`; an item without tokens can't be used.
         firsts: index of the first token of each item that counts in the loss.
+        rows: row of the dataset that each item was made of.
+        learned: 1 for each of `tokens` that counts in the loss; None if all from the first one do.
     """
 
     tokens: npt.NDArray[Any]
     ends: IntArray
     firsts: IntArray
+    rows: IntArray
+    learned: Mask | None = None
 
     @classmethod
-    def of(cls, items: Iterable[tuple[Sequence[int] | Ids, int]]) -> EncodedItems:
-        """Hold (ids, first) pairs in memory."""
-        pairs = [(np.asarray(ids, np.int32), first) for ids, first in items]
-        tokens = np.concatenate([ids for ids, _ in pairs]) if pairs else np.zeros(0, np.int32)
-        ends = np.cumsum([len(ids) for ids, _ in pairs], dtype=np.int64)
-        return cls(tokens, ends, np.array([first for _, first in pairs], np.int64))
+    def of(cls, rows: Iterable[Sequence[Item]]) -> EncodedItems:
+        """Hold the items of each row in memory."""
+        items, places = list[Item](), list[int]()
+        for number, row in enumerate(rows):
+            items += row
+            places += [number] * len(row)
+        tokens = np.concatenate([np.asarray(item.ids, np.int32) for item in items]) if items else np.zeros(0, np.int32)
+        ends = np.cumsum([len(item.ids) for item in items], dtype=np.int64)
+        masked = any(item.learned is not None for item in items)
+        learned = np.concatenate([mask_of(item) for item in items]) if masked else None
+        firsts = np.array([item.first for item in items], np.int64)
+        return cls(tokens, ends, firsts, np.array(places, np.int64), learned)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -136,6 +160,13 @@ class EncodedItems:
         return self.ends - self.starts
 
 
+def mask_of(item: Item) -> Mask:
+    """Return 1 for each token of an item that counts in the loss."""
+    if item.learned is not None:
+        return item.learned
+    return (np.arange(len(item.ids)) >= item.first).astype(np.uint8)
+
+
 class ItemFile:
     """Encoded items on disk. If the process is killed, the next one goes on after the last committed item.
 
@@ -143,21 +174,23 @@ class ItemFile:
         folder: where its files are.
         name: name of the files.
         vocabulary: number of token ids.
+        masked: whether items may have tokens after their first one that don't count in the loss.
     """
 
-    def __init__(self, folder: Path, name: str, vocabulary: int) -> None:
+    def __init__(self, folder: Path, name: str, vocabulary: int, *, masked: bool = False) -> None:
         self._type = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
         self._tokens, self._items, self._state = (folder / f"{name}.{kind}" for kind in ("tokens", "items", "json"))
+        self._learned = folder / f"{name}.learned" if masked else None
         self._counts = self._read_state()
 
     def _read_state(self) -> dict[str, Any]:
         try:
             state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
-            sizes = self._tokens.stat().st_size, self._items.stat().st_size
+            sizes = [path.stat().st_size for path in (self._tokens, self._items, self._learned) if path]
         except (OSError, ValueError):
-            return {"items": 0, "tokens": 0, "done": False}
-        whole = sizes[0] >= state["tokens"] * self._type.itemsize and sizes[1] >= state["items"] * 16
-        return state if whole else {"items": 0, "tokens": 0, "done": False}
+            return _NOTHING
+        needed = [state["tokens"] * self._type.itemsize, state["items"] * _COLUMNS * 8, state["tokens"]]
+        return state if all(size >= least for size, least in zip(sizes, needed, strict=False)) else _NOTHING
 
     @property
     def item_bytes(self) -> int:
@@ -171,46 +204,63 @@ class ItemFile:
 
     @property
     def count(self) -> int:
-        """Number of items that are encoded and committed."""
-        return int(self._counts["items"])
+        """Number of rows whose items are encoded and committed."""
+        return int(self._counts["rows"])
 
-    def write(self, items: Iterable[tuple[Ids, int]]) -> Iterator[int]:
-        """Append (ids, first) pairs after the committed ones, and yield the number of items so far."""
+    def write(self, rows: Iterable[Sequence[Item]]) -> Iterator[int]:
+        """Append the items of further rows after the committed ones, and yield the number of rows so far."""
         make_folder(self._tokens.parent)
-        with _opened(self._tokens) as tokens, _opened(self._items) as table:
-            tokens.truncate(self._counts["tokens"] * self._type.itemsize)
-            table.truncate(self._counts["items"] * 16)
-            tokens.seek(0, os.SEEK_END)
-            table.seek(0, os.SEEK_END)
-            count, end, committed = self._counts["items"], self._counts["tokens"], self._counts["tokens"]
-            for ids, first in items:
-                tokens.write(ids.astype(self._type).tobytes())
-                count, end = count + 1, end + len(ids)
-                table.write(np.array([end, first], np.int64).tobytes())
+        kept = self._counts
+        sizes = {
+            self._tokens: kept["tokens"] * self._type.itemsize,
+            self._items: kept["items"] * _COLUMNS * 8,
+            **({self._learned: kept["tokens"]} if self._learned else {}),
+        }
+        with ExitStack() as opened:
+            files = [opened.enter_context(_opened(path, size)) for path, size in sizes.items()]
+            count, end, row = kept["items"], kept["tokens"], kept["rows"]
+            committed = end
+            for items in rows:
+                for item in items:
+                    files[0].write(item.ids.astype(self._type).tobytes())
+                    count, end = count + 1, end + len(item.ids)
+                    files[1].write(np.array([end, item.first, row], np.int64).tobytes())
+                    if self._learned:
+                        files[2].write(mask_of(item).tobytes())
+                row += 1
                 if end - committed >= COMMIT_TOKENS:
-                    self._commit((tokens, table), count, end, done=False)
+                    self._commit(files, {"items": count, "tokens": end, "rows": row, "done": False})
                     committed = end
-                yield count
-            self._commit((tokens, table), count, end, done=True)
+                yield row
+            self._commit(files, {"items": count, "tokens": end, "rows": row, "done": True})
 
-    def _commit(self, files: Sequence[BinaryIO], count: int, end: int, *, done: bool) -> None:
+    def _commit(self, files: Sequence[BinaryIO], counts: dict[str, Any]) -> None:
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-        self._counts = {"items": count, "tokens": end, "done": done}
-        write_atomically(self._state, json.dumps(self._counts))
+        self._counts = counts
+        write_atomically(self._state, json.dumps(counts))
 
     def read(self) -> EncodedItems:
         """Return the items; their tokens are memory-mapped."""
-        table = np.fromfile(self._items, np.int64, 2 * self.count).reshape(-1, 2)
+        table = np.fromfile(self._items, np.int64, _COLUMNS * self._counts["items"]).reshape(-1, _COLUMNS)
         size = int(self._counts["tokens"])
-        tokens: Any = np.memmap(self._tokens, self._type, "r", shape=(size,)) if size else np.zeros(0, self._type)
-        return EncodedItems(tokens, table[:, 0].copy(), table[:, 1].copy())
+        learned = _mapped(self._learned, np.dtype(np.uint8), size) if self._learned else None
+        ends, firsts, rows = table.T.copy()
+        return EncodedItems(_mapped(self._tokens, self._type, size), ends, firsts, rows, learned)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _mapped(path: Path, kind: Any, size: int) -> Any:
+    return np.memmap(path, kind, "r", shape=(size,)) if size else np.zeros(0, kind)
+
+
+def _opened(path: Path, size: int) -> BinaryIO:
+    """Open a file to append after its first bytes."""
     path.touch(0o600)
-    return open(path, "r+b", opener=open_private)
+    file = open(path, "r+b", opener=open_private)  # noqa: SIM115 - closed by the caller
+    file.truncate(size)
+    file.seek(0, os.SEEK_END)
+    return file
 
 
 def tokenizer_settings(tokenizer: Any) -> str:

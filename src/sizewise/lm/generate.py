@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from sizewise.progress import pulse
 TILE = 16_384  # vocabulary entries whose logits are in memory at a time
 MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
 MAX_ANSWER = 1024  # tokens reserved for the answer when deciding whether a prefix can be shared
+STOP_MARGIN = 4  # tokens beyond the longest stop text: a decoded tail may lose the blank at its beginning
 SHRINK_AT = 0.8  # drop finished rows when a smaller share of the batch is still running
 
 
@@ -36,6 +38,8 @@ class Answer(NamedTuple):
     """Duration of the batch divided by its number of answers."""
     ids: list[int]
     """Token ids, the end token included."""
+    mean_logprob: float | None = None
+    """Mean log-likelihood of the tokens, in nats, if it was asked for."""
 
 
 @torch.inference_mode()
@@ -47,6 +51,7 @@ def generate(
     max_tokens: int,
     stop: Sequence[str] = (),
     batch: int = 64,
+    logprobs: bool = False,
 ) -> Iterator[Answer]:
     """Generate greedy answers, shortest prompts first, and yield them batch by batch.
 
@@ -57,23 +62,42 @@ def generate(
         max_tokens: maximum length of an answer.
         stop: texts that end an answer.
         batch: prompts per batch. In bf16 an answer may depend on the other prompts of its batch.
+        logprobs: compute the log-likelihoods of the tokens, too; a step then takes longer.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = end_ids(network, tokenizer)
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
         begun = time.perf_counter()
+        found: list[list[float]] = [[] for _ in members]
         with torch.device(network.device):
             written = run_batch(
                 network,
                 tokenizer,
                 [prompts[i] for i in members],
                 lambda _, new: _is_done(tokenizer, new, max_tokens, stop, ends),
-                lambda hidden, head, _: _argmax(hidden, head),
+                partial(_choose, found if logprobs else None),
             )
         seconds = (time.perf_counter() - begun) / len(members)
-        for i, new in zip(members, written, strict=True):
-            yield _answer(tokenizer, new, i, ends, stop, seconds)
+        for i, new, known in zip(members, written, found, strict=True):
+            answer = _answer(tokenizer, new, i, ends, stop, seconds)
+            yield answer._replace(mean_logprob=sum(known[: len(new)]) / len(new)) if logprobs else answer
+
+
+def _choose(
+    found: Sequence[list[float]] | None, hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]
+) -> torch.Tensor:
+    """Choose the most likely token of each row, and note its log-likelihood for the prompt of the row."""
+    tokens = _argmax(hidden, head)
+    if found is not None:
+        total = torch.full((len(hidden),), -torch.inf)
+        for start in range(0, head.shape[0], TILE):
+            logits = hidden.float() @ head[start : start + TILE].float().T
+            total = torch.logaddexp(total, logits.logsumexp(dim=-1))
+        chosen = (hidden.float() * head[tokens].float()).sum(dim=-1)
+        for member, value in zip(members, (chosen - total).tolist(), strict=True):
+            found[member].append(value)
+    return tokens
 
 
 def run_batch(
@@ -192,7 +216,8 @@ def _is_done(tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str
         return True
     if not stop:
         return False
-    tail = tokenizer.decode(new[-8:])  # stop texts are short
+    reach = max(len(mark.encode()) for mark in stop) + STOP_MARGIN  # a token may be a single byte
+    tail = tokenizer.decode(new[-reach:])
     return any(mark in tail for mark in stop)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
 from transformers import (
@@ -24,6 +23,8 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
 from sizewise.lm.execution import execution_of
 from sizewise.lm.tokenizer import end_ids
+from sizewise.records import fingerprint
+from sizewise.store import sha256_of
 
 SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that pass the numeric check"
 # Weight names of a multimodal model's text part, before and since transformers 4.52 -> names in a text model.
@@ -245,6 +246,11 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
         ) from error
 
 
+def weights_hash(folder: Path) -> str:
+    """Compute a hash of the weights in a model folder, by the names and contents of their files."""
+    return fingerprint([[path.name, sha256_of(path)] for path in sorted(folder.glob("*.safetensors"))], 64)
+
+
 def attention_words(config: Any) -> str:
     """Describe a network's attention: full, sliding window or mixed."""
     config = config.get_text_config(decoder=True)
@@ -259,11 +265,22 @@ def attention_words(config: Any) -> str:
 
 
 def parameters_of(network: Any) -> int:
-    """Count a network's parameters; tied weights count once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """Count a network's parameters; tied weights count once, and weights packed into 4 bits by their true number."""
+    return sum(
+        math.prod(parameter.quant_state.shape) if getattr(parameter, "quant_state", None) else parameter.numel()
+        for parameter in network.parameters()
+    )
 
 
-def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
-    """Return a network's vectors in fp32: norm weights, biases and position frequencies."""
-    found = [*network.parameters(), *network.buffers()]
-    return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]
+def held_bytes(network: Any) -> int:
+    """Return the memory that a network's weights take, in bytes, with the scales of 4-bit weights."""
+    total = sum(values.numel() * values.element_size() for values in (*network.parameters(), *network.buffers()))
+    for parameter in network.parameters():
+        state = getattr(parameter, "quant_state", None)
+        for part in (state, getattr(state, "state2", None)):
+            total += (
+                sum(values.numel() * values.element_size() for values in vars(part).values() if torch.is_tensor(values))
+                if part
+                else 0
+            )
+    return total

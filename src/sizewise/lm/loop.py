@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,10 +19,19 @@ from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
+from sizewise.lm.interruption import Clock, uninterrupted
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Mix, Rows
+from sizewise.lm.plan import Bits as Bits
+from sizewise.lm.plan import Plan as Plan
+from sizewise.lm.plan import Point as Point
+from sizewise.lm.plan import Progress as Progress
+from sizewise.lm.plan import Result as Result
+from sizewise.lm.plan import StopTraining as StopTraining
+from sizewise.lm.plan import thinned as thinned
+from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
@@ -34,123 +40,6 @@ SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network'
 # The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
 # of answers, text and control text alternate, and their losses differ widely.
 DIVERGENCE_NATS, MIN_HISTORY, MAX_HISTORY, MAX_ROLLBACKS = 3.0, 10, 100, 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Settings of a run, saved to disk so that a resumed run follows the same plan.
-
-    Attributes:
-        tokens: token budget.
-        learning_rate: peak learning rate.
-        weight_decay: weight decay of matrices; vectors have none.
-        compiled: whether blocks are compiled.
-        validations: number of validations, the final one included.
-        patience: stop after this many validations without improvement; 0 disables early stopping.
-        checkpointing: whether activations are recomputed in the backward pass.
-    """
-
-    tokens: int
-    learning_rate: float
-    weight_decay: float
-    compiled: bool
-    validations: int
-    patience: int = 0
-    checkpointing: bool = False
-
-
-class StopTraining(Exception):
-    """Ends a run with the best weights so far; raised by whoever watches it."""
-
-
-@dataclass(frozen=True)
-class Bits:
-    """Validation scores of a network during training.
-
-    Attributes:
-        domain: bits per byte of held-out domain text.
-        control: bits per byte of control text; None without control text.
-    """
-
-    domain: float
-    control: float | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Status of a run after a step, for display.
-
-    Attributes:
-        step: steps done.
-        tokens: tokens seen.
-        budget: token budget.
-        loss: training loss of the last step.
-        learning_rate: learning rate of the last step.
-        bits_per_byte: validation bits per byte, if this step was followed by a validation.
-        tokens_per_s: median speed; None after the first step.
-        seconds: training time over all sessions.
-        points: curve of the run so far.
-        start_bits_per_byte: validation bits per byte before the first step.
-    """
-
-    step: int
-    tokens: int
-    budget: int
-    loss: float
-    learning_rate: float
-    bits_per_byte: float | None
-    tokens_per_s: float | None
-    seconds: float
-    points: list[Point]
-    start_bits_per_byte: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the training curve, with the fields of the record CurvePoint."""
-
-    step: int
-    tokens: int
-    loss: float
-    bits_per_byte: float | None
-    learning_rate: float
-    seconds: float
-    control_bits_per_byte: float | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """Outcome of a run. The network holds the best weights.
-
-    Attributes:
-        tokens: tokens seen, without padding.
-        steps: optimizer steps.
-        best_step: step with the best validation; its weights were kept.
-        best_bits_per_byte: validation bits per byte of the kept weights.
-        start: validation before the first step.
-        rollbacks: steps at which the loss diverged and the run returned to its best weights.
-        stopped_early: whether the run ended before its token budget.
-        stopped: whether it did so because the watcher asked for it.
-        points: training curve.
-        seconds: wall time of all sessions.
-        warmup_s: duration of the first step in seconds.
-        tokens_per_s: median speed.
-        sessions: number of times the run was started.
-    """
-
-    tokens: int
-    steps: int
-    best_step: int
-    best_bits_per_byte: float
-    start: Bits
-    rollbacks: list[int]
-    stopped_early: bool
-    stopped: bool
-    points: list[Point]
-    seconds: float
-    warmup_s: float
-    tokens_per_s: float
-    sessions: int
 
 
 def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
@@ -212,6 +101,34 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
     return cross_entropy(hidden.flatten(0, 1), execution_of(network).head, targets.flatten(), soft)
 
 
+def backward_in_parts(
+    network: Any, rows: Rows, teacher: Teacher | None, micro_rows: int, collect: Callable[[], None]
+) -> float:
+    """Compute the gradient of `loss_of` in parts, which take less memory than all rows at once.
+
+    Args:
+        network: a network from `prepare`.
+        rows: the rows of a step.
+        teacher: predicts soft targets.
+        micro_rows: rows of a part; 0 for all.
+        collect: called between parts, when the network holds the gradient of a part.
+
+    Returns:
+        The loss of all rows in nats per predicted token.
+    """
+    total, loss = max(1, int((rows.targets != NO_TARGET).sum())), 0.0
+    for start in range(0, len(rows), micro_rows or len(rows)):
+        part = Rows(*(array[start : start + (micro_rows or len(rows))] for array in rows.arrays()))
+        share = int((part.targets != NO_TARGET).sum()) / total
+        if start:
+            collect()
+        if share or len(part) == len(rows):
+            of_part = loss_of(network, part, teacher)
+            (of_part if len(part) == len(rows) else of_part * share).backward()
+            loss += float(of_part.detach()) * (1.0 if len(part) == len(rows) else share)
+    return loss
+
+
 def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
     """Build a teacher that predicts soft targets for packed rows.
 
@@ -239,8 +156,17 @@ def rate_at(done: float, peak: float) -> float:
     return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
+def probe_speed(
+    network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0
+) -> tuple[float, float]:
     """Measure warm-up time and speed without changing any weight.
+
+    Args:
+        network: a network from `prepare`.
+        mix: the training rows.
+        teacher: predicts soft targets.
+        steps: steps to measure after the first one.
+        micro_rows: rows in memory at a time; 0 for all.
 
     Returns:
         Seconds that the first step takes longer than the median step, and tokens/s without padding.
@@ -248,7 +174,7 @@ def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: i
     times = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        loss_of(network, mix.step(number), teacher).backward()
+        backward_in_parts(network, mix.step(number), teacher, micro_rows, lambda: None)
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
@@ -259,31 +185,40 @@ def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: i
 class _Run:
     """State of one run: optimizer, counters, curve and best weights."""
 
-    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits]) -> None:
+    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits], folder: Path) -> None:
         self.network, self.plan, self._validate = network, plan, validate
-        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay)
+        self.changes, self._curve = Changes(folder), CurveFile(folder / CURVE_FILE)
+        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
         self.start = Bits(float("nan"))
-        self.best: tuple[int, float] = (0, float("inf"))
-        self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+        self.best_step, self.best = 0, Bits(float("inf"))
+        self.best_weights = self._weights()
         self.waited = 0  # validations since the best one
         self.rollbacks: list[int] = []
         self.sessions = 1
         self.seconds = 0.0
         self.warmup_s = 0.0
+        self.stopped = False
         self._speeds: list[float] = []
-        self._due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Copy the weights to the machine's memory, where they take no space on a graphics card."""
+        return {
+            name: master.cpu() if master.device.type != "cpu" else master.clone()
+            for name, master in self.optimizer.masters.items()
+        }
 
     def save(self, folder: Path) -> None:
+        self._curve.append([asdict(point) for point in self.points])
         tensors = self.optimizer.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
         progress = {
             "step": self.step,
             "tokens": self.tokens,
-            "points": [asdict(point) for point in self.points],
             "start": asdict(self.start),
-            "best": self.best,
+            "best_step": self.best_step,
+            "best": asdict(self.best),
             "waited": self.waited,
             "rollbacks": self.rollbacks,
             "sessions": self.sessions,
@@ -294,17 +229,34 @@ class _Run:
     def resume(self, folder: Path) -> bool:
         """Load the last checkpoint; return False if there is none."""
         found = load_state(folder)
-        if found is None:
+        if found is None or "best_step" not in found[1]:  # none, or one of an earlier version
+            self._curve.read(0)
             return False
         tensors, progress = found
         self.optimizer.load(tensors)
         self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
         self.step, self.tokens = progress["step"], progress["tokens"]
-        self.points = [Point(**point) for point in progress["points"]]
-        self.start, self.best = Bits(**progress["start"]), tuple(progress["best"])
+        self.points = [Point(**point) for point in self._curve.read(self.step)]
+        self.start, self.best = _bits(progress["start"]), _bits(progress["best"])
+        self.best_step = progress["best_step"]
         self.waited, self.rollbacks = progress["waited"], progress["rollbacks"]
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
+        for change in self.changes.up_to(self.step):
+            self._apply(change)
         return True
+
+    def take_changes(self) -> None:
+        """Apply the changes that are due before the next step."""
+        for change in self.changes.before(self.step, self.tokens):
+            self._apply(change)
+
+    def _apply(self, change: Applied) -> None:
+        if change.setting == "stop":
+            self.stopped = True
+        elif change.setting == "tokens":
+            self.plan = replace(self.plan, tokens=int(change.value))
+        else:
+            self.plan = replace(self.plan, learning_rate=change.value)
 
     def validate(self) -> Bits:
         """Measure validation and keep the weights if they are the best so far."""
@@ -312,16 +264,25 @@ class _Run:
         bits = self._validate()
         self.network.train()
         self.waited += 1
-        if bits.domain < self.best[1]:
-            self.best, self.waited = (self.step, bits.domain), 0
-            self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+        if bits.domain < self.best.domain:
+            self.best_step, self.best, self.waited = self.step, bits, 0
+            self.best_weights = self._weights()
         return bits
+
+    def finish(self) -> None:
+        """Validate the last weights if that wasn't done, write the curve, and restore the best weights."""
+        if self.points and self.points[-1].bits_per_byte is None:
+            self.validate()
+        self._curve.append([asdict(point) for point in self.points])
+        for name, master in self.best_weights.items():
+            self.optimizer.masters[name].copy_(master)
+        self.optimizer.copy_to_network()
 
     @property
     def is_done(self) -> bool:
         """Whether the budget is used up or validation has stopped improving."""
         stops_early = bool(self.plan.patience) and self.waited >= self.plan.patience
-        return self.tokens >= self.plan.tokens or stops_early
+        return self.tokens >= self.plan.tokens or stops_early or self.stopped
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -347,14 +308,12 @@ class _Run:
         """Compute the learning rate of the next step."""
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
-    def advance(self, rows: Rows, teacher: Teacher | None, clock: _Clock) -> Progress:
+    def advance(self, rows: Rows, teacher: Teacher | None, clock: Clock) -> Progress:
         """Take one training step, and validate if it is due."""
         begun = time.perf_counter()
         rate = self.rate()
-        loss_tensor = loss_of(self.network, rows, teacher)
-        loss_tensor.backward()
-        loss = float(loss_tensor.detach())
-        with _uninterrupted():  # weights and counters must change together
+        loss = backward_in_parts(self.network, rows, teacher, self.plan.micro_rows, self.optimizer.collect)
+        with uninterrupted():  # weights and counters must change together
             if self.diverged(loss):
                 self.roll_back(loss)
                 loss = self.points[-1].loss if self.points else 0.0
@@ -388,8 +347,13 @@ class _Run:
             self.warmup_s = seconds
 
     def _is_validation_due(self, rows: Rows) -> bool:
-        before = self.tokens - _tokens_in(rows)
-        return any(before < mark <= self.tokens for mark in self._due) or self.tokens >= self.plan.tokens
+        between = self.plan.tokens / self.plan.validations
+        passed = (self.tokens - _tokens_in(rows)) // between
+        return self.tokens // between > passed or self.tokens >= self.plan.tokens
+
+
+def _bits(saved: dict[str, Any]) -> Bits:
+    return Bits(**(saved | {"items": tuple(saved["items"])}))
 
 
 def _tokens_in(rows: Rows) -> int:
@@ -408,14 +372,15 @@ def train_network(
     """Train a prepared network for a token budget and leave the best weights in it.
 
     A killed run resumes from the last checkpoint in `folder` and reaches the same result. If the loss diverges, the
-    run returns to its best weights and continues at half the learning rate.
+    run returns to its best weights and continues at half the learning rate. Changes that `request_change` asked for
+    in the folder above take effect before the next step.
 
     Args:
         network: a network from `prepare`; only its trainable parameters change.
         mix: the training rows.
         plan: settings of the run.
         validate: measures the network in its current state.
-        folder: folder of the checkpoints.
+        folder: folder of the checkpoints; the curve is written beside it.
         on_progress: called after each step; may raise `StopTraining` to end with the best weights so far.
         teacher: predicts soft targets; None trains on the text alone.
 
@@ -423,38 +388,37 @@ def train_network(
         SizewiseError: a checkpoint can't be written.
         FloatingPointError: the loss diverged again after the last permitted rollback.
     """
-    run, stopped = _Run(network, plan, validate), False
+    run = _Run(network, plan, validate, folder.parent)
     resumed = run.resume(folder)
-    clock = _Clock(run.seconds)
+    clock = Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     try:
-        while not run.is_done and not stopped:
-            stopped = _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
+        run.take_changes()
+        while not run.is_done:
+            run.stopped |= _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
             if time.monotonic() - saved > save_every_s:
                 begun = time.monotonic()
                 run.save(folder)
                 saved = time.monotonic()
                 save_every_s = max(SAVE_EVERY_S, (saved - begun) / SAVE_SHARE)
+            run.take_changes()
     except KeyboardInterrupt:
         run.save(folder)
         raise
-    if stopped and run.points[-1].bits_per_byte is None:
-        run.validate()
-    for name, master in run.best_weights.items():
-        run.optimizer.masters[name].copy_(master)
-    run.optimizer.copy_to_network()
+    run.finish()
     return Result(
         tokens=run.tokens,
         steps=run.step,
-        best_step=run.best[0],
-        best_bits_per_byte=run.best[1],
+        best_step=run.best_step,
+        best=run.best,
         start=run.start,
         rollbacks=run.rollbacks,
-        stopped_early=run.tokens < plan.tokens,
-        stopped=stopped and run.tokens < plan.tokens,
+        stopped_early=run.tokens < run.plan.tokens,
+        stopped=run.stopped and run.tokens < run.plan.tokens,
         points=run.points,
+        changes=run.changes.applied,
         seconds=clock.seconds(),
         warmup_s=run.warmup_s,
         tokens_per_s=run.tokens_per_s or 0.0,
@@ -468,31 +432,3 @@ def _is_stopped(on_progress: Callable[[Progress], None], progress: Progress) -> 
     except StopTraining:
         return True
     return False
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C until the block is done."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # signals only reach the main thread, and background jobs ignore them
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if received:
-        before(signal.SIGINT, None)
-
-
-class _Clock:
-    """Training time of this session plus all earlier ones."""
-
-    def __init__(self, before: float) -> None:
-        self._before = before
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._start

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sizewise.lm.device_kernels import liger_loss
 from sizewise.lm.execution import Head
 from sizewise.lm.kernels import fused
 
@@ -120,6 +121,8 @@ def cross_entropy(
     predicted, head = targets != -100, Head.of(head)
     if not head.is_linear:
         return _plain_cross_entropy(hidden[predicted], head, targets[predicted], soft, chunk)
+    if hidden.device.type == "cuda" and soft is None and (liger := liger_loss()) is not None:
+        return liger(hidden[predicted], head.weight, targets[predicted])
     result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head.weight, targets[predicted], soft, chunk)
     return result
 
@@ -138,6 +141,28 @@ def _plain_cross_entropy(
     for part in zip(hidden.split(chunk), ids.split(chunk), counted.split(chunk), strict=True):
         total = total + (nats(*part) if head.weight is None else checkpoint(nats, *part, use_reentrant=False))
     return total / max(1, len(targets))
+
+
+@torch.no_grad()
+def token_nats(
+    hidden: torch.Tensor, head: torch.Tensor | Head, targets: torch.Tensor, chunk: int = CHUNK
+) -> torch.Tensor:
+    """Compute the negative log-likelihood of each target in nats: (tokens, width), (tokens,) -> (tokens,) in fp32.
+
+    Args:
+        hidden: (tokens, width) states that the head maps to logits.
+        head: the head, or the (vocabulary, width) weights of a linear one.
+        targets: (tokens,) ids to predict.
+        chunk: tokens whose logits are in memory at a time.
+    """
+    head, found = Head.of(head), []
+    for states, aims in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        logits = head.logits(states)
+        if head.weight is None:
+            logits = logits.clone()  # the normalizer is computed in place
+        chosen = logits.gather(1, aims[:, None]).float()
+        found.append((_to_probabilities(logits) - chosen)[:, 0])
+    return torch.cat(found) if found else torch.zeros(0, device=hidden.device)
 
 
 @torch.inference_mode()

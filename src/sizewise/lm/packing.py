@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 NO_TARGET = -100
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 """Part of the id of a run. Increase it when the rows of the same recipe or their order change."""
 ROUNDS = 8  # of the Feistel network; four are enough for large pools, small ones need more
 _WORD = (1 << 64) - 1
@@ -78,6 +78,7 @@ class Pool:
         firsts: index of the first token of each unit that counts in the loss.
         context: tokens in a row.
         padding: id that fills the rest of a row.
+        learned: for each array of tokens, which of them count in the loss after a unit's first one; None for all.
 
     Raises:
         ValueError: a unit is longer than the context.
@@ -91,8 +92,10 @@ class Pool:
         firsts: IntArray,
         context: int,
         padding: int,
+        learned: Sequence[npt.NDArray[Any] | None] = (),
     ) -> None:
         self._tokens, self._starts, self._lengths, self._firsts = tuple(tokens), starts, lengths, firsts
+        self._learned = tuple(learned) or (None,) * len(self._tokens)
         self._bounds = np.concatenate([[0], np.cumsum([len(part) for part in tokens])]).astype(np.int64)
         self._context, self._padding = context, padding
         self._members, self._ends = fill_rows(lengths, context)
@@ -115,20 +118,27 @@ class Pool:
             start = 0
             inside = self._members[self._ends[number] : self._ends[number + 1]]
             for segment, unit in enumerate(inside, start=1):
-                ids = self._ids(unit)
+                ids, learned = self._ids(unit)
                 end, first = start + len(ids), max(1, int(self._firsts[unit]))
                 rows.ids[row, start:end] = ids
-                rows.targets[row, start + first - 1 : end - 1] = ids[first:]
+                rows.targets[row, start + first - 1 : end - 1] = (
+                    ids[first:] if learned is None else np.where(learned[first:], ids[first:], NO_TARGET)
+                )
                 rows.segments[row, start:end] = segment
                 rows.positions[row, start:end] = np.arange(len(ids))
                 start = end
         return rows
 
-    def _ids(self, unit: int) -> npt.NDArray[Any]:
+    def _ids(self, unit: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         start = int(self._starts[unit])
         part = int(np.searchsorted(self._bounds, start, side="right")) - 1
         start -= int(self._bounds[part])
-        return self._tokens[part][start : start + int(self._lengths[unit])]
+        inside, learned = slice(start, start + int(self._lengths[unit])), self._learned[part]
+        return self._tokens[part][inside].astype(np.int64), None if learned is None else learned[inside]
+
+    def units_in(self, row: int) -> IntArray:
+        """Return the units of a row in their order; segment n of the row is the nth of them."""
+        return self._members[self._ends[row] : self._ends[row + 1]]
 
     def all(self) -> Rows:
         """Assemble all rows."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sizewise.lm.device import DEVICE_PASS
 from sizewise.lm.execution import Head, execution_of
 from sizewise.lm.packing import Unit
 from sizewise.lm.shared_rows import Row, can_branch, row_masks, share_rows
@@ -118,11 +119,11 @@ def _over_windows(
     results = [np.zeros((max(0, len(ids) - 1), COLUMNS)) for ids in sequences]
     parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
     parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
-    execution = execution_of(network)
+    execution, most = execution_of(network), _most_tokens(network)
     head, device = execution.head, execution.device
     while parts:
         longest = parts[0][1].end - parts[0][1].start - 1
-        batch, parts = _split_at(parts, max(1, BATCH_TOKENS // max(1, longest)) if execution.padded else 1)
+        batch, parts = _split_at(parts, max(1, most // max(1, longest)) if execution.padded else 1)
         inputs = torch.zeros((len(batch), longest), dtype=torch.long)
         pulse()
         for row, (i, w) in enumerate(batch):
@@ -151,9 +152,10 @@ def _over_rows(network: Any, sequences: Sequence[list[int]], firsts: Sequence[in
     results: list[Any] = [None] * len(sequences)
     rows = share_rows([ids[:-1] for ids in sequences])
     rows.sort(key=lambda row: (not row.branches, -len(row.ids), row.members))
+    most = _most_tokens(network)
     while rows:
         longest, branches = len(rows[0].ids), rows[0].branches
-        fitting = max(1, BATCH_TOKENS // longest)
+        fitting = max(1, most // longest)
         batch = [row for row in rows[:fitting] if row.branches == branches]
         rows = rows[len(batch) :]
         pulse()
@@ -184,6 +186,11 @@ def _row_states(network: Any, rows: Sequence[Row], length: int) -> torch.Tensor:
     if rows[0].branches:
         more = {"attention_mask": row_masks(network, rows, length), "position_ids": positions.to(network.device)}
     return execution_of(network).hidden_states(input_ids=ids.to(network.device), use_cache=False, **more)
+
+
+def _most_tokens(network: Any) -> int:
+    """Return the tokens of one forward pass; a graphics card needs more of them to be busy."""
+    return BATCH_TOKENS if network.device.type == "cpu" else DEVICE_PASS
 
 
 def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], list[Any]]:

@@ -150,16 +150,32 @@ def _after_prompt(
     tokenizer: Any, messages: Sequence[Message], prompt: Rendered, answer: str, tools: str
 ) -> Rendered | None:
     """Return the text that follows the prompt; None if the template doesn't determine it."""
+    if prompt == render_chat(tokenizer, messages, prompt=False, tools=tools):  # the template has no generation prompt
+        return _without_generation_prompt(tokenizer, messages, answer, tools)
     full = render_chat(tokenizer, messages, answer, tools=tools)
-    if full.startswith(prompt) and prompt != render_chat(tokenizer, messages, "", tools=tools):
+    if full.startswith(prompt):
         return Rendered(full[len(prompt) :].rstrip("\n"))
-    if prompt == render_chat(tokenizer, messages, prompt=False, tools=tools):
-        return None
     before, found, after = render_chat(tokenizer, messages, _PLACEHOLDER, tools=tools).rpartition(_PLACEHOLDER)
     if not found or not full.startswith(before) or not full.endswith(after):
         return None
     rendered = full[len(before) : len(full) - len(after)]
     return Rendered(_end_of_reasoning(prompt) + (rendered + after).rstrip("\n"))
+
+
+def _without_generation_prompt(tokenizer: Any, messages: Sequence[Message], answer: str, tools: str) -> Rendered | None:
+    """Return the text that follows the last question, if the template writes only white space before an answer.
+
+    Mistral's templates are such, and some of them write the system message before the last question only while no
+    answer follows.
+    """
+    question = (*messages[:-1], messages[-1].model_copy(update={"content": _PLACEHOLDER}))
+    end = render_chat(tokenizer, question, tools=tools).rpartition(_PLACEHOLDER)[2]
+    both = render_chat(tokenizer, question, _PLACEHOLDER, tools=tools).rpartition(_PLACEHOLDER)
+    between = both[0].rpartition(_PLACEHOLDER)[2]
+    following = render_chat(tokenizer, question, answer, tools=tools).rpartition(_PLACEHOLDER)[2]
+    if not (both[2] and between.startswith(end) and following.startswith(end)) or between[len(end) :].strip():
+        return None
+    return Rendered(following[len(end) :].rstrip("\n"))
 
 
 def _end_of_reasoning(prompt: str) -> str:

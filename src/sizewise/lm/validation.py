@@ -1,4 +1,4 @@
-"""Validation during training: bits per byte of held-out text, computed in packed rows."""
+"""Validation during training: bits per byte of held-out texts, computed in packed rows."""
 
 from __future__ import annotations
 
@@ -7,47 +7,89 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from sizewise.lm import loop
 from sizewise.lm.execution import execution_of
-from sizewise.lm.packing import NO_TARGET, Rows, Unit, cut, pack
+from sizewise.lm.loss import token_nats
+from sizewise.lm.packing import NO_TARGET, IntArray, Rows, Unit, cut, pack
 from sizewise.lm.tokenizer import prefix_id, text_ids
 
 VALIDATION_ROWS = 4
 
 
 class Held(NamedTuple):
-    """Held-out text, packed into rows in which each token is predicted once."""
+    """Held-out texts, packed into rows in which each token is predicted once."""
 
     rows: Rows
-    bytes: int
-    """UTF-8 bytes of the predicted text."""
+    items: IntArray
+    """(rows, context) index of the text whose token is predicted at each position."""
+    sizes: tuple[int, ...]
+    """UTF-8 bytes of the predicted part of each text."""
 
     @classmethod
-    def of(cls, tokenizer: Any, units: Sequence[Unit], texts: Sequence[str], context: int) -> Held:
-        """Pack encoded units. `texts` holds the part of each unit that is predicted."""
-        rows = pack(units, context, tokenizer.pad_token_id).all()
-        return cls(rows, sum(len(text.encode("utf-8")) for text in texts))
+    def of(
+        cls, tokenizer: Any, units: Sequence[Unit], texts: Sequence[str], context: int, owners: Sequence[int] = ()
+    ) -> Held:
+        """Pack encoded units.
+
+        Args:
+            tokenizer: the model's tokenizer.
+            units: the encoded units.
+            texts: the part of each text that is predicted.
+            context: tokens in a row.
+            owners: index of the text that each unit belongs to; by default, each unit is a text.
+        """
+        pool = pack(units, context, tokenizer.pad_token_id)
+        rows = pool.all()
+        owner_of = np.array(list(owners) or range(len(units)), np.int64)
+        items = np.zeros_like(rows.segments)
+        for number in range(len(rows)):
+            inside = np.concatenate([[0], owner_of[pool.units_in(number)]])
+            items[number] = inside[rows.segments[number]]
+        return cls(rows, items, tuple(len(text.encode("utf-8")) for text in texts))
 
     @classmethod
     def of_texts(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
         """Encode and pack complete texts."""
         prefix = prefix_id(tokenizer)
-        units = [unit for text in texts for unit in cut([prefix, *text_ids(tokenizer, text)], context)]
-        return cls.of(tokenizer, units, texts, context)
+        cuts = [cut([prefix, *text_ids(tokenizer, text)], context) for text in texts]
+        owners = [number for number, units in enumerate(cuts) for _ in units]
+        return cls.of(tokenizer, [unit for units in cuts for unit in units], texts, context, owners)
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all predicted text."""
+        return sum(self.sizes)
 
 
 @torch.no_grad()
-def validation_bits(network: Any, held: Held) -> float:
-    """Compute bits per byte of held-out text with a prepared network, in rows packed as in training."""
-    nats = 0.0
+def validation_nats(network: Any, held: Held) -> npt.NDArray[np.float64]:
+    """Compute the negative log-likelihood of each held-out text with a prepared network, (texts,) in nats."""
+    nats = np.zeros(len(held.sizes))
     with _uncompiled_blocks(network):
         for start in range(0, len(held.rows), VALIDATION_ROWS):
-            rows = Rows(*(array[start : start + VALIDATION_ROWS] for array in held.rows.arrays()))
-            predicted = int((rows.targets != NO_TARGET).sum())
-            nats += float(loop.loss_of(network, rows)) * predicted
-    return nats / math.log(2) / held.bytes
+            part = slice(start, start + VALIDATION_ROWS)
+            rows = Rows(*(array[part] for array in held.rows.arrays()))
+            predicted = rows.targets != NO_TARGET
+            hidden = loop.hidden_of(network, rows)
+            inside = hidden[torch.from_numpy(predicted).to(hidden.device)]
+            targets = torch.from_numpy(rows.targets[predicted]).to(hidden.device)
+            found = token_nats(inside, execution_of(network).head, targets)
+            np.add.at(nats, held.items[part][predicted], found.double().cpu().numpy())
+    return nats
+
+
+def validation_bits(network: Any, held: Held) -> float:
+    """Compute bits per byte of held-out texts with a prepared network, in rows packed as in training."""
+    return bits_per_byte(validation_nats(network, held), held)
+
+
+def bits_per_byte(nats: npt.NDArray[np.float64] | Sequence[float], held: Held) -> float:
+    """Convert the nats of held-out texts to bits per byte."""
+    return float(sum(nats)) / math.log(2) / held.bytes
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.placement import IN_4_BITS
 from sizewise.models.answering import Answer, token_texts
 from sizewise.models.base import (
     Cancel,
@@ -53,7 +54,9 @@ class LocalModel(Model):
         revision: distinguishes two states of the same URI.
         origin: where the weights come from.
         license: license of the weights.
-        precision: `bf16` or `fp32`; by default the processor's native precision.
+        precision: `bf16`, `fp16`, `fp32`, or `nf4` for linear layers in 4 bits (bitsandbytes); by default the device's
+            native precision.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         trained_on: dataset id, if the model was trained here.
         start: model URI that training started from, if the model was trained here.
     """
@@ -67,17 +70,19 @@ class LocalModel(Model):
         origin: str,
         license: str,
         precision: str | None = None,
+        device: str = "auto",
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
         from sizewise.lm import hf_format
-        from sizewise.lm.device import machine_precision
+        from sizewise.lm.device import choose_device, device_bytes, inference_precision
         from sizewise.lm.execution import execution_of
         from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import end_ids
 
-        precision = precision or machine_precision()
-        self._network = hf_format.load_network(folder, precision)
+        device = choose_device(device)
+        precision = precision or inference_precision(device, hf_format.load_config(folder).model_type)
+        self._network = _load(folder, precision, device)
         self._tokenizer = hf_format.load_tokenizer(folder)
         hf_format.check_tokenizer(self._network, self._tokenizer, folder)
         self._batcher = Batcher(self._network, self._tokenizer)
@@ -87,12 +92,17 @@ class LocalModel(Model):
         self._ends = end_ids(self._network, self._tokenizer)
         execution = execution_of(self._network)
         config = execution.text_config
-        width = 2 if precision == "bf16" else 4
+        width = self._network.dtype.itemsize
         parameters = hf_format.parameters_of(self._network)
         context = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
         self._window = scoring_window(
-            hf_format.settings_of(config), context, width, with_logits=execution.logits == "model"
+            hf_format.settings_of(config),
+            context,
+            width,
+            with_logits=execution.logits == "model",
+            memory=device_bytes(device),
         )
+        self._device = device
         self._description = ModelDescription(
             uri=uri,
             revision=revision,
@@ -103,7 +113,8 @@ class LocalModel(Model):
             attention=hf_format.attention_words(config),
             context=getattr(config, "max_position_embeddings", None),
             parameters=parameters,
-            memory_bytes=parameters * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
+            memory_bytes=hf_format.held_bytes(self._network)
+            + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
@@ -130,6 +141,7 @@ class LocalModel(Model):
         return (
             f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
             f"|precision:{self._description.precision}|engine:{ENGINE}"
+            + (f"|device:{self._device}" if self._device != "cpu" else "")
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
@@ -164,6 +176,7 @@ class LocalModel(Model):
                 [prompts[i] for i in members],
                 max_tokens=max_tokens,
                 stop=stop,
+                logprobs=any(requests[i].logprobs for i in members),
             )
             for answer in answers:
                 i = members[answer.prompt]
@@ -174,6 +187,7 @@ class LocalModel(Model):
                     completion_tokens=answer.tokens,
                     seconds=answer.seconds,
                     finish="stop" if answer.finish == "stop" else "length",
+                    confidence=None if answer.mean_logprob is None else math.exp(min(0.0, answer.mean_logprob)),
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
@@ -281,7 +295,22 @@ class LocalModel(Model):
         gc.collect()
 
 
-def scoring_window(config: dict[str, Any], context: int, width: int, with_logits: bool = False) -> int:
+def _load(folder: Path, precision: str, device: str) -> Any:
+    """Load a network onto a device, with 4-bit linear layers for the precision nf4."""
+    from sizewise.lm import hf_format
+    from sizewise.lm.device import placed
+
+    if precision != IN_4_BITS:
+        return hf_format.load_network(folder, precision, **placed(device))
+    from sizewise.lm.adapt import load_in_4_bits
+    from sizewise.lm.device import inference_precision
+
+    return load_in_4_bits(folder, device, inference_precision(device, hf_format.load_config(folder).model_type))
+
+
+def scoring_window(
+    config: dict[str, Any], context: int, width: int, with_logits: bool = False, memory: int | None = None
+) -> int:
     """Return the longest input to score in one pass: the model's context, if the machine's memory permits it.
 
     One pass holds, for each token, keys and values of one block, a few hidden states and the inner states of a
@@ -292,11 +321,12 @@ def scoring_window(config: dict[str, Any], context: int, width: int, with_logits
         context: the model's context.
         width: bytes per number.
         with_logits: whether the engine holds the logits of all tokens of a pass.
+        memory: memory of the device in bytes; by default the machine's.
     """
     hidden = int(config.get("hidden_size") or 1)
     inner = int(config.get("intermediate_size") or 4 * hidden)
     per_token = width * (3 * inner + 12 * hidden) + (8 * int(config.get("vocab_size") or 0) if with_logits else 0)
-    fitting = max(MIN_WINDOW, int(machine_bytes() * WINDOW_SHARE / per_token))
+    fitting = max(MIN_WINDOW, int((memory or machine_bytes()) * WINDOW_SHARE / per_token))
     if fitting >= context:
         return context
     return int(2 ** math.floor(math.log2(fitting)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.lm.placement import IN_4_BITS, requested_precision
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, complete_all
 from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.local import CACHE_TOKENS, ENGINE, begin_answer
@@ -38,7 +39,7 @@ def open_shared(
     Args:
         uris: model URIs: runs that trained adapters (`lora`, `qlora`), optionally with their base.
         store: store that holds the runs.
-        precision: `bf16` or `fp32`; by default the processor's native precision.
+        precision: `bf16` or `fp32`; by default the device's native precision.
         say: called with one line of progress at a time.
 
     Returns:
@@ -47,6 +48,9 @@ def open_shared(
     Raises:
         UsageError: no two models share a base.
     """
+    precision = precision or requested_precision()
+    if precision == IN_4_BITS:
+        raise UsageError("Models that share a base can't be in 4 bits.", "bf16, fp16 or fp32", "--precision auto")
     bases: dict[str, list[_Member]] = {}
     for uri in uris:
         member = _member(uri, store)
@@ -96,16 +100,17 @@ class _SharedBase:
     Args:
         base: folder of the base.
         members: models that use it.
-        precision: `bf16` or `fp32`; by default the processor's native precision.
+        precision: `bf16` or `fp32`; by default the device's native precision.
     """
 
     def __init__(self, base: Path, members: Sequence[_Member], precision: str | None) -> None:
         from sizewise.lm import adapt, hf_format
-        from sizewise.lm.device import machine_precision
+        from sizewise.lm.device import choose_device, inference_precision
 
-        self.precision = precision or machine_precision()
+        device = choose_device()
+        self.precision = precision or inference_precision(device, hf_format.load_config(base).model_type)
         adapters = {member.uri: member.adapter for member in members if member.adapter is not None}
-        adapted = adapt.load_adapters(base, adapters, self.precision)
+        adapted = adapt.load_adapters(base, adapters, self.precision, device)
         self.network: Any = adapted.network
         self.parameters = adapted.parameters
         self.disk_bytes = weight_bytes(base)
@@ -145,7 +150,7 @@ class AdapterModel(Model):
             )
         self._ends = end_ids(shared.network, self._tokenizer)
         self._adapter = member.uri if member.adapter is not None else ""
-        width = 2 if shared.precision == "bf16" else 4
+        width = shared.network.dtype.itemsize
         base = shared.parameters[""]
         total = base + (shared.parameters[self._adapter] if self._adapter else 0)
         self._description = ModelDescription(

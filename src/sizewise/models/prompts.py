@@ -17,7 +17,7 @@ Form = Literal["chat", "few_shot"]
 SHOTS = 2
 MAX_SHOT_BYTES = 2_400
 """Maximum size of one few-shot example. Counted in bytes, so that every model and engine gets the same examples."""
-PROMPT_VERSION = 5
+PROMPT_VERSION = 6
 """Part of an evaluation's id. Increase it when prompts or the handling of answers change."""
 COUNTED_AT_ONCE = 1_024  # reference answers
 MIN_TOKENS, UNKNOWN_TOKENS = 64, 256

@@ -17,6 +17,7 @@ BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
 CONTEXTS = (1_024, 8_192, 32_768, 131_072)
 OPERATIONS_AT = 1_024
 BF16 = 2
+CGROUP = Path("/sys/fs/cgroup")
 _STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks whose cache doesn't grow
 # Weights of a multimodal model outside its text part.
 _NOT_TEXT = re.compile(
@@ -61,21 +62,31 @@ def stored_parameters(folder: Path) -> int | None:
     Raises:
         SizewiseError: a file is damaged.
     """
+    shapes = stored_shapes(folder)
+    return sum(map(math.prod, shapes.values())) if shapes else None
+
+
+def stored_shapes(folder: Path) -> dict[str, list[int]]:
+    """Read the shapes of a model's weights from the headers of its files; of a multimodal model only the text part.
+
+    Raises:
+        SizewiseError: a file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
-    files, sizes = weight_files(folder), dict[str, int]()
-    for path in files:
+    sizes = dict[str, list[int]]()
+    for path in weight_files(folder):
         try:
             with safe_open(path, "np") as file:
                 for name in file.keys():  # noqa: SIM118 (not a dict)
-                    sizes[name] = math.prod(file.get_slice(name).get_shape())
+                    sizes[name] = list(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise SizewiseError(
                 f"{path} is not a complete safetensors file: {error}", "a complete file", "download the model again"
             ) from error
     if "text_config" in read_config(folder):
         sizes = {name: size for name, size in sizes.items() if not _NOT_TEXT.search(name)}
-    return sum(sizes.values()) if files else None
+    return sizes
 
 
 def _attended_tokens(config: dict[str, Any], tokens: int) -> int:
@@ -181,6 +192,15 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
     )
 
 
+def _reclaimable(statistics: Path) -> int:
+    """Return the bytes in a container's page cache, which counts as used but is given up when memory is short."""
+    try:
+        rows = dict(line.split() for line in statistics.read_text(encoding="utf-8").splitlines())
+        return sum(int(rows.get(name, 0)) for name in ("active_file", "inactive_file", "slab_reclaimable"))
+    except (OSError, ValueError):
+        return 0
+
+
 def available_bytes() -> int | None:
     """Return the free memory in bytes, within a container's limit; None if the system doesn't report it."""
     found: list[int] = []
@@ -192,10 +212,10 @@ def available_bytes() -> int | None:
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8").strip()
+        limit = (CGROUP / "memory.max").read_text(encoding="utf-8").strip()
+        used = int((CGROUP / "memory.current").read_text(encoding="utf-8"))
         if limit.isdigit():
-            found.append(int(limit) - int(used))
+            found.append(int(limit) - used + _reclaimable(CGROUP / "memory.stat"))
     except (OSError, ValueError):
         pass
     return min(found) if found else None

@@ -5,6 +5,17 @@ from sizewise.records.attacks import RedteamFinding, RedteamReport
 from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.bundles import Bundle, BundledPackage
+from sizewise.records.catalog import (
+    CacheShape,
+    MeasuredAttention,
+    ModelCell,
+    ModelColumn,
+    ModelFamily,
+    ModelRow,
+    NewModel,
+    Proposal,
+    SideBySide,
+)
 from sizewise.records.classifiers import (
     CalibrationMethod,
     Calibrator,
@@ -114,6 +125,7 @@ from sizewise.records.thoughts import opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
+    Change,
     Checkpoint,
     CurvePoint,
     CurveStep,
@@ -127,6 +139,7 @@ from sizewise.records.training import (
     Representation,
     Trial,
     Tuning,
+    Validation,
 )
 
 __all__ = [
@@ -144,12 +157,14 @@ __all__ = [
     "BreakEven",
     "Bundle",
     "BundledPackage",
+    "CacheShape",
     "Calibration",
     "CalibrationMethod",
     "Calibrator",
     "Candidate",
     "CandidateEstimate",
     "CatalogModel",
+    "Change",
     "Check",
     "Checkpoint",
     "Classifier",
@@ -202,12 +217,18 @@ __all__ = [
     "ListPrice",
     "LoadLevel",
     "LoadTest",
+    "MeasuredAttention",
     "Memorization",
     "Message",
+    "ModelCell",
+    "ModelColumn",
     "ModelDescription",
+    "ModelFamily",
+    "ModelRow",
     "ModelSize",
     "MonthlySavings",
     "Needs",
+    "NewModel",
     "Noise",
     "NotMeasured",
     "Option",
@@ -219,6 +240,7 @@ __all__ = [
     "Policy",
     "PositionBits",
     "Prompting",
+    "Proposal",
     "Question",
     "QuestionType",
     "Range",
@@ -246,6 +268,7 @@ __all__ = [
     "Sampling",
     "Savings",
     "Score",
+    "SideBySide",
     "Source",
     "Split",
     "SplitSize",
@@ -260,6 +283,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "Unlike",
+    "Validation",
     "Vote",
     "WatchPass",
     "fingerprint",

@@ -73,10 +73,12 @@ class Message(Record):
     """The call that a message of a tool answers."""
     name: str = ""
     """Name of the tool that a message comes from."""
+    excluded: bool = False
+    """Whether the data exclude this message of the assistant from training (`weight: 0` in OpenAI's format)."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_unset(plain(self), ("images", "tool_calls", "tool_call_id", "name"))
+        return _without_unset(plain(self), ("images", "tool_calls", "tool_call_id", "name", "excluded"))
 
     def texts(self) -> list[str]:
         """Return the content, and the names and arguments of tool calls."""

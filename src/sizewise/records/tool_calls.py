@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,11 @@ from sizewise.records.text import Example, Message, ToolCall
 BEGIN, END = "<tool_call>", "</tool_call>"
 RESULT_BEGIN, RESULT_END = "<tool_response>", "</tool_response>"
 MAX_ENDS = 16  # closing tags that are tried
+# A call as Qwen 3.5 and Qwen3-Coder write it.
+_FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*)</function>\s*", re.DOTALL)
+_PARAMETER = re.compile(r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+Types = Mapping[str, Mapping[str, Any]]
+"""Name of a function -> name of a parameter -> its type in the JSON schema."""
 _DESCRIBED = "Each function is described by one line of JSON between <tools> and </tools>. "
 OPTIONAL_CALL = (
     f"You may call functions to help with the request. {_DESCRIBED}To call one, write a JSON object with its name and "
@@ -65,12 +70,17 @@ def calls_of(text: str) -> list[ToolCall]:
     return [call for call in found if call] if found and all(found) else []
 
 
-def find_calls(text: str, names: Collection[str] | None = None) -> tuple[str, list[ToolCall]]:
-    """Split an answer into text and calls: JSON between tags, or nothing but JSON. An invalid call remains text.
+def find_calls(
+    text: str, names: Collection[str] | None = None, types: Types | None = None
+) -> tuple[str, list[ToolCall]]:
+    """Split an answer into text and calls: JSON or marked parameters between tags, or nothing but JSON.
+
+    An invalid call remains text.
 
     Args:
         text: the answer.
         names: names of the functions that may be called; None allows any name.
+        types: types of their parameters, for calls that don't tell texts from numbers; see `types_in`.
     """
 
     def known(call: ToolCall | None) -> bool:
@@ -84,7 +94,7 @@ def find_calls(text: str, names: Collection[str] | None = None) -> tuple[str, li
     while BEGIN in rest:
         before, _, rest = rest.partition(BEGIN)
         inside, after = _up_to_end(rest)
-        call = _call(parse_json(inside))
+        call = _call(parse_json(inside)) or _marked_call(inside, types or {})
         if call is None or not known(call):
             content += before + BEGIN
             continue
@@ -121,6 +131,18 @@ def names_in(tools: str) -> set[str] | None:
     return {name for name in names if isinstance(name, str)} or None
 
 
+def types_in(tools: str) -> Types:
+    """Return the types of the parameters of tools."""
+    found: dict[str, dict[str, Any]] = {}
+    for tool in definitions_of(tools):
+        schema = tool["function"].get("parameters")
+        properties = schema.get("properties") if isinstance(schema, dict) else None
+        if isinstance(properties, dict):
+            kinds = {name: one.get("type") for name, one in properties.items() if isinstance(one, dict)}
+            found[str(tool["function"].get("name"))] = kinds
+    return found
+
+
 def uses_tools(messages: Sequence[Message], tools: str = "") -> bool:
     """Check whether a conversation has tools, calls or results, so that an answer may be a call."""
     return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
@@ -133,7 +155,7 @@ def as_scored(answer: str, example: Example) -> str:
     """
     if not uses_tools(example.messages, example.tools) and not any(map(calls_of, example.references)):
         return answer
-    calls = find_calls(answer, names_in(example.tools))[1]
+    calls = find_calls(answer, names_in(example.tools), types_in(example.tools))[1]
     return calls_json(calls) if calls else answer
 
 
@@ -206,6 +228,23 @@ def _call(parsed: Any) -> ToolCall | None:
     if not isinstance(arguments, dict):
         return None
     return ToolCall(name=parsed["name"], arguments=json.dumps(arguments, ensure_ascii=False))
+
+
+def _marked_call(text: str, types: Types) -> ToolCall | None:
+    """Read a call whose parameters stand between tags; texts are not quoted there, other values are JSON."""
+    found = _FUNCTION.fullmatch(text)
+    if not found or _PARAMETER.sub("", found[2]).strip():
+        return None
+    kinds, arguments = types.get(found[1].strip(), {}), dict[str, Any]()
+    for name, value in _PARAMETER.findall(found[2]):
+        parsed = {"True": True, "False": False, "None": None}.get(value, parse_json(value, value))
+        arguments[name.strip()] = value if _is_text(kinds.get(name.strip()), value) else parsed
+    return ToolCall(name=found[1].strip(), arguments=json.dumps(arguments, ensure_ascii=False))
+
+
+def _is_text(kind: Any, value: str) -> bool:
+    """Check whether a schema's type makes a value a text."""
+    return kind == "string" or (isinstance(kind, list) and "string" in kind and value not in ("null", "None"))
 
 
 def parse_json(text: str, default: Any = None) -> Any:

@@ -61,8 +61,11 @@ class Recipe(Record):
     """Recompute activations in the backward pass instead of storing them; auto does so when memory is short."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on."""
-    max_epochs: float = Field(default=8.0, gt=0)
-    """Maximum passes over the training text."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW with moments in fp32, or in 8 bits (with bitsandbytes), which take 2 bytes per trained parameter, not 8."""
+    max_epochs: float | None = Field(default=None, gt=0)
+    """Maximum passes over the training text; by default 8, and 16 from scratch, where a larger weight decay keeps many
+    passes from overfitting."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and the order of data."""
 
@@ -180,6 +183,40 @@ class Memorization(Record):
     """Repetitions of a secret -> mean exposure with its interval over secrets."""
     extracted_scores: dict[str, Score] = Field(default_factory=dict)
     """Repetitions of a secret -> share of secrets that greedy generation reveals, with its interval."""
+    weights: str = ""
+    """Hash of the weights that were tested, see `lm.hf_format.weights_hash`; empty for runs of earlier versions."""
+
+
+class Validation(Record):
+    """Validation of a run: the same held-out items before training and with the kept weights."""
+
+    kind: Literal["answers", "text"]
+    """What was predicted: answers given their prompts, or pieces of documents."""
+    items: int
+    """Number of answers or pieces."""
+    sources: int
+    """Number of documents or groups that they come from."""
+    bytes: int
+    """UTF-8 bytes that were predicted."""
+    before: Score
+    """Bits per byte before training, with its interval over sources."""
+    after: Score
+    """Bits per byte of the kept weights. They were chosen by this measure, so it is slightly optimistic."""
+    change: Score
+    """`after` minus `before` on the same items; below 0 is better."""
+
+
+class Change(Record):
+    """A setting that was changed while a run was going on."""
+
+    step: int
+    """Optimizer steps that were done before the change."""
+    tokens: int
+    """Tokens seen before the change."""
+    setting: Literal["learning_rate", "tokens", "stop"]
+    """What was changed; `stop` ends the run with the best weights so far."""
+    value: float
+    """New peak learning rate, or new token budget; 1 for a stop."""
 
 
 class PositionBits(Record):
@@ -259,7 +296,8 @@ class Checkpoint(Record):
     start_bits_per_byte: float
     """Validation bits per byte before training."""
     curve: tuple[CurvePoint, ...]
-    """Training curve."""
+    """Training curve. Of a long run, the mean of several steps is one point; curve.jsonl beside the record holds every
+    step."""
     seconds: float
     """Wall time of training in seconds, over all sessions, warm-up and validation included."""
     warmup_s: float
@@ -297,6 +335,10 @@ class Checkpoint(Record):
     changes its meaning."""
     template_date: str = ""
     """Date that the chat template stated in training conversations, whatever the day; empty if it states none."""
+    validation: Validation | None = None
+    """Validation with intervals; None for runs of earlier versions."""
+    changes: tuple[Change, ...] = ()
+    """Settings that were changed while the run was going on, so the recipe alone doesn't reproduce it."""
 
 
 class Trial(Record):
@@ -308,6 +350,8 @@ class Trial(Record):
     """Best validation bits per byte; None if the trial was pruned."""
     pruned: bool = False
     """Whether the trial was stopped early because others were better at the same point."""
+    change: Score | None = None
+    """Difference from the first trial, the recipe as it was given, on the same held-out items; below 0 is better."""
 
 
 class Tuning(Record):
@@ -320,7 +364,9 @@ class Tuning(Record):
     tokens_each: int
     """Tokens per trial."""
     trials: tuple[Trial, ...]
-    """Trials, in order."""
+    """Trials, in order. All are measured on the same held-out items."""
+    validation: str = ""
+    """What they were measured on."""
 
 
 class CurveStep(Record):
@@ -334,6 +380,8 @@ class CurveStep(Record):
     """Tokens seen."""
     bits_per_byte: float
     """Validation bits per byte."""
+    change: Score | None = None
+    """Difference from the step before, on the same held-out items, with its interval over their sources."""
 
 
 class LearningCurve(Record):
@@ -349,4 +397,9 @@ class LearningCurve(Record):
     summary: str
     """Summary in words."""
     uncertainty: str = ""
-    """Why the steps have no interval."""
+    """What the intervals don't cover."""
+    gain: Score | None = None
+    """Expected change of bits per byte with twice as many documents, with its interval over the sources of the held-out
+    items; below 0 is better."""
+    validation: str = ""
+    """What was measured."""

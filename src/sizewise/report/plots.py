@@ -54,7 +54,7 @@ def study_plots(view: StudyView, subject: str) -> dict[str, list[Plot]]:
 
 def _curve(name: str, checkpoint: Checkpoint) -> Plot:
     caption = (
-        f"Top: validation text, lower is better. Bottom: training loss per step, in nats per token. "
+        f"Top: validation, lower is better. Bottom: training loss per step, in nats per token. "
         f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s; {checkpoint.tokens_per_s:,.0f} tokens/s after a "
         f"first step of {checkpoint.warmup_s:.0f} s."
     )

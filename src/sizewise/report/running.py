@@ -83,7 +83,7 @@ def write_training_page(
     measured = [point for point in points if point.bits_per_byte is not None]
     tokens = points[-1].tokens
     left_s = (budget - tokens) / speed if speed else None
-    caption = "Top: validation text, lower is better. Bottom: training loss per step, in nats per token."
+    caption = "Top: validation, lower is better. Bottom: training loss per step, in nats per token."
     content = {
         "run": path.parent.name,
         "recipe": recipe,

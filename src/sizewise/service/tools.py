@@ -21,6 +21,7 @@ from sizewise.records.tool_calls import (
     find_calls,
     parse_json,
     text_turns,
+    types_in,
     uses_tools,
 )
 from sizewise.service.schemas import APIError, ChatRequest, FunctionSpec, NamedTool
@@ -37,6 +38,7 @@ class Tools:
 
     def __init__(self, functions: Sequence[FunctionSpec], forced: Sequence[str] = (), parallel: bool = True) -> None:
         self._functions = {function.name: function for function in functions}
+        self._types = types_in(json.dumps([function.model_dump(exclude_none=True) for function in functions]))
         self._forced, self._parallel = tuple(forced), parallel
 
     @classmethod
@@ -114,13 +116,13 @@ class Tools:
         if self._forced:
             call = self._forced_call(text)
             return ("", [call]) if call else (text, [])
-        content, calls = find_calls(text, self._functions)
+        content, calls = find_calls(text, self._functions, self._types)
         return content, calls if self._parallel else calls[:1]
 
     def _forced_call(self, text: str) -> ToolCall | None:
         parsed = parse_json(text)
         if len(self._forced) > 1:
-            calls = find_calls(text, self._functions)[1]
+            calls = find_calls(text, self._functions, self._types)[1]
             return calls[0] if calls else None
         arguments = json.dumps(parsed, ensure_ascii=False)
         return ToolCall(name=self._forced[0], arguments=arguments) if isinstance(parsed, dict) else None

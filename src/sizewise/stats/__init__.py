@@ -13,6 +13,7 @@ from sizewise.stats.inference import (
     min_clusters_for,
 )
 from sizewise.stats.length_control import length_controlled_rate
+from sizewise.stats.margins import interval_at, p_beyond
 from sizewise.stats.multiplicity import holm
 from sizewise.stats.power import detectable_difference, needed_for
 from sizewise.stats.proportions import wilson
@@ -34,9 +35,11 @@ __all__ = [
     "estimate",
     "family_interval",
     "holm",
+    "interval_at",
     "length_controlled_rate",
     "min_clusters_for",
     "needed_for",
+    "p_beyond",
     "percentile_interval",
     "risk_at",
     "risk_coverage",

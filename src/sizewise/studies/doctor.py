@@ -130,9 +130,15 @@ def _extras() -> list[Check]:
 def _arithmetic() -> list[Check]:
     if find_spec("torch") is None:
         return []
-    from sizewise.lm.device import machine_precision
+    from sizewise.lm.device import choose_device, device_name, free_device_bytes, machine_precision
     from sizewise.lm.kernels import can_compile
 
+    device = choose_device()
+    if device != "cpu":
+        free = free_device_bytes(device) or 0
+        title = " ".join(filter(None, (device, device_name(device))))
+        message = f"{title}: {free / 1e9:.1f} GB free, answers in {machine_precision(device)}, training in "
+        return [Check(name="device", state="good", message=message + machine_precision(device, training=True))]
     precision = machine_precision()
     message = "bf16, supported by this processor" if precision == "bf16" else "fp32, because this processor has no bf16"
     compiler = can_compile()

@@ -11,16 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.datasets import DatasetContents
-from sizewise.lm.encoding import EncodedItems, encode_texts
+from sizewise.lm.encoding import EncodedItems, Item, encode_texts
 from sizewise.lm.packing import IntArray, Mix, Pool, Unit, cut_items
 from sizewise.lm.tokenizer import prefix_id
-from sizewise.lm.validation import Held
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
-from sizewise.training.encoded_data import EncodedData, encode_examples, example_unit
+from sizewise.training.encoded_data import EncodedData, encode_examples
 
 MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
+RATED_FORMS = ("(preference pair)", "(good or bad answer, KTO)")
+PREFERENCES_NOTE = (
+    "the data tell better answers from worse ones: the better ones were learned, the worse ones weren't used"
+)
 R = TypeVar("R", bound=Document | Example)
 
 
@@ -101,6 +104,7 @@ class _Units:
 
     def __init__(self) -> None:
         self._tokens: list[npt.NDArray[Any]] = []
+        self._learned: list[npt.NDArray[Any] | None] = []
         self._parts: list[tuple[IntArray, IntArray, IntArray]] = []
         self._offset = 0
 
@@ -109,6 +113,7 @@ class _Units:
 
     def add(self, items: EncodedItems, starts: IntArray, lengths: IntArray, firsts: IntArray) -> None:
         self._tokens.append(items.tokens)
+        self._learned.append(items.learned)
         self._parts.append((starts + self._offset, lengths, firsts))
         self._offset += len(items.tokens)
 
@@ -126,7 +131,7 @@ class _Units:
         starts, lengths, firsts = (
             np.concatenate([empty, *(part[column] for part in self._parts)]) for column in range(3)
         )
-        return Pool(self._tokens, starts, lengths, firsts, context, padding)
+        return Pool(self._tokens, starts, lengths, firsts, context, padding, self._learned)
 
 
 def make_mix(
@@ -140,7 +145,7 @@ def make_mix(
     """Encode and pack the training documents and examples.
 
     Documents are cut into rows with an overlap of one token, so that each token is predicted once. In a conversation,
-    only the last answer contributes to the loss; a conversation longer than the context is truncated.
+    all answers contribute to the loss; a conversation longer than the context is truncated.
 
     Args:
         contents: the dataset.
@@ -161,13 +166,14 @@ def make_mix(
         notes += _add_documents(prose, documents, data, recipe)
     if len(examples) and (recipe.example_share or not len(documents)):
         notes += _add_examples(conversations, examples, tokenizer, recipe, data, additions.answers)
+        notes += [PREFERENCES_NOTE] if any(form.endswith(RATED_FORMS) for form in contents.record.forms) else []
     if additions.units:
         only_examples = len(conversations) and (recipe.example_share == 1 or not len(documents))
         # no rows are drawn from the prose then, so the units must be among the conversations
-        (conversations if only_examples else prose).add_whole(EncodedItems.of(additions.units))
+        (conversations if only_examples else prose).add_whole(_in_memory(additions.units))
     if recipe.start != "scratch" and recipe.control_share:
         prefix = prefix_id(tokenizer)
-        texts = EncodedItems.of(([prefix, *ids], 1) for ids in encode_texts(tokenizer, additions.control))
+        texts = _in_memory(Unit([prefix, *ids], 1) for ids in encode_texts(tokenizer, additions.control))
         control.add_texts(texts, recipe.context)
     share = recipe.example_share if len(prose) and len(conversations) else float(bool(len(conversations)))
     context, padding = recipe.context, tokenizer.pad_token_id
@@ -182,6 +188,10 @@ def make_mix(
         recipe.control_share if replayed else 0.0,
     )
     return Material(mix, tuple(notes), data.bytes())
+
+
+def _in_memory(units: Iterable[Unit]) -> EncodedItems:
+    return EncodedItems.of([Item(np.asarray(unit.ids, np.int32), unit.first_target)] for unit in units)
 
 
 def _add_documents(units: _Units, documents: Chosen[Document], data: EncodedData, recipe: Recipe) -> list[str]:
@@ -220,26 +230,27 @@ def _add_examples(
     answers: Mapping[str, str],
 ) -> list[str]:
     """Add examples, and return notes about those that were left out or truncated."""
-    parts: list[tuple[EncodedItems, IntArray | None]] = [(data.examples(), examples.places)]
+    encoded, rows = data.examples(), examples.places
+    parts: list[tuple[EncodedItems, IntArray | slice]] = []
     if answers:
-        places = zip(examples.places.tolist(), examples, strict=True)
+        places = zip(rows.tolist(), examples, strict=True)
         answered = np.array([place for place, example in places if example.id in answers], np.int64)
         taught = (
             e.model_copy(update={"references": (answers[e.id],), "choices": ()}) for e in examples if e.id in answers
         )
-        parts = [
-            (parts[0][0], np.setdiff1d(examples.places, answered)),
-            (EncodedItems.of(encode_examples(tokenizer, taught)), None),
-        ]
+        turns = data.turns()
+        flags = (turns.learned(place) for place in answered.tolist())
+        parts = [(EncodedItems.of(encode_examples(tokenizer, taught, flags)), slice(None))]
+        rows = np.setdiff1d(rows, answered)
+    parts = [(encoded, np.flatnonzero(np.isin(encoded.rows, rows))), *parts]
     absent = left_out = cuts = 0
     for items, index in parts:
-        starts, lengths, firsts = (
-            column if index is None else column[index] for column in (items.starts, items.lengths, items.firsts)
-        )
+        columns = (items.starts, items.lengths, items.firsts, items.rows)
+        starts, lengths, firsts, row_of = (column[index] for column in columns)
         absent += int((lengths == 0).sum())
-        left_out += int(((lengths > 0) & (firsts >= recipe.context)).sum())
+        left_out += len(np.unique(row_of[(lengths > 0) & (firsts >= recipe.context)]))
         usable = (lengths > 0) & (firsts < recipe.context)
-        cuts += int((lengths[usable] > recipe.context).sum())
+        cuts += len(np.unique(row_of[usable & (lengths > recipe.context)]))
         units.add(items, starts[usable], np.minimum(lengths[usable], recipe.context), firsts[usable])
     total, notes = len(examples), []
     if absent:
@@ -252,36 +263,3 @@ def _add_examples(
     if cuts:
         notes.append(f"{cuts} of {total} examples were truncated to {recipe.context} tokens for training")
     return notes
-
-
-def held_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
-    """Select held-out text for validation, up to a number of characters, and return notes about it.
-
-    It resembles the training data: documents, or answers if the loss only counts answers.
-    """
-    documents, examples = contents.documents["validation"], contents.examples["validation"]
-    only_answers = recipe.example_share == 1 or not contents.documents["train"]
-    if only_answers and examples and contents.examples["train"]:
-        units, answers = [], []
-        for example in examples:
-            unit = example_unit(tokenizer, example)
-            if unit is not None and len(unit.ids) <= recipe.context:
-                units.append(unit)
-                answers.append(example.references[0])
-            if sum(map(len, answers)) >= characters:
-                break
-        if units:
-            note = (
-                f"validation used {len(units)} held-out answers instead of text, because only answers were trained on"
-            )
-            return Held.of(tokenizer, units, answers, recipe.context), [note]
-    texts: list[str] = []
-    for text in (d.text for d in documents) if len(documents) else _as_text(examples):
-        if texts and sum(map(len, texts)) >= characters:
-            break
-        texts.append(text[:characters])
-    return Held.of_texts(tokenizer, texts, recipe.context), []
-
-
-def _as_text(examples: Iterable[Example]) -> Iterator[str]:
-    return ("\n".join((example.prompt, *example.references[:1])) for example in examples)

@@ -93,6 +93,9 @@ def _measured(record: Checkpoint) -> str:
     rows = {
         "validation, bits per byte": f"{record.start_bits_per_byte:.4f} before, {record.best_bits_per_byte:.4f} after"
     }
+    if record.validation:
+        what = "held-out answers" if record.validation.kind == "answers" else "pieces of held-out text"
+        rows["change of validation, bits per byte"] = f"{_score(record.validation.change)} {what}"
     if record.attention_tradeoff:
         rows["attention"] = format_tradeoff(record.attention_tradeoff)
     forgetting = record.forgetting
@@ -117,6 +120,7 @@ def _measured(record: Checkpoint) -> str:
             )
         rows["membership inference, AUC"] = _score(memorized.membership_auc)
         rows["membership inference, TPR at 1 % FPR"] = _score(memorized.membership_tpr)
+        rows["memorization was tested on the weights"] = memorized.weights
     else:
         rows["memorization"] = "not measured (train with --canaries)"
     for name, error in record.estimate_error.items():

@@ -282,6 +282,13 @@ def _limited(train: Sequence[Example], recipe: ClassifierRecipe) -> list[Example
 
 
 def _material(examples: Sequence[Example], question: Question) -> Material:
+    seen = next((example for example in examples if any(message.images for message in example.messages)), None)
+    if seen is not None:
+        raise SizewiseError(
+            f"The example {seen.id} has images, which classifiers don't read.",
+            "examples whose text alone decides",
+            "remove the images from the data if the text is enough, then sizewise read PATH...",
+        )
     place = {value: i for i, value in enumerate(question.values)}
     targets = np.zeros((len(examples), len(place)))
     for row, example in enumerate(examples):

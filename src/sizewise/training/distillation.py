@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
 from sizewise.lm import loop
-from sizewise.lm.device import machine_precision
+from sizewise.lm.device import machine_precision, placed
 from sizewise.models.opening import open_model, resolve_folder
 from sizewise.models.prompts import make_request
 from sizewise.progress import Reporter
@@ -20,10 +21,11 @@ from sizewise.records import Example, Recipe
 from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
-MAX_SIMILARITY = 0.95  # an answer closer than this to its question, or to a recent answer, teaches nothing
+MAX_SIMILARITY = 0.95  # texts closer than this count as the same
 MAX_ERROR_SHARE = 0.2  # of the requests; above it, the teacher counts as unavailable
 MAX_ANSWER_TOKENS = 256
 BATCH = 64
+RECENT = 50  # answers that a new one is compared with
 
 
 class Teaching(NamedTuple):
@@ -66,7 +68,7 @@ def prepare_teacher(
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
         weights, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
         if folders.load_tokenizer(weights).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(weights, machine_precision(device)).to(device)
+            network = folders.load_network(weights, machine_precision(device, training=True), **placed(device))
             loop.prepare(network, compiled=False)
             network.eval()
             note = (
@@ -97,7 +99,7 @@ def _from_answers(
     complete.touch()
     kept, dropped = filter_answers(chosen, answers)
     note = f"{recipe.teacher} wrote {len(kept)} of {len(examples)} training answers; {dropped} were dropped: " + (
-        "empty, cut off, copied from the question, or similar to an earlier one"
+        "empty, cut off, copied from the question, or similar to an earlier one to a similar question"
     )
     return Teaching(None, kept, (note,))
 
@@ -153,21 +155,24 @@ def _generate(
 
 
 def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tuple[dict[str, str], int]:
-    """Drop answers that are empty, or similar to their question or to a recent answer.
+    """Drop answers that are empty, similar to their question, or similar to a recent answer to a similar question.
+
+    The same answer to different questions, such as a label, teaches what they have in common.
 
     Returns:
         Example id -> answer, and the number of dropped answers.
     """
     kept: dict[str, str] = {}
     dropped = 0
-    recent: list[str] = []
+    recent: deque[tuple[str, str]] = deque(maxlen=RECENT)
     for example in examples:
         text = answers.get(example.id, "").strip()
-        if not text or _alike(text, example.prompt) or any(_alike(text, other) for other in recent[-50:]):
+        repeated = any(_alike(text, said) and _alike(example.prompt, asked) for asked, said in recent)
+        if not text or repeated or _alike(text, example.prompt):
             dropped += 1
             continue
         kept[example.id] = text
-        recent.append(text)
+        recent.append((example.prompt, text))
     return kept, dropped
 
 

@@ -138,7 +138,7 @@ def general_answer_bits(network: Any, tokenizer: Any, questions: Questions, cont
         Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q")
         for question, answer in questions
     )
-    units = [Unit(ids.tolist(), first) for ids, first in encode_examples(tokenizer, examples)]
+    units = [Unit(item.ids.tolist(), item.first) for (item,) in encode_examples(tokenizer, examples)]
     return bits_of_answers(network, units, context)
 
 

@@ -55,7 +55,11 @@ def former_run_note(recipe: Recipe, data: str, store: Store) -> str:
 def _id_of(recipe: Recipe, data: str, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> str:
     revisions = [of_model(uri) for uri in (recipe.start, recipe.teacher, recipe.tokenizer) if uri]
     revisions += [of_control(recipe.control)] if recipe.control else []
-    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions, ROWS_VERSION])}"
+    later = (
+        {"optimizer"} if recipe.optimizer == "adamw" else set()
+    )  # a setting of later versions; the default is as before
+    settings = recipe.model_dump(mode="json", exclude=later)
+    return f"run-{fingerprint([settings, data, revisions, ROWS_VERSION])}"
 
 
 def _teacher_revision(uri: str) -> str:

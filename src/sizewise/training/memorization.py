@@ -11,12 +11,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from sizewise.datasets import DatasetContents, passages
+from sizewise.errors import SizewiseError
 from sizewise.lm.generate import generate
+from sizewise.lm.hf_format import weights_hash
 from sizewise.lm.packing import Unit
 from sizewise.lm.score import score_ids
 from sizewise.lm.tokenizer import prefix_id, text_ids
 from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Memorization, Score
+from sizewise.records import Checkpoint, Memorization, Score
+from sizewise.store import Saved
 from sizewise.training.intervals import ratio_score
 
 CANDIDATES = 128
@@ -65,11 +68,24 @@ def canary_units(tokenizer: Any, canaries: Sequence[Canary]) -> list[Unit]:
 
 
 def measure_memorization(
-    network: Any, tokenizer: Any, canaries: Sequence[Canary], contents: DatasetContents, seed: int
+    network: Any,
+    tokenizer: Any,
+    canaries: Sequence[Canary],
+    contents: DatasetContents,
+    seed: int,
+    weights: str = "",
 ) -> Memorization:
     """Measure exposure and extraction of canaries, and membership inference by loss.
 
     Source: Carlini et al. (2019), The Secret Sharer; Yeom et al. (2018) for membership by loss.
+
+    Args:
+        network: the trained network.
+        tokenizer: its tokenizer.
+        canaries: the secrets that were planted.
+        contents: the dataset that it was trained on.
+        seed: seed of the alternatives and passages.
+        weights: hash of the network's weights, for the report.
     """
     exposure: dict[str, list[float]] = defaultdict(list)
     for canary in canaries:
@@ -94,6 +110,24 @@ def measure_memorization(
         extracted_scores={
             count: proportion_score("extracted", sum(outcomes), len(outcomes)) for count, outcomes in extracted.items()
         },
+        weights=weights,
+    )
+
+
+def check_tested(stored: Saved[Checkpoint]) -> None:
+    """Check that the memorization report of a run is about the weights that lie beside it now.
+
+    Raises:
+        SizewiseError: the weights were changed after the test.
+    """
+    report, folder = stored.record.memorization, stored.path.parent / "model"
+    if report is None or not report.weights or weights_hash(folder) == report.weights:
+        return
+    raise SizewiseError(
+        f"The memorization report of run:{stored.id} is about other weights than those in {folder}, which were changed "
+        "after the test.",
+        f"the weights that were tested, with hash {report.weights[:16]}",
+        f"delete {stored.path.parent} and train again",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
-from sizewise.lm.device import free_device_bytes, machine_precision
+from sizewise.lm.device import (
+    BYTES,
+    device_bytes,
+    is_out_of_memory,
+    machine_precision,
+    release_memory,
+    reset_device_peak,
+)
 from sizewise.lm.kernels import can_compile
 from sizewise.progress import Reporter
 from sizewise.records import Estimate, Recipe
@@ -19,14 +27,20 @@ from sizewise.records.upgrades import upgrade
 from sizewise.store import write_atomically
 from sizewise.training import preflight
 from sizewise.training.batches import Material
+from sizewise.training.held_out import MIN_VALIDATIONS
 from sizewise.training.starts import Start
 
 # Peak learning rates at a reference width; they scale with its inverse (Yang et al., 2022, Tensor Programs V).
 # Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
 LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
-WEIGHT_DECAYS = {"lora": 0.0, "full": 0.0, "scratch": 0.1}
+MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 16.0}
+# From scratch, text that is seen again and again needs a weight decay about ten times as large (Kim et al., 2025,
+# Pre-training under infinite compute, arXiv 2509.14786). Measured here: see docs/log.md.
+WEIGHT_DECAY, REPEATED_WEIGHT_DECAY = 0.1, 1.0
+FEW_EPOCHS, MANY_EPOCHS = 4.0, 8.0
 # Number of validations in a run, and tokens between them.
-MIN_VALIDATIONS, MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 4, 20, 100_000
+MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 20, 100_000
+VALIDATION_TIME = 0.1  # of a run at most, unless it has few validations
 # Below this many tokens, compiling the blocks takes longer than it saves.
 COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
 COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
@@ -75,12 +89,10 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
         return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
     notes: list[str] = []
-    shape, memory, checkpointing = _fit_memory(recipe, start)
-    if checkpointing:
-        notes.append("activation checkpointing was on, which takes less memory and more time")
+    fit = _fit_memory(recipe, start)
     wanted = _worth_compiling(recipe, start)
-    compiled = wanted and can_compile(start.device)
-    if wanted and not compiled:
+    fit = fit._replace(compiled=wanted and can_compile(start.device))
+    if wanted and not fit.compiled:
         notes.append("no C++ compiler was found, so training ran without compiled kernels, at about half the speed")
         reporter.say(
             "No C++ compiler (g++ or clang++) found: training runs without compiled kernels, at half the speed"
@@ -88,34 +100,49 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     begun = time.monotonic()
     speed = None
     if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
-        reporter.say(
-            f"Training {recipe.start}: measuring the speed" + (" (compiling takes a minute or two)" if compiled else "")
-        )
-        loop.prepare(start.network, compiled, checkpointing)
-        _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1)
+        wait = " (compiling takes a minute or two)" if fit.compiled else ""
+        reporter.say(f"Training {recipe.start}: measuring the speed{wait}")
+        speed, fit = _measure(start, material, teacher, fit, recipe)
+    notes += fit.notes(recipe.rows_per_step)
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)
-    validations = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
     plan = loop.Plan(
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
-        weight_decay=WEIGHT_DECAYS[start.mode],
-        compiled=compiled,
+        weight_decay=weight_decay_of(start.mode, tokens / material.mix.tokens_per_epoch()),
+        compiled=fit.compiled,
         validations=validations,
         patience=recipe.patience,
-        checkpointing=checkpointing,
+        checkpointing=fit.checkpointing,
+        micro_rows=fit.micro_rows,
+        optimizer=recipe.optimizer,
     )
     expected = None
     if speed is not None:
         overhead = (validations + 1) * validation_s
-        memory = preflight.expected_memory(shape, memory, start.device)
-        expected = preflight.estimate(shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
+        memory = preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer)
+        expected = preflight.estimate(fit.shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
         expected = expected.model_copy(update={"encoded_bytes": material.encoded_bytes})
         reporter.say(f"Training {recipe.start}: {format_estimate(expected)}")
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
     write_atomically(path, json.dumps(text, indent=1))
     return Planned(plan, expected, tuple(notes))
+
+
+def validations_for(tokens: int, seconds: float | None = None, validation_s: float = 0.0) -> int:
+    """Return the number of validations of a run with a token budget; fewer if they would take long.
+
+    Args:
+        tokens: the token budget.
+        seconds: time of the run without validations, if known.
+        validation_s: time of one validation.
+    """
+    wanted = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    if seconds is None or not validation_s:
+        return wanted
+    return max(MIN_VALIDATIONS, min(wanted, int(VALIDATION_TIME * seconds / validation_s)))
 
 
 def format_estimate(expected: Estimate) -> str:
@@ -136,31 +163,113 @@ def format_estimate(expected: Estimate) -> str:
     return ", ".join(parts)
 
 
-def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, bool]:
-    """Compute the memory, with activation checkpointing if the recipe asks for it or memory is short."""
+class _Fit(NamedTuple):
+    """How a run fits into memory."""
+
+    shape: preflight.Shape
+    memory: float
+    """Computed memory of the run in bytes."""
+    checkpointing: bool
+    micro_rows: int
+    """Rows in memory at a time."""
+    compiled: bool = False
+    """Whether blocks are compiled."""
+
+    def notes(self, rows: int) -> list[str]:
+        """Describe what the run does to save memory."""
+        found = []
+        if self.checkpointing:
+            found.append("activation checkpointing was on, which takes less memory and more time")
+        if self.micro_rows < rows:
+            found.append(f"gradients of {self.micro_rows} of {rows} rows at a time added up to those of a step")
+        return found
+
+
+def _fit_memory(recipe: Recipe, start: Start) -> _Fit:
+    """Choose the rows in memory at a time, and activation checkpointing if one row needs it or the recipe wants it."""
     base = adapt.base_of(start.network)
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
-    shape = preflight.Shape.of(folders.settings_of(base.config), folders.parameters_of(base), trained)
-    tokens = recipe.rows_per_step * recipe.context
-    width = 2 if recipe.method == "qlora" or machine_precision(start.device) == "bf16" else 4
-    plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on", width)
-    minimum = preflight.memory_bytes(shape, recipe.method, recipe.context, checkpointing=True, width=width)
-    free = _free_bytes(start)
-    if recipe.checkpointing != "auto" or free is None or plain <= free:
-        preflight.check_memory(plain, minimum, free, recipe)
-        return shape, plain, recipe.checkpointing == "on"
-    again = preflight.memory_bytes(shape, recipe.method, tokens, checkpointing=True, width=width)
-    preflight.check_memory(again, minimum, free, recipe)
-    return shape, again, True
+    held = folders.held_bytes(start.network)
+    shape = preflight.Shape.of(folders.settings_of(base.config), folders.parameters_of(base), trained, held)
+    width, on_card = BYTES[machine_precision(start.device, training=True)], start.device != "cpu"
+
+    def needed(rows: int, checkpointing: bool) -> float:
+        tokens = rows * recipe.context
+        more = trained * preflight.MASTER_BYTES if rows < recipe.rows_per_step else 0  # sum of the gradients
+        return more + preflight.memory_bytes(
+            shape, recipe.method, tokens, checkpointing, width, recipe.optimizer, on_card
+        )
+
+    free = preflight.free_bytes(start.device)
+    free = None if free is None else free + held
+    modes = (False, True) if recipe.checkpointing == "auto" else (recipe.checkpointing == "on",)
+    for checkpointing in modes:
+        for rows in _halved(recipe.rows_per_step):
+            if free is None or needed(rows, checkpointing) <= free:
+                return _Fit(shape, needed(rows, checkpointing), checkpointing, rows)
+    preflight.check_memory(needed(1, modes[-1]), needed(1, True), free, recipe)
+    raise AssertionError("check_memory accepts what doesn't fit")
 
 
-def _free_bytes(start: Start) -> int | None:
-    """Return free memory plus the memory that the loaded network already holds; None if unknown."""
-    free = free_device_bytes(start.device)
-    if free is None:
-        free = preflight.available_bytes()
-    held = folders.parameters_of(adapt.base_of(start.network)) * 2
-    return None if free is None else free + held
+def _halved(rows: int) -> list[int]:
+    """Return a number of rows, its half, and so on down to 1."""
+    found = [rows]
+    while found[-1] > 1:
+        found.append((found[-1] + 1) // 2)
+    return found
+
+
+def _measure(
+    start: Start, material: Material, teacher: loop.Teacher | None, fit: _Fit, recipe: Recipe
+) -> tuple[float, _Fit]:
+    """Measure the speed in tokens/s. On a graphics card, halve the rows in memory as long as they don't fit.
+
+    What fits is found by trying: the peak of the probe, with the optimizer that comes after it, must fit. If blocks
+    can't be compiled for the card, they run uncompiled.
+
+    Raises:
+        SizewiseError: one row with activation checkpointing doesn't fit.
+    """
+    while True:
+        loop.prepare(start.network, fit.compiled, fit.checkpointing)
+        reset_device_peak(start.device)
+        try:
+            _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows)
+            room = device_bytes(start.device)
+            if room is None or preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer) <= room:
+                return speed, fit
+            following = _smaller(fit, recipe)
+        except Exception as error:
+            if start.device == "cpu" or isinstance(error, SizewiseError):
+                raise
+            if is_out_of_memory(error):
+                following = _smaller(fit, recipe)
+            elif fit.compiled:  # Triton may fail in any way
+                following = fit._replace(compiled=False)
+            else:
+                raise
+        loop.finish(start.network)
+        start.network.zero_grad(set_to_none=True)
+        release_memory(start.device)
+        fit = following
+
+
+def _smaller(fit: _Fit, recipe: Recipe) -> _Fit:
+    """Return the next attempt after one that didn't fit: half the rows, then activation checkpointing.
+
+    Raises:
+        SizewiseError: there is none.
+    """
+    if fit.micro_rows > 1:
+        return fit._replace(micro_rows=_halved(fit.micro_rows)[1])
+    if not fit.checkpointing and recipe.checkpointing == "auto":
+        return fit._replace(checkpointing=True, micro_rows=recipe.rows_per_step)
+    raise SizewiseError(
+        f"Training {recipe.start} with {recipe.method} doesn't fit in the device's memory, not even one row of "
+        f"{recipe.context} tokens at a time.",
+        "a device with more memory, a smaller model, or shorter rows",
+        "--method qlora or --context 256",
+    )
 
 
 def _worth_compiling(recipe: Recipe, start: Start) -> bool:
@@ -178,11 +287,10 @@ def _tokens_in(seconds: float, spent: float, speed: float, validation_s: float, 
 
 
 def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
-    max_tokens = int(recipe.max_epochs * material.mix.tokens_per_epoch())
+    max_epochs = recipe.max_epochs or MAX_EPOCHS[start.mode]
+    max_tokens = int(max_epochs * material.mix.tokens_per_epoch())
     if tokens > max_tokens:
-        notes.append(
-            f"the budget of {tokens:,} tokens was capped at {recipe.max_epochs:g} epochs: {max_tokens:,} tokens"
-        )
+        notes.append(f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens")
         tokens = max_tokens
     if start.mode == "scratch":
         made = folders.parameters_of(start.network)
@@ -197,6 +305,19 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
                 f"would be {wanted:,}"
             )
     return tokens
+
+
+def weight_decay_of(mode: str, epochs: float) -> float:
+    """Return the weight decay of matrices: none for fine-tuning; from scratch, more where text is repeated more often.
+
+    Args:
+        mode: `lora`, `full` or `scratch`.
+        epochs: passes over the training text.
+    """
+    if mode != "scratch":
+        return 0.0
+    position = math.log2(max(epochs, FEW_EPOCHS) / FEW_EPOCHS) / math.log2(MANY_EPOCHS / FEW_EPOCHS)
+    return float(WEIGHT_DECAY * (REPEATED_WEIGHT_DECAY / WEIGHT_DECAY) ** min(1.0, position))
 
 
 def _learning_rate(start: Start) -> float:

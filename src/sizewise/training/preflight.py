@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import resource
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.device import BYTES, device_peak_bytes, free_device_bytes
 from sizewise.models.size import available_bytes as available_bytes
+from sizewise.models.size import stored_shapes
 from sizewise.records import Estimate, Range, Recipe
 
 PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers, before weights are loaded
+RUNTIME_BYTES = 100_000_000  # of a processor's libraries and allocator during training, whatever the size: measured
 CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
 WATTS_PER_CORE = (3.0, 8.0, 15.0)  # assumed, from idle servers to busy laptops, including the rest of the machine
 # Observed ratio of a run's time to the estimate from its probe, on a shared machine.
 TIME_SPREAD = (0.9, 1.35)
 MEMORY_SPREAD = (0.9, 1.25)
-OPTIMISER_BYTES = 16  # per trained parameter: fp32 weight, AdamW's two moments, best weight
-BYTES_4_BIT = 0.55  # per weight in NF4, with its scales
+MASTER_BYTES = 4  # per trained parameter: its fp32 weight; as much again for the best one and for its gradient
+MOMENT_BYTES = {"adamw": 8.0, "adamw8bit": 2.1}  # per trained parameter: AdamW's two moments
+BYTES_4_BIT = 0.516  # per weight in NF4: a scale of 8 bits for 64 weights, one of 32 bits for 256 scales
+IN_FULL = re.compile(r"(^|\.)(embed_\w+|wte|word_embeddings|lm_head|\w*norm\w*)\.")  # not quantized by QLoRA
 
 
 class Shape(NamedTuple):
@@ -33,9 +40,11 @@ class Shape(NamedTuple):
     vocabulary: int
     parameters: int
     trained: int
+    held: float = 0.0
+    """Bytes of the loaded weights; 0 if they are not loaded yet."""
 
     @classmethod
-    def of(cls, config: dict[str, Any], parameters: int, trained: int) -> Shape:
+    def of(cls, config: dict[str, Any], parameters: int, trained: int, held: float = 0.0) -> Shape:
         """Read the sizes from a network's settings, see `lm.hf_format.settings_of`."""
         heads = int(config.get("num_attention_heads") or 1)  # a network without attention has states of its width
         size = int(config.get("head_dim") or config["hidden_size"] // heads)
@@ -47,30 +56,70 @@ class Shape(NamedTuple):
             vocabulary=int(config.get("vocab_size") or 0),
             parameters=parameters,
             trained=trained,
+            held=held,
         )
 
 
-def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, width: int = 2) -> float:
-    """Compute the memory of training in bytes, excluding the process itself.
+def weights_bytes(folder: Path, method: str, precision: str) -> float:
+    """Compute the memory of a folder's weights once they are loaded, from the headers of its files.
 
-    It consists of weights (perhaps in 4 bits) and gradients in the compute precision; trained weights, two moments and
-    a copy of the best weights in fp32; activations for the backward pass; logits of one chunk and their gradient.
+    Args:
+        folder: a Hugging Face folder.
+        method: lora, dora, qlora or full.
+        precision: precision of the loaded weights; it may differ from that of the files.
+
+    Raises:
+        SizewiseError: a file is damaged.
+    """
+    width, total = BYTES[precision], 0.0
+    for name, shape in stored_shapes(folder).items():
+        in_4_bits = method == "qlora" and len(shape) == 2 and not IN_FULL.search(name)
+        total += math.prod(shape) * (BYTES_4_BIT if in_4_bits else width)
+    return total
+
+
+def memory_bytes(
+    shape: Shape,
+    method: str,
+    tokens: int,
+    checkpointing: bool,
+    width: int = 2,
+    optimizer: str = "adamw",
+    on_card: bool = False,
+) -> float:
+    """Compute the memory of training in bytes, excluding the process before it.
+
+    Weights and the optimizer's state are always held. To them comes the largest of three moments: the end of the
+    forward pass, with the activations of all blocks and the logits of one chunk; the backward pass of the last block;
+    and that of the first one, with all gradients.
 
     Args:
         shape: sizes of the network.
         method: lora, dora, qlora or full.
-        tokens: tokens per step.
+        tokens: tokens in memory at a time.
         checkpointing: whether activations are recomputed in the backward pass.
         width: bytes per value in the compute precision, 2 for bf16.
+        optimizer: adamw or adamw8bit.
+        on_card: whether the network is on a graphics card; the best weights stay in the machine's memory then.
     """
-    weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else width)
-    trained = shape.trained * (width + OPTIMISER_BYTES)
-    # Inputs of norms, matrix products and gate in compute precision; fp32 copies in norms; hidden values of adapters.
-    block = width * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
-    kept = block + shape.layers * width * shape.width if checkpointing else shape.layers * block
-    logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 * width + 4)
-    head = shape.vocabulary * shape.width * 4 if method == "full" else 0
-    return weights + trained + tokens * kept + logits + head
+    weights = shape.held or shape.parameters * (BYTES_4_BIT if method == "qlora" else width)
+    states = shape.trained * (MASTER_BYTES + MOMENT_BYTES[optimizer] + (0 if on_card else MASTER_BYTES))
+    full = method == "full"
+    # Inputs of matrix products, of attention and of the gate; fp32 copies in norms; of trained norms their output, too.
+    block = tokens * (
+        width * ((6 if full else 4) * shape.width + 2 * shape.kv_width + 4 * shape.inner) + 8 * shape.width
+    )
+    if method == "dora":  # outputs of each layer before its magnitude, with and without adapter
+        block += tokens * width * 2 * (3 * shape.width + 2 * shape.kv_width + 2 * shape.inner)
+    inside = tokens * width * (2 * shape.inner + 2 * shape.width)  # gradients within a block
+    kept = (tokens * width * shape.width if checkpointing else block) * shape.layers
+    # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too; two copies of the hidden states.
+    loss = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (width + 8 + (4 if width == 2 else 0))
+    loss += tokens * width * 2 * shape.width
+    loss += shape.vocabulary * shape.width * (4 + width) if full else 0  # gradient of the head
+    gradients = shape.trained * max(width, MASTER_BYTES)
+    moments = (kept + loss, kept + (block if checkpointing else 0) + inside, block + inside + gradients)
+    return weights + states + max(moments) + (0 if on_card else RUNTIME_BYTES)
 
 
 def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:
@@ -157,21 +206,29 @@ def estimate(
         seconds=time,
         energy_wh=energy,
         usd=price,
-        available_bytes=available_bytes() if device == "cpu" else None,
+        available_bytes=free_bytes(device),
     )
 
 
-def expected_memory(shape: Shape, computed: float, device: str) -> float:
-    """Estimate the memory of a run in bytes after its probe.
+def expected_memory(shape: Shape, computed: float, device: str, optimizer: str = "adamw") -> float:
+    """Estimate the memory of a run in bytes after its probe, whose peak is known: only the optimizer is added.
 
     Args:
         shape: sizes of the network.
-        computed: computed memory in bytes, without the process.
-        device: device of the run; on the CPU the peak of the probe is known, and only the optimizer is added.
+        computed: computed memory in bytes, without the process, for devices that don't report a peak.
+        device: device of the run.
+        optimizer: adamw or adamw8bit.
     """
-    if device != "cpu":
-        return computed
-    return memory_peak_bytes() + shape.trained * OPTIMISER_BYTES
+    states = shape.trained * (MASTER_BYTES + MOMENT_BYTES[optimizer])
+    if device == "cpu":
+        return memory_peak_bytes() + states + shape.trained * MASTER_BYTES
+    peak = device_peak_bytes(device)
+    return computed if peak is None else peak + states
+
+
+def free_bytes(device: str) -> int | None:
+    """Return the free memory of a device, or of the machine for the CPU, in bytes; None if unknown."""
+    return available_bytes() if device == "cpu" else free_device_bytes(device)
 
 
 _highest = 0  # peak before the last reset

@@ -11,11 +11,10 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import adapt, architecture
 from sizewise.lm import hf_format as folders
 from sizewise.lm import tokenizer as tokenizers
-from sizewise.lm.device import choose_device, machine_precision, to_precision
+from sizewise.lm.device import choose_device, machine_precision, placed, to_precision
 from sizewise.lm.encoding import WINDOW
 from sizewise.lm.execution import execution_of
 from sizewise.models.opening import resolve_folder
-from sizewise.models.size import weight_bytes
 from sizewise.progress import Reporter
 from sizewise.records import Recipe
 from sizewise.store import Store
@@ -53,12 +52,13 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     architecture.parse_attention(recipe.attention)
     folder, origin, license = resolve_folder(recipe.start, store, reporter.say)
     tokenizer = folders.load_tokenizer(folder)
-    if device != "cuda":  # on CUDA, `check_memory` covers the weights
-        preflight.check_weights(weight_bytes(folder), preflight.available_bytes(), recipe)
+    precision = machine_precision(device, training=True)
+    weights = preflight.weights_bytes(folder, recipe.method, precision)
+    preflight.check_weights(weights, preflight.free_bytes(device), recipe)
     if recipe.method == "qlora":
-        network = adapt.load_in_4_bits(folder, device)
+        network = adapt.load_in_4_bits(folder, device, precision)
     else:
-        network = folders.load_network(folder, machine_precision(device)).to(device)
+        network = folders.load_network(folder, precision, **placed(device))
     network = architecture.with_attention(network, recipe.attention, recipe.context)
     max_context = execution_of(network).context or recipe.context
     if recipe.context > max_context:
@@ -76,7 +76,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:
     shape = architecture.shape_for(recipe.parameters)
-    preflight.check_weights(4 * shape.parameters, preflight.available_bytes(), recipe)
+    preflight.check_weights(4 * shape.parameters, preflight.free_bytes(device), recipe)
     if recipe.tokenizer:
         folder, _, _ = resolve_folder(recipe.tokenizer, store)
         tokenizer = folders.load_tokenizer(folder)
@@ -99,7 +99,7 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     licenses = ", ".join(sorted(contents.record.licenses)) or "not stated"
     origin = f"trained from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
     return Start(
-        to_precision(network, machine_precision(device)).to(device),
+        to_precision(network, machine_precision(device, training=True)).to(device),
         tokenizer,
         "scratch",
         origin,

@@ -16,13 +16,23 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
-from sizewise.lm.device import to_precision
+from sizewise.lm.device import (
+    device_peak_bytes,
+    free_device_bytes,
+    is_out_of_memory,
+    machine_precision,
+    release_memory,
+    reset_device_peak,
+    to_precision,
+)
 from sizewise.lm.execution import execution_of
+from sizewise.lm.run_files import Applied
 from sizewise.lm.template_dates import template_date
-from sizewise.lm.validation import Held, validation_bits
+from sizewise.lm.validation import Held, bits_per_byte, validation_bits, validation_nats
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
+    Change,
     Checkpoint,
     Classifier,
     ClassifierRecipe,
@@ -36,7 +46,7 @@ from sizewise.records import (
 from sizewise.store import Saved, Store, id_of, versions, write_atomically
 from sizewise.training import memorization, representation
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
-from sizewise.training.batches import Additions, Material, held_out, make_mix, training_part
+from sizewise.training.batches import Additions, Material, make_mix, training_part
 from sizewise.training.card import model_card
 from sizewise.training.classifier import train_classifier
 from sizewise.training.distillation import prepare_teacher
@@ -47,15 +57,28 @@ from sizewise.training.forgetting import (
     general_answer_bits,
     report_forgetting,
 )
+from sizewise.training.held_out import (
+    MIN_TOKENS,
+    HeldOut,
+    Measured,
+    describe,
+    hold_out,
+    measured_of,
+    save_items,
+    score_validation,
+    tokens_for,
+    tokens_in,
+)
 from sizewise.training.identity import former_run_note, run_id_of
-from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan
+from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, validations_for
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
 
 DEFAULT_MINUTES = 5.0
-VALIDATION_CHARACTERS = 8_000
-BEFORE_VERSION = 2
-"""Version of the measurements before training, which a resumed run reads back; 2 keeps the bits of each text."""
+ROOM_TO_MEASURE = 1.25  # memory for measuring a network, relative to its weights
+BEFORE_VERSION = 3
+"""Version of the measurements before training, which a resumed run reads back; 3 keeps the size of the validation."""
+MAX_POINTS = 1_000  # of the curve in the record, validations not counted
 Watcher = Callable[[loop.Progress], None]
 
 
@@ -108,7 +131,7 @@ def train(
 
     Raises:
         SizewiseError: the starting model can't be opened, there is too little text, the run doesn't fit in memory, or
-            training keeps diverging.
+            training keeps diverging, or the weights of a finished run were changed after its memorization test.
     """
     store, reporter = store or Store(), reporter or Silent()
     if isinstance(recipe, ClassifierRecipe):
@@ -128,6 +151,7 @@ def train(
             store.write(run_id, run.finish(run_id))
             run.clean_up()
     stored = store.get(Checkpoint, run_id)
+    memorization.check_tested(stored)
     if out is not None:
         _copy(stored, out)
     return stored
@@ -164,6 +188,7 @@ class Run:
     start: Start
     material: Material
     planned: Planned
+    out: HeldOut
     result: loop.Result
 
     def __init__(
@@ -214,10 +239,10 @@ class Run:
         )
         check_size(recipe, self.material, self.data)
         tokenizer, context = self.start.tokenizer, recipe.context
-        self._held, self._validation_notes = held_out(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
         control = self._control.measured[:VALIDATION_PIECES] if self._control else ()
         self._held_control = Held.of_texts(tokenizer, control, context) if control else None
-        self._before, validation_s = self._measure_before()
+        before = self._measure_before()
+        self._before, validation_s = before["measured"], before["validation_s"]
         setting = PlanSetting(folder / "plan.json", validation_s, self._usd_per_hour, self._teaching.teacher)
         self.planned = make_plan(recipe, self.start, self.material, setting, self._reporter)
 
@@ -227,8 +252,9 @@ class Run:
         Raises:
             SizewiseError: training keeps diverging.
         """
-        plan, network = self.planned.plan, self.start.network
+        plan, network, device = self.planned.plan, self.start.network, self.start.device
         loop.prepare(network, plan.compiled, plan.checkpointing)
+        reset_device_peak(device)
         try:
             self.result = loop.train_network(
                 network,
@@ -245,13 +271,26 @@ class Run:
                 "a finite loss",
                 "train again with a lower --learning-rate",
             ) from error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise SizewiseError(
+                f"The {device} device ran out of memory at {self.recipe.rows_per_step} rows of {self.recipe.context} "
+                "tokens per step.",
+                "as much free memory as when the run was planned",
+                "end other programs on the device and run the same command again; training resumes where it was",
+            ) from error
         loop.finish(network)
 
     def finish(self, run_id: str) -> Checkpoint:
         """Take the measurements after training, write the model and its card, and return the record."""
-        peak = memory_peak_bytes()
+        peak = device_peak_bytes(self.start.device) or memory_peak_bytes()
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
-        network = self._merged_network()
+        network, model = self._merged_network(), self.folder / "model"
+        folders.save_model(network, self.start.tokenizer, model)
+        to_precision(
+            network, machine_precision(self.start.device)
+        )  # what is measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
         record = Checkpoint(
@@ -265,9 +304,9 @@ class Run:
             steps=result.steps,
             epochs=result.tokens / self.material.mix.tokens_per_epoch(),
             best_step=result.best_step,
-            best_bits_per_byte=result.best_bits_per_byte,
+            best_bits_per_byte=result.best.domain,
             start_bits_per_byte=result.start.domain,
-            curve=tuple(CurvePoint(**asdict(point)) for point in result.points),
+            curve=tuple(CurvePoint(**asdict(point)) for point in loop.thinned(result.points, MAX_POINTS)),
             seconds=result.seconds,
             warmup_s=result.warmup_s,
             tokens_per_s=result.tokens_per_s,
@@ -288,23 +327,34 @@ class Run:
             versions=versions("torch", "transformers", "peft", "tokenizers"),
             template_date=template_date(self.start.tokenizer),
             start_revision=revision_of(self.recipe.start),
+            validation=score_validation(self.out, result.start, result.best),
+            changes=tuple(Change(**change._asdict()) for change in result.changes),
         )
         made = {"run": run_id, "data": self.data, "recipe": self.recipe.model_dump(mode="json")}
         extra = {
             "sizewise.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
             "README.md": model_card(record, run_id, self.contents.record),
         }
-        folders.save_model(network, self.start.tokenizer, self.folder / "model", extra)
+        for name, text in extra.items():
+            write_atomically(model / name, text)
+            (model / name).chmod(0o644)
+        save_items(self.folder, self.measured)
         return record
+
+    @property
+    def measured(self) -> Measured:
+        """What the kept weights scored on each held-out item."""
+        return measured_of(self.out, self.result.best.items)
 
     def clean_up(self) -> None:
         """Remove the files that only a running job needs."""
         remove_states(self.folder / "state")
 
     def _validate(self) -> loop.Bits:
-        domain = validation_bits(self.start.network, self._held)
-        control = self._held_control
-        return loop.Bits(domain, None if control is None else validation_bits(self.start.network, control))
+        network, control, held = self.start.network, self._held_control, self.out.held
+        nats = validation_nats(network, held)
+        of_control = None if control is None else validation_bits(network, control)
+        return loop.Bits(bits_per_byte(nats, held), of_control, tuple(nats.tolist()))
 
     def _report(self, progress: loop.Progress) -> None:
         title, parts = f"Training {self.recipe.start}", [f"loss {progress.loss:.3f}"]
@@ -321,26 +371,36 @@ class Run:
         if self._watcher:
             self._watcher(progress)
 
-    def _measure_before(self) -> tuple[dict[str, Any], float]:
-        """Measure the starting model and the time of a validation, once; a resumed run reads them back."""
-        path = self.folder / "before.json"
+    def _measure_before(self) -> dict[str, Any]:
+        """Sample held-out data, and measure the starting model and the time of a validation; a resumed run reads it."""
+        path, network = self.folder / "before.json", self.start.network
         if path.is_file():
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if saved.get("version") == BEFORE_VERSION:  # else the network, not yet trained, is measured again
-                return saved["measured"], float(saved["validation_s"])
-        network = self.start.network
+                self.out = self._hold_out(saved["validation_tokens"])
+                return saved
         network.eval()
         measured = self._measure(network)
+        budget = self.recipe.tokens
+        tokens = MIN_TOKENS if budget is None else tokens_for(budget, validations_for(budget))
+        self.out = self._hold_out(tokens)
         loop.prepare(network, compiled=False)
         network.eval()
         begun = time.monotonic()
         self._validate()
         validation_s = time.monotonic() - begun
         loop.finish(network)
-        write_atomically(
-            path, json.dumps({"version": BEFORE_VERSION, "measured": measured, "validation_s": validation_s})
-        )
-        return measured, validation_s
+        if budget is None and (more := tokens_in(60 * (self.recipe.minutes or 0), validation_s, MIN_TOKENS)) > tokens:
+            before = len(self.out.held.rows)
+            self.out, tokens = self._hold_out(more), more
+            validation_s *= len(self.out.held.rows) / before
+        found = {"version": BEFORE_VERSION, "measured": measured, "validation_s": validation_s}
+        found["validation_tokens"] = tokens
+        write_atomically(path, json.dumps(found))
+        return found
+
+    def _hold_out(self, tokens: int) -> HeldOut:
+        return hold_out(self.contents, self.start.tokenizer, self.recipe, tokens)
 
     def _measure(self, network: Any) -> dict[str, Any]:
         """Measure a network outside the domain, and its response to swapped groups of people."""
@@ -366,7 +426,12 @@ class Run:
             forgetting = report_forgetting(self._control, self._before, after, replay_share)
         if self._canaries:
             memorized = memorization.measure_memorization(
-                network, tokenizer, self._canaries, self.contents, recipe.seed
+                network,
+                tokenizer,
+                self._canaries,
+                self.contents,
+                recipe.seed,
+                folders.weights_hash(self.folder / "model"),
             )
         documents, _ = training_part(self.contents, recipe)
         groups = representation.count_representation(documents, recipe.balance)
@@ -384,26 +449,36 @@ class Run:
         return (document.text for document in self.contents.documents["validation"])
 
     def _merged_network(self) -> Any:
-        """Save the adapter if there is one, and return the network with it merged, in bf16 as it will be served."""
+        """Save the adapter if there is one, and return the network with it merged."""
         network = self.start.network
         if self.start.mode != "lora":
             return network
         network.save_pretrained(self.folder / "adapter")
-        if self.recipe.method == "qlora":
-            base, _, _ = resolve_folder(self.recipe.start, self.store)
-            return to_precision(
-                adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context), "bf16"
-            )
-        return to_precision(adapt.merge_lora(network), "bf16")
+        if self.recipe.method != "qlora":
+            return adapt.merge_lora(network)
+        self.start = self.start._replace(network=None)  # the 4-bit weights make room for those in bf16
+        del network
+        release_memory(self.start.device)
+        base, _, _ = resolve_folder(self.recipe.start, self.store)
+        merged = adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context)
+        room = free_device_bytes(self.start.device)
+        fits = room is not None and ROOM_TO_MEASURE * folders.held_bytes(merged) < room
+        return merged.to(self.start.device) if fits else merged
 
     def _estimate_error(self, peak: int) -> dict[str, float]:
         expected = self.planned.estimate
-        if expected is None or self.result.sessions > 1 or self.result.stopped_early:
+        if expected is None or self.result.sessions > 1 or self.result.stopped_early or self.result.changes:
             return {}
         found = {"seconds": self.result.seconds / expected.seconds.expected - 1}
-        if self.start.device == "cpu":
+        if self.start.device == "cpu" or device_peak_bytes(self.start.device) is not None:
             found["memory"] = peak / expected.memory_bytes.expected - 1
         return found
+
+    @property
+    def _budget(self) -> int:
+        """Token budget, as it was last changed."""
+        changed = [int(change.value) for change in self.result.changes if change.setting == "tokens"]
+        return changed[-1] if changed else self.planned.plan.tokens
 
     def _notes(self) -> tuple[str, ...]:
         result, notes = (
@@ -412,7 +487,8 @@ class Run:
                 *self._control_notes,
                 *self.material.notes,
                 *self._teaching.notes,
-                *self._validation_notes,
+                f"validation used {describe(self.out)}",
+                *self.out.notes,
                 *self.planned.notes,
                 *execution_of(self.start.network).notes(),
             ],
@@ -423,14 +499,15 @@ class Run:
                 f"training diverged at step {steps}: the best weights were restored and the learning rate was "
                 "halved each time"
             )
+        notes += [_change_note(change) for change in result.changes if change.setting != "stop"]
         if result.stopped:
             notes.append(
-                f"stopped after {result.tokens:,} of {self.planned.plan.tokens:,} tokens, because its time was up; the "
-                "learning rate hadn't come down to its end"
+                f"stopped after {result.tokens:,} of {self._budget:,} tokens, because it was told to or its time "
+                "was up; the learning rate hadn't come down to its end"
             )
         elif result.stopped_early:
             notes.append(
-                f"stopped early after {result.tokens:,} of {self.planned.plan.tokens:,} tokens: validation did not "
+                f"stopped early after {result.tokens:,} of {self._budget:,} tokens: validation did not "
                 f"improve {self.recipe.patience} times in a row"
             )
         if result.best_step < result.steps:
@@ -439,3 +516,8 @@ class Run:
                 "validation"
             )
         return tuple(notes)
+
+
+def _change_note(change: Applied) -> str:
+    what = "the token budget" if change.setting == "tokens" else "the peak learning rate"
+    return f"{what} was changed to {change.value:,.10g} after {change.step:,} steps ({change.tokens:,} tokens)"

@@ -11,20 +11,26 @@ from sizewise.errors import MissingExtraError
 from sizewise.lm import loop
 from sizewise.lm.packing import ROWS_VERSION
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Recipe, Trial, Tuning, fingerprint
+from sizewise.records import Recipe, Score, Trial, Tuning, fingerprint
 from sizewise.store import Saved, Store
+from sizewise.training.held_out import Measured, describe, score_difference
 from sizewise.training.planning import LEARNING_RATES
 from sizewise.training.training import Run
 
 TRIAL_SHARE = 0.25  # of the token budget
 RANKS = (4, 8, 16, 32)
 EXAMPLE_SHARES = (0.25, 0.5, 0.75)
+SEARCH_VERSION = 2
+"""Part of the id of a search. Increase it when trials are searched or measured in another way."""
 
 
 def tune(
     recipe: Recipe, data: str, trials: int, *, store: Store | None = None, reporter: Reporter | None = None
 ) -> Saved[Tuning]:
     """Search for the rank, learning rate and mix with the best validation bits per byte (TPE; Akiba et al., 2019).
+
+    All trials are measured on the same held-out items: answers if examples are trained on, otherwise text. A recipe
+    for text only or for answers only keeps its share of examples.
 
     Args:
         recipe: base settings, with a token budget; each trial gets a quarter of it.
@@ -43,7 +49,8 @@ def tune(
     except ImportError as error:
         raise MissingExtraError("optuna", "tune") from error
     store, reporter = store or Store(), reporter or Silent()
-    tuning_id = f"tuning-{fingerprint([recipe.model_dump(mode='json'), data, trials, ROWS_VERSION])}"
+    made_from = [recipe.model_dump(mode="json"), data, trials, ROWS_VERSION, SEARCH_VERSION]
+    tuning_id = f"tuning-{fingerprint(made_from)}"
     if store.exists("tuning", tuning_id):
         return store.get(Tuning, tuning_id)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -62,21 +69,26 @@ def tune(
         while len(_finished(search)) < trials:
             reporter.say(f"Tuning: trial {len(_finished(search)) + 1} of {trials}")
             search.optimize(lambda trial: _run_trial(trial, recipe, data, store, folder, reporter), n_trials=1)
-        best = search.best_trial
-        record = Tuning(
-            data=data,
-            recipe=_apply(recipe, best.params),
-            tokens_each=_trial_tokens(recipe),
-            trials=tuple(
-                Trial(
-                    settings={name: float(value) for name, value in trial.params.items()},
-                    bits_per_byte=trial.value if trial.state.name == "COMPLETE" else None,
-                    pruned=trial.state.name == "PRUNED",
-                )
-                for trial in _finished(search)
-            ),
-        )
-        return store.write(tuning_id, record)
+        return store.write(tuning_id, _record(search, recipe, data))
+
+
+def _record(search: Any, recipe: Recipe, data: str) -> Tuning:
+    finished = _finished(search)
+    return Tuning(
+        data=data,
+        recipe=_apply(recipe, search.best_trial.params),
+        tokens_each=_trial_tokens(recipe),
+        trials=tuple(
+            Trial(
+                settings={name: float(value) for name, value in trial.params.items()},
+                bits_per_byte=trial.value if trial.state.name == "COMPLETE" else None,
+                pruned=trial.state.name == "PRUNED",
+                change=_change(finished[0], trial),
+            )
+            for trial in finished
+        ),
+        validation=next((t.user_attrs["validation"] for t in finished if "validation" in t.user_attrs), ""),
+    )
 
 
 def _finished(search: Any) -> list[Any]:
@@ -84,9 +96,24 @@ def _finished(search: Any) -> list[Any]:
     return [trial for trial in search.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
+def _change(first: Any, trial: Any) -> Score | None:
+    """Score how a trial differs from the first one; None if either was pruned."""
+    if trial.number == first.number or not all("items" in one.user_attrs for one in (first, trial)):
+        return None
+    one, other = (Measured(**some.user_attrs["items"]) for some in (first, trial))
+    return score_difference(one, other, "change of bits_per_byte")
+
+
+def _searches_share(recipe: Recipe) -> bool:
+    """Check whether the share of examples may change: not if only text or only answers were asked for."""
+    return 0 < recipe.example_share < 1
+
+
 def _base_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings of the recipe itself, which are tried first."""
-    settings: dict[str, Any] = {"rate_factor": 1.0, "example_share": recipe.example_share}
+    settings: dict[str, Any] = {"rate_factor": 1.0}
+    if _searches_share(recipe):
+        settings["example_share"] = recipe.example_share
     if recipe.method != "full":
         settings["rank"] = recipe.rank
     return settings
@@ -99,10 +126,9 @@ def _trial_tokens(recipe: Recipe) -> int:
 def _apply(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     mode = "scratch" if recipe.start == "scratch" else "full" if recipe.method == "full" else "lora"
     rate = recipe.learning_rate or LEARNING_RATES[mode][0]
-    changes: dict[str, Any] = {
-        "learning_rate": rate * settings["rate_factor"],
-        "example_share": settings["example_share"],
-    }
+    changes: dict[str, Any] = {"learning_rate": rate * settings["rate_factor"]}
+    if "example_share" in settings:
+        changes["example_share"] = settings["example_share"]
     if "rank" in settings:
         changes["rank"] = int(settings["rank"])
     return recipe.model_copy(update=changes)
@@ -111,10 +137,10 @@ def _apply(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
 def _run_trial(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path, reporter: Reporter) -> float:
     import optuna
 
-    settings = {
-        "rate_factor": trial.suggest_float("rate_factor", 0.25, 2.0, log=True),
-        "example_share": trial.suggest_categorical("example_share", sorted({*EXAMPLE_SHARES, recipe.example_share})),
-    }
+    settings = {"rate_factor": trial.suggest_float("rate_factor", 0.25, 2.0, log=True)}
+    if _searches_share(recipe):
+        shares = sorted({*EXAMPLE_SHARES, recipe.example_share})
+        settings["example_share"] = trial.suggest_categorical("example_share", shares)
     if recipe.method != "full":
         settings["rank"] = trial.suggest_categorical("rank", sorted({*RANKS, recipe.rank}))
     tried = _apply(recipe, settings).model_copy(update={"tokens": _trial_tokens(recipe), "minutes": None})
@@ -134,7 +160,9 @@ def _run_trial(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path
     try:
         run.prepare()
         run.fit()
-        reporter.say(f"Tuning: {settings} reached {run.result.best_bits_per_byte:.4f} bits/byte")
-        return run.result.best_bits_per_byte
+        trial.set_user_attr("items", run.measured._asdict())
+        trial.set_user_attr("validation", describe(run.out))
+        reporter.say(f"Tuning: {settings} reached {run.result.best.domain:.4f} bits/byte")
+        return run.result.best.domain
     finally:
         shutil.rmtree(trial_folder, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""Change a training while it runs."""
+
+from __future__ import annotations
+
+from sizewise.errors import UsageError
+from sizewise.lm.run_files import request_change
+from sizewise.store import Store
+
+SETTINGS = ("learning_rate", "tokens", "stop")
+
+
+def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = None) -> str:
+    """Ask a running training to change settings before its next step; its record lists the changes.
+
+    A run that was interrupted takes them over when it resumes.
+
+    Args:
+        run: id of the run, with or without `run:`.
+        settings: `learning_rate` (new peak), `tokens` (new budget), or `stop` with any value.
+        store: where runs are kept.
+
+    Returns:
+        Id of the run.
+
+    Raises:
+        UsageError: there is no such run, it has finished, or a setting can't be changed.
+    """
+    store, run_id = store or Store(), run.removeprefix("run:")
+    if not settings or any(name not in SETTINGS or value <= 0 for name, value in settings.items()):
+        raise UsageError(
+            f"{settings} can't be changed while a run goes on." if settings else "No change was given.",
+            "a learning rate, a token budget, or a stop",
+            f"sizewise adjust {run_id} --learning-rate 1e-4",
+        )
+    if store.exists("checkpoint", run_id):
+        raise UsageError(f"{run_id} has finished.", "a run that is being trained", "sizewise train --help")
+    folder = store.folder("checkpoint", run_id)
+    if not (folder / "plan.json").is_file():
+        raise UsageError(
+            f"No training with the id {run_id} has begun.",
+            "the id that `sizewise train` names in its first lines",
+            f"ls {folder.parent}",
+        )
+    request_change(folder, settings)
+    return run_id

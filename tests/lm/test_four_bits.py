@@ -1,0 +1,71 @@
+"""4-bit weights and 8-bit moments with bitsandbytes, which also runs on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("bitsandbytes", reason="the extra [qlora] is not installed")
+
+from sizewise.lm import adapt, loop
+from sizewise.lm import hf_format as folders
+from sizewise.lm.architecture import with_attention
+from sizewise.lm.optimizer import MasterAdamW
+from sizewise.lm.packing import Rows, Unit, pack
+from sizewise.lm.score import score_ids
+from sizewise.training import preflight
+
+IDS = np.random.default_rng(0).integers(3, 300, 60).tolist()
+
+
+def rows() -> Rows:
+    return pack([Unit(IDS, 1)], 64, 0).all()
+
+
+@pytest.mark.parametrize("attention", ["full", "window:16"])
+def test_adapters_learn_over_4_bit_weights_and_merge_into_the_full_ones(
+    tiny_folder: Path, tmp_path: Path, attention: str
+) -> None:
+    plain = folders.load_network(tiny_folder, "fp32")
+    network = with_attention(adapt.load_in_4_bits(tiny_folder, "cpu", "fp32"), attention, 64)
+    assert folders.parameters_of(network) == folders.parameters_of(plain)
+    computed = preflight.weights_bytes(tiny_folder, "qlora", "fp32")
+    books = 14 * 4 * (16 + 256 + 1)  # code books of the weights and of their scales, which large layers don't notice
+    assert folders.held_bytes(network) == pytest.approx(computed + books, rel=0.01)
+    network = adapt.add_lora(network, 4, 0)
+    loop.prepare(network, compiled=False)
+    optimizer = MasterAdamW(network.named_parameters(), 0.0)
+    losses = []
+    for _ in range(4):
+        losses.append(loop.backward_in_parts(network, rows(), None, 0, optimizer.collect))
+        optimizer.step(1e-2)
+    assert losses[-1] < losses[0]
+    loop.finish(network)
+    network.save_pretrained(tmp_path / "adapter")
+    merged = adapt.merge_saved(tiny_folder, tmp_path / "adapter", attention, 64)
+    adapted = float(score_ids(adapt.base_of(network), [IDS], 64)[0].mean())
+    assert float(score_ids(merged, [IDS], 64)[0].mean()) == pytest.approx(adapted, abs=0.1)
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+
+
+def test_8_bit_moments_resume_where_they_were(tiny_folder: Path) -> None:
+    def step(network: Any, optimizer: MasterAdamW) -> None:
+        loop.backward_in_parts(network, rows(), None, 0, optimizer.collect)
+        optimizer.step(1e-3)
+
+    network = folders.load_network(tiny_folder, "fp32")
+    loop.prepare(network, compiled=False)
+    optimizer = MasterAdamW(network.named_parameters(), 0.0, "adamw8bit")
+    step(network, optimizer)
+    saved = {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
+    assert any(tensor.dtype == torch.uint8 for tensor in saved.values())
+    step(network, optimizer)
+    expected = [parameter.detach().clone() for parameter in network.parameters()]
+    resumed = MasterAdamW(network.named_parameters(), 0.0, "adamw8bit")
+    resumed.load(saved)
+    step(network, resumed)
+    assert all(torch.equal(one, other) for one, other in zip(expected, network.parameters(), strict=True))
