@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOUND = json.loads((ROOT / "benchmarks" / "results" / "architectures.json").read_text(encoding="utf-8"))
 
-# transformers itself changes its embedding when it saves and loads the network, by 0.004 nats. Ours equal the loaded one.
+# transformers changes its embedding when it saves and loads it, by 0.004 nats. Our scores equal the loaded network's.
 KNOWN_WRONG = {"youtu"}
 
 
