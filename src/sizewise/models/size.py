@@ -159,10 +159,10 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
     from sizewise.lm.sizing import count
 
     counted = count(config)
-    # A multimodal model may tie the head to the embedding where the config of its text part doesn't.
-    least = counted.parameters - (counted.table if "text_config" in config else 0)
-    matches = stored is None or least <= stored <= counted.parameters + counted.table + counted.buffers
-    if not matches and not counted.whole:
+    least, most = counted.parameters, counted.parameters + counted.table + counted.buffers
+    if "text_config" in config:  # it may tie the head where its text part doesn't, and name other parts as it likes
+        least, most = least - counted.table, max(most, stored or 0)
+    if stored is not None and not least <= stored <= most and not counted.whole:
         raise SizewiseError(
             f"The config of {uri} describes {counted.parameters:,} parameters, but its weight files hold {stored:,}.",
             "a config.json that belongs to the weights",
