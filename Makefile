@@ -90,6 +90,7 @@ bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare S
 bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## speed of scoring, validity of measures, parity with sacrebleu and lm-evaluation-harness, false alarms
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring.py --lm-eval $(VENV)-harness/bin/python
 	$(BIN)/python benchmarks/validity.py
+	$(BIN)/python benchmarks/measures.py --judge pkg:smollm2-135m
 	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
 
 bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,000 files, a gigabyte (about an hour and a half)

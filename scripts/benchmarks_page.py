@@ -51,9 +51,19 @@ MEASURES = {
         ("lm", "models", "evaluation"),
         "make bench-eval",
     ),
+    "architectures": Measured(
+        "Every architecture of transformers: scores, answers and gradients against its own forward pass",
+        ("lm",),
+        "python -m benchmarks.architectures",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),
+        "make bench-eval",
+    ),
+    "measures": Measured(
+        "How far groundedness and a small local judge follow people's view of facts",
+        ("metrics", "evaluation"),
         "make bench-eval",
     ),
     "stats": Measured(

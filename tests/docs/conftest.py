@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import random
@@ -50,6 +51,10 @@ def write_files(folder: Path) -> None:
     rows = [json.loads(line) for line in (HANDBOOK / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     answers = [{"id": row["id"], "completion": rng.choice(row["references"])} for row in rows]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+    with (folder / "export.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [("customer_text", "agent_reply"), *((row["prompt"], row["references"][0]) for row in rows)]
+        )
     (folder / "tiny-study.toml").write_text(STUDY, encoding="utf-8")
     criterion = '[[criteria]]\nname = "correct"\ndescription = "Is it correct?"\nscale = [1, 5]\n'
     (folder / "rubric.toml").write_text(criterion, encoding="utf-8")

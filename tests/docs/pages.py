@@ -15,6 +15,7 @@ NOT_RUN = {
     "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
+    "sizewise models --refresh": "needs a network; tests/models/test_price_updates.py has a service for it",
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
     "sizewise read https://docs.example.org/guide/ --allow-host docs.example.org --max-pages 100": "needs a network",
@@ -106,6 +107,8 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         prefix, colon, rest = found[place].partition(":")
         if found[place] in stand_ins:
             found[place] = stand_ins[found[place]]
+        elif prefix == "rag":
+            found[place] = ":".join(stand_ins.get(part, part) for part in found[place].split(":"))
         elif colon and rest in ids:
             found[place] = f"{prefix}:{ids[rest]}"
         elif found[place] == "--minutes":

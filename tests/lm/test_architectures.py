@@ -13,6 +13,8 @@ from transformers import (
     Cohere2ForCausalLM,
     CohereConfig,
     CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GraniteConfig,
@@ -33,11 +35,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import UsageError
 from sizewise.lm import loop
 from sizewise.lm.architecture import with_attention
+from sizewise.lm.execution import execution_of
 from sizewise.lm.generate import Wanted, generate_together
-from sizewise.lm.logits import head_of
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.models.size import cache_bytes
@@ -83,6 +85,10 @@ MAKE = {
     "cohere2": lambda: Cohere2ForCausalLM(
         Cohere2Config(**COMMON, logit_scale=0.25, sliding_window=12, layer_types=MIXED)
     ),
+    "phi": lambda: PhiForCausalLM(PhiConfig(**COMMON)),  # Phi-1 and Phi-2 add a bias to their logits
+    "gemma2": lambda: Gemma2ForCausalLM(  # caps its logits, and its attention, so it can't be packed
+        Gemma2Config(**COMMON, sliding_window=12, layer_types=MIXED, query_pre_attn_scalar=8)
+    ),
     "gemma3": lambda: Gemma3ForCausalLM(
         Gemma3TextConfig(**COMMON, sliding_window=12, layer_types=MIXED, query_pre_attn_scalar=8)
     ),
@@ -118,7 +124,7 @@ def test_logits_in_packed_rows_equal_transformers(name: str) -> None:
     loop.prepare(network, compiled=False)
     network.eval()
     with torch.no_grad():
-        logits = loop.hidden_of(network, rows) @ head_of(network).T
+        logits = execution_of(network).head.logits(loop.hidden_of(network, rows))
     loop.finish(network)
     found = [
         logits[row][torch.from_numpy(rows.segments[row] == segment)]
@@ -178,12 +184,6 @@ def test_gradients_equal_a_plain_loop(name: str) -> None:
     for (where, one), (_, two) in zip(network.named_parameters(), other.named_parameters(), strict=True):
         assert one.grad is not None
         assert torch.allclose(one.grad, two.grad, atol=1e-4), where
-
-
-def test_a_head_that_is_more_than_its_weights_is_refused() -> None:
-    network = PhiForCausalLM(PhiConfig(**COMMON))  # Phi-1 and Phi-2 add a bias to their logits
-    with pytest.raises(SizewiseError, match="after the head"):
-        score_ids(network, sequences(), 128)
 
 
 def test_a_pretrained_network_takes_windows_with_its_weights() -> None:

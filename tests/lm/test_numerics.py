@@ -112,6 +112,17 @@ def test_a_shared_beginning_is_read_once_and_changes_nothing(tiny: tuple[Any, An
         assert together[i] == alone.text
 
 
+def test_the_probability_of_an_answer_equals_plain_transformers(tiny: tuple[Any, Any]) -> None:
+    network, tokenizer = tiny
+    prompts = [text_ids(tokenizer, TEXT)[start : start + size] for start, size in ((0, 9), (5, 20), (30, 14))]
+    plain = {answer.prompt: answer.ids for answer in generate(network, tokenizer, prompts, max_tokens=12)}
+    for answer in generate(network, tokenizer, prompts, max_tokens=12, logprobs=True):
+        prompt = prompts[answer.prompt]
+        nats = plain_nats(network, [*prompt, *answer.ids])[len(prompt) - 1 :]
+        assert answer.ids == plain[answer.prompt]
+        assert answer.mean_logprob == pytest.approx(-float(nats.mean()), abs=1e-4)
+
+
 def test_a_stop_text_ends_an_answer(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     prompts = [text_ids(tokenizer, TEXT[i : i + 30]) for i in range(3)]

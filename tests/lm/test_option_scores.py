@@ -12,6 +12,7 @@ import torch
 from sizewise.errors import SizewiseError
 from sizewise.lm import option_scores
 from sizewise.lm.control_tokens import Rendered
+from sizewise.lm.execution import Execution
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.option_scores import Continuation, OptionReader, continue_prompt
 from sizewise.lm.score import score_ids
@@ -76,13 +77,13 @@ def test_options_score_as_their_full_texts_do(
 def test_a_common_beginning_is_computed_once(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     network, tokenizer = tiny
     tokens: list[int] = []
-    plain = option_scores.hidden_states
+    plain = Execution.hidden_states
 
-    def counted(network: Any, **inputs: Any) -> torch.Tensor:
+    def counted(self: Execution, **inputs: Any) -> torch.Tensor:
         tokens.append(inputs["input_ids"].numel())
-        return plain(network, **inputs)
+        return plain(self, **inputs)
 
-    monkeypatch.setattr(option_scores, "hidden_states", counted)
+    monkeypatch.setattr(Execution, "hidden_states", counted)
     items = items_of(tokenizer)
     reader = OptionReader(network, 256)
     reader.nats(items)

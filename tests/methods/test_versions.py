@@ -56,7 +56,7 @@ def score_of(name: str) -> Any:
         sums = np.array([[3.0, 5.0, 4.0, 6.0]])
         return metric.value(sums).tolist()
     measured = items(metric.needs)
-    if name in ("json_valid", "json_f1", "json_repaired", "value_in_source", *FIELD_METRICS):
+    if name in ("json_valid", "json_f1", "json_repaired", "json_contradictory", "value_in_source", *FIELD_METRICS):
         measured = measured[4:5] * 2
     elif name in ("accuracy", "macro_f1", "log_loss", "brier", "ece"):
         measured = [

@@ -20,7 +20,8 @@ class StandIn:
     Args:
         fault: told the number of a request, from 0; gives a status and headers, "cut" to break the connection in the
             middle of an answer, "reset" to reset it before one, "slow" to wait before each piece, "filter" for a
-            content filter, "page" for a proxy's page in place of an answer, or None for no fault.
+            content filter, "page" for a proxy's page in place of an answer, "whole" for an answer in one piece though a
+            stream was asked for, or None for no fault.
 
     `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for;
     `models` are those that it names, `lead` is what a line of data begins with, and
@@ -90,7 +91,9 @@ class StandIn:
             if fault == "page":
                 self._send(handler, 200, "text/event-stream", b"data: <html>busy</html>\n\n")
                 return
-            if handler.path.endswith("/chat/completions"):
+            if fault == "whole":
+                self._answer(handler, whole(openai(body, fault, self.usage, self.said)))
+            elif handler.path.endswith("/chat/completions"):
                 self._stream(handler, openai(body, fault, self.usage, self.said), fault)
             elif handler.path.endswith("/completions"):
                 self._answer(handler, echo(body), fault)
@@ -214,6 +217,24 @@ def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str
         _event(base | {"choices": [], "usage": usage}),
         "data: [DONE]\n\n",
     ]
+
+
+def whole(events: list[str]) -> dict[str, Any]:
+    """Join the pieces of a stream to one answer, as a server does that knows no streams."""
+    told = [json.loads(event.removeprefix("data: ")) for event in events if "[DONE]" not in event]
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    finish = None
+    for piece in (one["choices"][0] for one in told if one["choices"]):
+        delta, finish = piece["delta"], piece["finish_reason"]
+        for key in {"content", "reasoning_content"} & delta.keys():
+            message[key] = (message.get(key) or "") + delta[key]
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                message.setdefault("tool_calls", []).append({key: call[key] for key in call if key != "index"})
+            else:
+                message["tool_calls"][-1]["function"]["arguments"] += call["function"]["arguments"]
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return told[0] | {"object": "chat.completion", "choices": [choice], "usage": told[-1]["usage"]}
 
 
 def anthropic(body: dict[str, Any], fault: object) -> list[str]:

@@ -189,8 +189,8 @@ def test_other_ways_to_ask_end_too(serve: Callable[..., Endless]) -> None:
         def __init__(self) -> None:
             self._model = model
 
-        def rewrite(self, request: Request) -> Request:
-            return request
+        def passages(self, request: Request) -> tuple[str, ...]:
+            return ()
 
     with pulsing(ending(0.3)), pytest.raises(Ended):
         list(Rewriting().complete([question("slow")]))

@@ -131,7 +131,7 @@ def test_vectors_of_texts(tiny_folder: Path) -> None:
     """Of length one, the same alone and among others, and equal to the mean of the network's last states."""
     import torch
 
-    from sizewise.lm.logits import hidden_states
+    from sizewise.lm.execution import execution_of
     from sizewise.records import Request
 
     model = open_model(str(tiny_folder))
@@ -144,7 +144,8 @@ def test_vectors_of_texts(tiny_folder: Path) -> None:
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
         assert model.embed([request])[0][0] == pytest.approx(vector, abs=1e-6)
         with torch.inference_mode():
-            states = hidden_states(model._network, input_ids=torch.tensor([model._tokenizer(text).input_ids]))[0]
+            ids = torch.tensor([model._tokenizer(text).input_ids])
+            states = execution_of(model._network).hidden_states(input_ids=ids)[0]
         mean = states.float().mean(dim=0).numpy()
         assert vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
     long = Request(id="", text="word " * 100_000, max_tokens=0)

@@ -306,3 +306,51 @@ def test_half_a_surrogate_pair_in_an_answer_is_replaced_and_can_be_stored() -> N
     )
     assert answer.text == "yes \ufffd \U0001f600 é"
     assert Completion.model_validate_json(answer.model_dump_json()) == answer
+
+
+UNUSUAL = "ticket,customer_text,agent_reply\n1,Where is it?,On its way.\n2,May I return it?,Within 30 days.\n"
+
+
+def test_a_file_with_other_columns_says_what_was_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(UNUSUAL, encoding="utf-8")
+    with pytest.raises(SizewiseError, match="'ticket', 'customer_text', 'agent_reply'") as raised:
+        open_model(f"recorded:{path}")
+    told = f"{raised.value.expected} {raised.value.next_step}"
+    assert all(name in told for name in ("'completion'", "'response'", "'custom_id'", "'question'"))
+    assert "#answer_column=agent_reply" in told
+    assert "prompt_column and id_column" in told
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(UNUSUAL, encoding="utf-8")
+    model = open_model(f"recorded:{path}#answer_column=agent_reply&prompt_column=Customer Text")
+    (by_prompt,) = model.complete([asked("x", "Where is it?")])
+    assert by_prompt.text == "On its way."
+    assert "answer_column=agent_reply" in model.describe().uri
+    model = open_model(f"recorded:{path}#answer_column=agent_reply&id_column=ticket")
+    (by_id,) = model.complete([Request(id="2", text="?")])
+    assert by_id.text == "Within 30 days."
+    with pytest.raises(SizewiseError, match="no column 'reply'; its columns"):
+        open_model(f"recorded:{path}#answer_column=reply")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '["The tower is tall.", "Built in 1889."]',
+        '[{"text": "The tower is tall."}, {"page_content": "Built in 1889."}]',
+    ],
+)
+def test_passages_of_an_answer_are_read(tmp_path: Path, given: str) -> None:
+    lines, table = tmp_path / "a.jsonl", tmp_path / "a.csv"
+    lines.write_text(f'{{"id": "a", "completion": "It is tall.", "contexts": {given}}}\n', encoding="utf-8")
+    quoted = given.replace('"', '""')
+    table.write_text(f'id,completion,passages\na,It is tall.,"{quoted}"\n', encoding="utf-8")
+    for path in (lines, table):
+        (answer,) = open_model(f"recorded:{path}").complete([Request(id="a", text="?")])
+        assert answer.passages == ("The tower is tall.", "Built in 1889.")
+    lines.write_text('{"id": "a", "completion": "x", "contexts": [{"score": 1}]}\n', encoding="utf-8")
+    with pytest.raises(SizewiseError, match="a passage without 'text'"):
+        open_model(f"recorded:{lines}")

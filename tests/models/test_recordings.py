@@ -94,11 +94,15 @@ def test_list_costs_are_those_of_models_that_are_no_candidates() -> None:
         metric: {"a": Score(metric=metric, value=value, n=9, unit="tokens", signature="s", missing_reason=None)}
         for metric, value in {"prompt_tokens": 1000.0, "completion_tokens": 100.0}.items()
     }
-    found = {cost.model: cost for cost in list_costs(measured.model_copy(update={"scores": measured.scores | tokens}))}
+    costs = list_costs(measured.model_copy(update={"scores": measured.scores | tokens}))
+    found = {cost.model: cost for cost in costs}
     assert "gpt-4o" not in found, "it is a candidate itself"
     assert {"gpt-4o-mini", "deepseek-r1"} <= set(found), "open, but too large for most"
     assert "smollm2-135m-instruct" not in found
     mini = found["gpt-4o-mini"]
     assert mini.usd_per_1000 == pytest.approx(1000 * 0.15e-3 + 100 * 0.60e-3)
     assert mini.as_of
-    assert list(found.values()) == sorted(found.values(), key=lambda cost: cost.usd_per_1000)
+    assert list(costs) == sorted(costs, key=lambda cost: (cost.usd_per_1000, cost.model))
+    several = [cost for cost in costs if cost.model == "deepseek-r1"]
+    assert len({cost.provider for cost in several}) == len(several) == 2, "the cheapest and the dearest provider"
+    assert not {"gpt-4", "claude-3-opus", "gemini-2.5-pro"} & set(found), "shut down, or no current model"

@@ -14,6 +14,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
+from sizewise.models.fingerprints import as_stream
 from sizewise.models.local import LocalModel
 from sizewise.models.openai_logprobs import _read
 from sizewise.models.remote import RemoteModel
@@ -133,6 +134,30 @@ def test_each_provider_gets_tools_calls_and_results_in_its_own_form(
         assert body["tools"][0]["function"]["parameters"]["properties"] == {"city": {"type": "string"}}
     if uri.startswith("anthropic"):
         assert [part["tool_use_id"] for part in body["messages"][-1]["content"]] == ["a1", "a2"]
+
+
+def test_a_server_that_ignores_stream_is_read_all_the_same(server: StandIn) -> None:
+    server.fault = lambda number: "whole"
+    answers = []
+    for name in ("plain", "reasoner"):
+        model = open_model(f"{server.url}/v1#{name}")
+        tools = Request(id="t", messages=(Message(role="user", content="use it"),), tools=TOOLS)
+        answers += model.complete([*asked(1), *([tools] if name == "plain" else [])])
+        model.close()
+    assert all(body["stream"] for body in server.bodies if "messages" in body)
+    said = {(answer.id, answer.text, answer.reasoning, answer.completion_tokens, answer.error) for answer in answers}
+    assert ("q0", "echo: question 0", "", 5, None) in said
+    assert ("q0", "echo: question 0", "let me think", 5, None) in said
+    (called,) = [answer for answer in answers if answer.id == "t"]
+    example = Example(id="q", messages=asked(1)[0].messages, tools=TOOLS, source="q")
+    assert as_scored(called.text, example) == '{"name": "weather", "arguments": {"city": "Köln"}}'
+
+
+def test_only_a_whole_answer_becomes_a_stream() -> None:
+    assert as_stream(b'{"error": {"message": "busy"}}') == b'{"error": {"message": "busy"}}'
+    assert as_stream(b"[1]") == b"[1]"
+    assert as_stream(b"not JSON") == b"not JSON"
+    assert as_stream(b'{"choices": [1]}') == b'{"choices": [1]}'
 
 
 def test_a_call_by_a_provider_is_an_answer_whole_and_streamed(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

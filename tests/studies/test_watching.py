@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from sizewise.cli.main import app
 from sizewise.comparison import history
+from sizewise.comparison.history import run_change
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.models import patience
@@ -32,7 +33,7 @@ class Service(StandIn):
 
     def __init__(self) -> None:
         super().__init__()
-        self.name, self.fingerprint = "m-2026-01-01", "fp_1"
+        self.name, self.fingerprint, self.renames = "m-2026-01-01", "fp_1", False
         self.answer: Callable[[int, int], str] = lambda item, number: f"echo: question {item}"
 
     @property
@@ -47,8 +48,9 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
     def named(body: dict[str, Any], fault: object, told: dict[str, Any], words: str = "") -> list[str]:
         item = int(standin.words_in(body["messages"][-1]["content"]).split()[-1])
-        lines = plain(body | {"model": service.name}, fault, told, service.answer(item, service.asked))
-        mark = f'"model": "{service.name}"'
+        name = f"{service.name}-{service.asked}" if service.renames else service.name
+        lines = plain(body | {"model": name}, fault, told, service.answer(item, service.asked))
+        mark = f'"model": "{name}"'
         return [line.replace(mark, f'{mark}, "system_fingerprint": "{service.fingerprint}"') for line in lines]
 
     monkeypatch.setattr(standin, "openai", named)
@@ -182,6 +184,20 @@ def test_the_first_canaries_are_asked_anew(service: Service, questions: str, sto
     assert service.asked == ITEMS + 10
 
 
+def test_a_service_that_names_another_model_each_time_is_noted(service: Service, questions: str, store: Store) -> None:
+    uri = f"{service.url}/v1#m"
+    plain = evaluate(uri, questions, ["exact_match"], store=store)
+    service.renames = True
+    new = EvaluationOptions(new_run=True)
+    found = [evaluate(uri, questions, ["exact_match"], store=store, options=new) for _ in range(2)]
+    (note,) = [note for note in found[0].record.notes if "different models" in note]
+    assert not any("different models" in note for note in plain.record.notes)
+    assert f"named {ITEMS} different models in {ITEMS} answers" in note
+    assert f"(1) and {ITEMS - 3} others" in note
+    change = run_change(*found, store)
+    assert not any(one.startswith("model in responses") for one in change.different)
+
+
 def test_the_command_ends_with_3_and_tells_a_webhook(
     service: Service, questions: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +258,16 @@ def test_a_webhook_never_reaches_a_private_address(address: str, monkeypatch: py
     with pytest.raises(SizewiseError, match="private address"):
         send_webhook("https://hooks.example.org/x", {})
     assert not reached
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.8", "169.254.169.254", "192.168.1.1", "[::ffff:10.0.0.8]", "[fd00::1]", "0x0a000008", "10.8"]
+)
+def test_a_private_address_is_refused_before_the_pass(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIZEWISE_OFFLINE", raising=False)
+    with pytest.raises(SizewiseError, match="private address"):
+        read_target(f"https://{host}/hook")
+    assert read_target("https://93.184.216.34/hook").host == "93.184.216.34"
 
 
 def test_a_webhook_that_redirects_or_fails_is_an_error(service: Service) -> None:

@@ -191,5 +191,5 @@ def _list_prices(comparison: Comparison, requests: int | None) -> list[list[str]
         note = f"price only, quality not measured; price list of {cost.as_of or 'an unknown day'}"
         if cost.retires_on:
             note += f"; shut down on {cost.retires_on}"
-        rows.append([cost.model, f"{cost.usd_per_1000:.3g}", month, "-", "-", note])
+        rows.append([f"{cost.model} ({cost.provider})", f"{cost.usd_per_1000:.3g}", month, "-", "-", note])
     return rows

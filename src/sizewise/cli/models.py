@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import Csv, Json, Wide
-from sizewise.cli.output import print_csv, print_line, print_object, print_table, reporting
+from sizewise.cli.model_tables import (
+    price_text,
+    print_members,
+    print_models,
+    print_new,
+    print_proposals,
+    size_text,
+)
+from sizewise.cli.options import OUTPUT, Csv, Json, Wide
+from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
+from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from sizewise.records import CatalogModel, ModelSize
+
+LISTS = "Lists and proposals"
+OLD_DAYS = 90
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -19,26 +32,166 @@ def register(app: typer.Typer, panel: str) -> None:
 
     @app.command(cls=Command, rich_help_panel=panel)
     def models(
-        uri: Annotated[str | None, typer.Argument(metavar="NAME|URI", help="Model to describe.")] = None,
+        names: Annotated[
+            list[str] | None,
+            typer.Argument(
+                metavar="[NAME|URI]...",
+                show_default=False,
+                help="Model or family in any spelling, a URI, or the id of a training run; two or more are set side by "
+                "side.",
+            ),
+        ] = None,
+        page: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE.html",
+                rich_help_panel=OUTPUT,
+                help="Write the models side by side as a page, with full and sliding-window attention explained.",
+            ),
+        ] = None,
+        sentence: Annotated[
+            str,
+            typer.Option(
+                metavar="SENTENCE", rich_help_panel=OUTPUT, help="With --page: the sentence that explains attention."
+            ),
+        ] = "",
+        refresh: Annotated[
+            bool,
+            typer.Option(
+                "--refresh",
+                rich_help_panel=LISTS,
+                help="Fetch the newest price list, and the model lists of providers whose API keys are set.",
+            ),
+        ] = False,
+        new_since: Annotated[
+            str | None,
+            typer.Option(
+                metavar="DATE",
+                rich_help_panel=LISTS,
+                help="List models that appeared since a day, and the stored studies that they might change.",
+            ),
+        ] = None,
+        task: Annotated[
+            str | None,
+            typer.Option(
+                "--for",
+                metavar="TASK",
+                rich_help_panel=LISTS,
+                help="Propose candidates for a task on this machine, before anything is measured.",
+            ),
+        ] = None,
+        needs: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=LISTS, help="With --for: TOML file with the needs."),
+        ] = None,
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,
     ) -> None:
-        """List models, or describe one: facts with sources, or its size computed from its configuration.
+        """List models, describe one with its sources, or set several side by side.
 
-        Example: sizewise models hf:mistralai/Mistral-7B-v0.1
+        Example: sizewise models gpt-4o "claude sonnet 5.5" --page models.html
         """
-        from sizewise.models import load_catalog
+        from sizewise.models.price_updates import current_update
 
-        if uri is not None:
-            _describe(uri, json, csv)
-            return
-        rows = _available()
-        if json:
-            known = [model.model_dump(mode="json") for model in load_catalog().values()]
-            print_object("models", None, None, {"models": rows, "market": known}, json)
-            return
-        _print(rows, csv, wide)
+        asked = names or []
+        _check(asked, page, sentence, (new_since, task, needs))
+        if refresh:
+            _refresh()
+        elif problem := current_update().problem:
+            _warn(problem)
+        if new_since is not None:
+            _new_models(new_since, json, csv)
+        elif task is not None:
+            _propose(task, needs, json, csv)
+        elif page is not None or len(asked) > 1:
+            _side_by_side(asked, page, sentence, json, csv)
+        elif asked:
+            _describe(asked[0], json, csv)
+        elif not refresh or json or csv:
+            _list(json, csv, wide)
+
+
+def _check(
+    names: list[str], page: Path | None, sentence: str, others: tuple[str | None, str | None, Path | None]
+) -> None:
+    """Refuse options that would be ignored.
+
+    Raises:
+        UsageError: options don't belong together.
+    """
+    new_since, task, needs = others
+    if page is not None and not names:
+        raise UsageError(
+            "--page shows models, and none was named.", "one or more names", "sizewise models A B --page FILE"
+        )
+    if sentence and page is None:
+        raise UsageError("--sentence is shown on a page, and --page wasn't given.", "--page FILE.html", "")
+    if needs is not None and task is None:
+        raise UsageError("--needs belongs to --for, which wasn't given.", "--for TASK", "")
+    if (new_since is not None or task is not None) and (names or page is not None):
+        option = "--new-since" if new_since is not None else "--for"
+        raise UsageError(f"{option} can't be combined with names of models.", f"{option} alone", "")
+    if new_since is not None and task is not None:
+        raise UsageError("--new-since can't be combined with --for.", "one of them", "")
+
+
+def _warn(line: str) -> None:
+    with reporting() as reporter:
+        reporter.say(f"warning: {line}")
+
+
+def _refresh() -> None:
+    """Fetch newer lists; what was fetched is told on stderr."""
+    from sizewise.models.price_updates import refresh
+
+    with reporting() as reporter:
+        refresh(reporter.say)
+
+
+def _list(json: bool, csv: bool, wide: bool) -> None:
+    """Print models to run and models in the catalog."""
+    from sizewise.models import load_catalog
+    from sizewise.models.price_lists import checked_on, list_age_days
+
+    rows = _available()
+    if json:
+        known = [model.model_dump(mode="json") for model in load_catalog().values()]
+        print_object("models", None, None, {"models": rows, "market": known}, json)
+        return
+    _print(rows, csv, wide)
+    days = list_age_days()
+    if not csv and days is not None and days > OLD_DAYS:
+        _warn(f"The price list is {days} days old ({checked_on()}). Newer prices: sizewise models --refresh")
+
+
+def _side_by_side(names: list[str], page: Path | None, sentence: str, json: bool, csv: bool) -> None:
+    """Print models side by side, or write them as a page."""
+    from sizewise.report.model_page import write_model_page
+    from sizewise.studies.side_by_side import compare_models
+    from sizewise.studies.tokens import split_sentence
+
+    record = compare_models(names)
+    if page is not None:
+        write_model_page(record, page, sentence, split_sentence(record, sentence))
+        if not print_object("side_by_side", None, str(page), record, json):
+            print_path(f"page: {page}")
+        return
+    print_models(record, json, csv)
+
+
+def _new_models(day: str, json: bool, csv: bool) -> None:
+    from sizewise.studies.new_models import new_models
+
+    print_new(new_models(day), day, json, csv)
+
+
+def _propose(task: str, needs: Path | None, json: bool, csv: bool) -> None:
+    from sizewise.choice import read_needs
+    from sizewise.records import Needs
+    from sizewise.studies.proposals import propose
+
+    print_proposals(propose(task, read_needs(needs) if needs is not None else Needs()), json, csv)
 
 
 def _available() -> list[dict[str, Any]]:
@@ -100,17 +253,11 @@ def _print(rows: list[dict[str, Any]], csv: bool, wide: bool) -> None:
 
 
 def _catalog_row(model: CatalogModel) -> list[str]:
-    from sizewise.models import price_of
-
-    price = price_of(model.uri)
-    size = f"{model.parameters / 1e9:,.3g}" if model.parameters else "not published"
-    if model.active_parameters:
-        size += f" ({model.active_parameters / 1e9:,.3g} active)"
     return [
         model.name,
-        size,
+        size_text(model),
         f"{model.context:,}" if model.context else "not published",
-        f"{price.read:g} in, {price.written:g} out" if price else "-",
+        price_text(model),
         model.maker,
         model.attention or "not published",
     ]
@@ -118,7 +265,8 @@ def _catalog_row(model: CatalogModel) -> list[str]:
 
 def _facts(model: CatalogModel, as_json: bool, as_csv: bool) -> None:
     """Print the catalog entry of one model, each fact with its source."""
-    from sizewise.models import price_of
+    from sizewise.models.identity import identify
+    from sizewise.models.resolving import is_retired
 
     if print_object("market", model.name, None, model, as_json):
         return
@@ -127,11 +275,11 @@ def _facts(model: CatalogModel, as_json: bool, as_csv: bool) -> None:
         for field, value in model.model_dump(exclude={"sources"}).items()
         if value not in (None, "", ())
     ]
-    price = price_of(model.uri)
-    if price:
-        rows.append(
-            ["price", f"{price.read:g} USD per 1M input tokens, {price.written:g} per 1M output tokens (genai-prices)"]
-        )
+    if is_retired(model):
+        rows.append(["price", f"none: it was shut down on {model.retires_on}"])
+    for price in identify(model.uri).prices:
+        text = f"{price.input_usd:.3g} USD per 1M input tokens, {price.output_usd:.3g} per 1M output tokens"
+        rows.append([f"price of {price.provider}", f"{text} (genai-prices, {price.as_of or 'no date'})"])
     if print_csv(["fact", "value"], rows, as_csv):
         return
     for field, text in rows:
@@ -144,11 +292,28 @@ def _facts(model: CatalogModel, as_json: bool, as_csv: bool) -> None:
 def _describe(uri: str, as_json: bool, as_csv: bool) -> None:
     """Print a catalog entry, the description of an opened model, or a size computed from a configuration."""
     from sizewise.models import PROVIDERS, find_model, model_size, open_model, plugins
+    from sizewise.models.resolving import find_entry, resolve, unresolved
+    from sizewise.store import Store
 
     known = find_model(uri)
     if known and (known.weights == "closed" or not uri.startswith(("hf:", "pkg:"))):
         _facts(known, as_json, as_csv)
         return
+    entry = find_entry(uri) if uri.partition(":")[0] in PROVIDERS else None
+    if entry is not None:
+        _facts(entry, as_json, as_csv)
+        return
+    if not _is_uri(uri):
+        found = resolve(uri)
+        if found.model is not None:
+            _facts(found.model, as_json, as_csv)
+            return
+        if found.members:
+            print_members(found, as_json, as_csv)
+            return
+        if not any(Store().exists(kind, uri) for kind in ("checkpoint", "classifier") if "/" not in uri):
+            raise unresolved(found)
+        uri = f"run:{uri}"
     if uri.partition(":")[0] in ("fake", "recorded", "http", "https", *PROVIDERS, *plugins()):
         described = open_model(uri).describe()
         if print_object("model", uri, None, described, as_json):
@@ -192,3 +357,13 @@ def _print_size(size: ModelSize, origin: str, as_csv: bool) -> None:
 
 def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _is_uri(name: str) -> bool:
+    """Return whether a name is a URI or a folder rather than a model's name."""
+    from sizewise.models import PROVIDERS, plugins
+
+    kinds = ("hf", "pkg", "gguf", "run", "fake", "recorded", "http", "https", *PROVIDERS, *plugins())
+    path = Path(name).expanduser()
+    here = (path / "config.json").is_file() or ("/" in name and path.exists())
+    return (":" in name and name.partition(":")[0] in kinds) or here

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sizewise.cli.controls import as_json_line, escape_controls
-from sizewise.cli.table import as_csv, render
+from sizewise.cli.table import as_csv, render, render_side_by_side
 
 if TYPE_CHECKING:
     from sizewise.cli.terminal import TerminalReporter
@@ -114,6 +114,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
     if title:
         print_line(title)
     lines = render(headings, rows, terminal_width())
+    lines[0] = bold(lines[0])
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def print_side_by_side(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of texts with equally wide columns; one line per row through a pipe."""
+    lines = render_side_by_side(headings, rows, terminal_width())
     lines[0] = bold(lines[0])
     sys.stdout.write("\n".join(lines) + "\n")
 

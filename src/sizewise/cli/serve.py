@@ -39,7 +39,9 @@ def register(app: typer.Typer, panel: str) -> None:
     @app.command(cls=Command, rich_help_panel=panel)
     def serve(
         context: typer.Context,
-        models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Model URIs or run ids.")] = None,
+        models: Annotated[
+            list[str] | None, typer.Argument(metavar="MODEL...", help="Model URIs, run ids or study ids.")
+        ] = None,
         study: Annotated[
             str | None,
             typer.Option(
@@ -81,6 +83,12 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="ID", rich_help_panel=MODEL, help="Evaluation whose prompting (few-shot examples, ...) is used."
             ),
         ] = None,
+        own_prompt: Annotated[
+            bool,
+            typer.Option(
+                "--own-prompt", rich_help_panel=MODEL, help="Serve trained models in their own prompt form, unmeasured."
+            ),
+        ] = False,
         lenient: Annotated[
             bool,
             typer.Option(
@@ -203,7 +211,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
-                as_measured=as_measured or (),
+                as_measured=None if own_prompt else as_measured or (),
                 shadow=shadow,
                 decide_at=None if decide_at is None else (decide_at, decide_at_large),
                 documents=docs,
@@ -292,6 +300,11 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
         (
             "confidential" in options and "confidential" in unguarded,
             "--confidential and --unguarded confidential contradict each other.",
+            "one of them",
+        ),
+        (
+            {"own_prompt", "as_measured"} <= options,
+            "--own-prompt and --as-measured contradict each other.",
             "one of them",
         ),
         (

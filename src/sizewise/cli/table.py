@@ -41,6 +41,39 @@ def render(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | 
     return _as_list(cells, width)
 
 
+def render_side_by_side(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Render a table whose columns after the first are equally wide, for long texts that a reader compares.
+
+    Args:
+        headings: column headings.
+        rows: cells of each row.
+        width: columns of the terminal; None lays out every row on one line.
+    """
+    if width is None:
+        return render(headings, rows, None)
+    cells = [[escape_controls(str(cell)) for cell in row] for row in (headings, *rows)]
+    first = min(22, width // 4)
+    each = (width - first - len(GAP) * (len(headings) - 1)) // max(1, len(headings) - 1)
+    if each < SHORTEST:
+        return _as_list(cells, width)
+    cells = [[_broken(row[0], first), *(_broken(cell, each) for cell in row[1:])] for row in cells]
+    return _lines(cells, [first, *[each] * (len(headings) - 1)], numbers=False)
+
+
+def _broken(cell: str, width: int) -> str:
+    """Break words that are wider than a column, behind hyphens where there are some."""
+    parts: list[str] = []
+    for word in cell.split():
+        line = ""
+        for piece in re.findall(r"[^-]+-?|-", word) if len(word) > width else [word]:
+            if line and len(line + piece) > width:
+                parts.append(line)
+                line = ""
+            line += piece
+        parts += [line[i : i + width] for i in range(0, len(line), width)]
+    return " ".join(parts)
+
+
 def as_csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table as CSV (RFC 4180, lines end in a line feed); what a spreadsheet would run gets an apostrophe."""
     text = io.StringIO(newline="")
@@ -91,10 +124,10 @@ def _fit(cells: list[list[str]], width: int) -> list[int] | None:
     ]
 
 
-def _lines(cells: list[list[str]], widths: list[int]) -> list[str]:
-    """Lay out rows in columns, a rule under the headings."""
+def _lines(cells: list[list[str]], widths: list[int], numbers: bool = True) -> list[str]:
+    """Lay out rows in columns, a rule under the headings; columns of numbers are aligned to the right."""
     columns = list(zip(*cells, strict=True))
-    right = [i > 0 and all(_NUMBER.match(cell) for cell in column[1:]) for i, column in enumerate(columns)]
+    right = [numbers and i > 0 and all(_NUMBER.match(cell) for cell in column[1:]) for i, column in enumerate(columns)]
     lines = []
     for number, row in enumerate(cells):
         wrapped = [_wrap(cell, width) for cell, width in zip(row, widths, strict=True)]

@@ -145,10 +145,10 @@ def _notes(incomparable: Sequence[str], left_out: Sequence[str], found: Sequence
             f"perplexity isn't comparable between {', '.join(incomparable)}, because their tokenizers differ; use bits "
             "per byte"
         )
-    if left_out:
-        notes.append(
-            f"differences of {', '.join(left_out)} aren't tested, because its bins depend on the model; use log_loss"
-        )
+    if "ece" in left_out:
+        notes.append("differences of ece aren't tested, because its bins depend on the model; use log_loss")
+    if others := [name for name in left_out if name != "ece"]:
+        notes.append(f"differences of {', '.join(others)} aren't tested, because each is a value of all items together")
     documents = max((difference.clusters for difference in found), default=MIN_CLUSTERS)
     if documents < MIN_CLUSTERS:
         notes.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -215,9 +215,16 @@ def _facts(record: Evaluation) -> dict[str, str]:
     facts |= {"prompt": record.prompting.form if record.prompting else "", "chat template": model.template}
     facts |= {"date of prompts": model.template_date}
     if conditions is not None:
-        facts |= {"model in responses": ", ".join(sorted(conditions.served_models))}
+        facts |= {"model in responses": _names(conditions.served_models)}
         facts |= {"fingerprint": ", ".join(sorted(conditions.fingerprints)), "machine": conditions.machine}
     return facts | {f"version of {package}": version for package, version in record.versions.items()}
+
+
+def _names(served: Mapping[str, int]) -> str:
+    """List the models that a service named; one that names another for nearly each answer tells nothing by it."""
+    if len(served) > 1 and 2 * len(served) > sum(served.values()):
+        return "another name for most answers"
+    return ", ".join(sorted(served))
 
 
 def _model_note(change: RunChange) -> str:

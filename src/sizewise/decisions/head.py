@@ -143,13 +143,14 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     from sizewise.lm import classifier_format as formats
     from sizewise.lm.adapt import add_lora, base_of, merge_lora
     from sizewise.lm.device import machine_precision
+    from sizewise.lm.execution import execution_of
     from sizewise.lm.hf_format import load_network, load_tokenizer
     from sizewise.lm.loop import finish, prepare
 
     independent = settings.question.type == "multi"
     network, tokenizer = load_network(base, machine_precision()), load_tokenizer(base)
-    formats.check_supported(network.config)
-    encoder = formats.Encoder(tokenizer, min(MAX_TOKENS, network.config.max_position_embeddings))
+    formats.check_supported(network)
+    encoder = formats.Encoder(tokenizer, min(MAX_TOKENS, execution_of(network).context or MAX_TOKENS))
     padding = formats.padding_of(tokenizer, encoder.suffix)
     data = heads.Labeled(encoder(train.texts), train.targets, independent)
     chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:MAX_VALIDATION]

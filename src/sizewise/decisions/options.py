@@ -30,6 +30,7 @@ DOMAIN_TEXTS = 20
 MIN_VALIDATION = 20
 """Validation texts from which on the correction is chosen by them."""
 BATCH = 32
+DEFAULT_CONTEXT = 2048  # of models that state none
 SLOW_S = 0.5
 """Seconds of a decision from which on a note advises to limit evaluations."""
 REMEMBERED = 64
@@ -317,6 +318,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
         SizewiseError: there is no folder, or it isn't a language model's.
     """
     from sizewise.lm.device import choose_device, placed
+    from sizewise.lm.execution import execution_of
     from sizewise.lm.hf_format import load_network, load_tokenizer
 
     if base is None:
@@ -326,7 +328,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
             "sizewise train pkg:smollm2-135m --method options --data ID",
         )
     network = load_network(base, precision, **placed(choose_device()))
-    return OptionDecider(network, load_tokenizer(base), network.config.max_position_embeddings)
+    return OptionDecider(network, load_tokenizer(base), execution_of(network).context or DEFAULT_CONTEXT)
 
 
 def choose_reading(

@@ -50,7 +50,8 @@ class AnswerRows:
         said = as_scored(answer.text, example)
         prompt = "\n".join(message.content for message in example.messages)
         references = scored_references(example)
-        item = AnswerItem(said, references, prompt, example.answer_schema, answer.probabilities, answer.grade)
+        given = (example.answer_schema, answer.probabilities, answer.grade, answer.passages, answer.confidence)
+        item = AnswerItem(said, references, prompt, *given)
         stats, error = {}, answer.error
         scored = answer.finish != "error" or (self._as_wrong and not answer.transient)
         for metric in self._metrics if scored else ():
@@ -80,6 +81,8 @@ class AnswerRows:
             evidence=() if answer.finish == "error" else evidence_of(example, said, self._metrics),
             probabilities=answer.probabilities,
             grade=answer.grade,
+            passages=answer.passages,
+            confidence=answer.confidence,
         )
 
     def notes(self, answers: int, what: str) -> list[str]:

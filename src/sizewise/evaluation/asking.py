@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from sizewise.evaluation.options import EvaluationOptions
@@ -15,6 +16,8 @@ from sizewise.progress import Reporter
 from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, fingerprint
 from sizewise.store import Ledger, Saved, Store, sha256_of
 from sizewise.store.repetitions import next_run_id, runs_of
+
+MAX_NAMES = 3  # names of models that a note lists
 
 
 def inquire(model: Model, ledger: Ledger, reporter: Reporter) -> Inquiry:
@@ -73,6 +76,14 @@ def _content_notes(given: Sequence[Completion]) -> list[str]:
         notes.append(
             f"{len(kept)} of {len(given)} answers are cached from {days}. If the model has changed since, "
             "add --new-run to generate new ones."
+        )
+    names = Counter(answer.served_model for answer in given if answer.served_model)
+    if len(names) > 1:
+        shown = ", ".join(f"'{name}' ({count})" for name, count in names.most_common(MAX_NAMES))
+        more = f" and {len(names) - MAX_NAMES:,} others" if len(names) > MAX_NAMES else ""
+        notes.append(
+            f"The service named {len(names):,} different models in {names.total():,} answers: {shown}{more}. "
+            "The scores are those of the mixture that answered."
         )
     reasoned = [answer for answer in given if answer.reasoning or answer.reasoning_tokens]
     if reasoned:

@@ -14,6 +14,7 @@ from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking, swapped_decisions
+from sizewise.evaluation.counterfactual_pairs import PAIR_METRICS, pair_stats
 from sizewise.evaluation.inputs import dataset_id
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
@@ -291,7 +292,7 @@ def answer_stats(
     stats: dict[str, tuple[float, ...]] = {}
     for metric, values in measured.items():
         stats |= group_gaps(metric, attribute, np.array(values))
-    return stats
+    return stats | pair_stats(attribute, answers, measured["counterfactual_sentiment"])
 
 
 def _request(model: Model, case: Case, index: int, max_tokens: int) -> Request:
@@ -325,4 +326,17 @@ def _scores(cases: Sequence[Case], rows: Sequence[ItemRow], likelihood_signature
                     )
                 else:
                     scores[key] = total(metric, part, name=key, signature=signature)
+    return scores | _pair_scores(rows)
+
+
+def _pair_scores(rows: Sequence[ItemRow]) -> dict[str, Score]:
+    """Score how alike the answers for two groups are, where enough questions were measured."""
+    scores: dict[str, Score] = {}
+    signature = f"suite:{SUITE}|pairs of groups|group words:masked"
+    for attribute in attributes():
+        for name in PAIR_METRICS:
+            key, metric = f"{name}#{attribute.name}", find_metric(name)
+            part = [row.model_copy(update={"stats": {name: row.stats[key]}}) for row in rows if key in row.stats]
+            if len(part) >= MIN_QUESTIONS:
+                scores[key] = total(metric, part, name=key, signature=signature)
     return scores

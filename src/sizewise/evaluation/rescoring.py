@@ -69,7 +69,8 @@ class _Source:
         if example is not None:
             prompt = "\n".join(message.content for message in example.messages)
             schema = example.answer_schema
-        return AnswerItem(said, row.references, prompt, schema, probabilities, row.grade)
+        known = (row.grade, row.passages, row.confidence)
+        return AnswerItem(said, row.references, prompt, schema, probabilities, *known)
 
     def changes(self, row: ItemRow) -> Iterator[str]:
         """Describe where a row differs from its example."""
@@ -269,4 +270,9 @@ def _counterfactual(rows: Iterable[ItemRow]) -> Iterator[tuple[str, Stats, Stats
             continue
         if not any(key.startswith("counterfactual_quality#") for key in row.stats):
             continue
-        yield row.item, row.stats, answer_stats(attribute, answers, row.references)
+        again = answer_stats(attribute, answers, row.references)
+        yield (
+            row.item,
+            row.stats,
+            {key: stats for key, stats in again.items() if key in row.stats},
+        )  # older rows have fewer

@@ -12,6 +12,7 @@ from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.evaluation import asking
+from sizewise.evaluation.abstention import abstention_notes, with_logprobs
 from sizewise.evaluation.answer_rows import AnswerRows
 from sizewise.evaluation.extraction import constrain, field_scores
 from sizewise.evaluation.identity import check_request, evaluation_ids
@@ -356,6 +357,7 @@ class _EvaluationRun:
     def _requests(self, examples: Sequence[Example], form: Form, max_tokens: int | None = None) -> list[Request]:
         takes_tools, limit = "tools" in self.description.offers, max_tokens or self.max_tokens
         requests = [make_request(example, form, self.shots, limit, self.stop, takes_tools) for example in examples]
+        requests = with_logprobs(requests, self.answer_metrics, self.description)
         if self.options.constrained:
             requests = constrain(requests, examples, self.description)
         if (question := self._question()) is None:
@@ -495,6 +497,7 @@ class _EvaluationRun:
         rows = [self.rows.sampled(example, samples) for example in examples]
         self.notes += reading_notes(self.answer_metrics, [answer.text for answer in self.answers])
         self.notes += self.rows.notes(len(answers), "examples" if len(samples) == 1 else "answers")
+        self.notes += abstention_notes(rows)
         return rows
 
     def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:

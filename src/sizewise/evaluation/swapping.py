@@ -60,6 +60,11 @@ def attributes() -> tuple[Attribute, ...]:
     )
 
 
+def group_words(attribute: Attribute) -> set[str]:
+    """Return the words that name a group of an attribute, and those put before a person."""
+    return {word for row in attribute.rows for word in row} | {word for word in attribute.prefixes if word}
+
+
 @lru_cache(maxsize=16)
 def _pattern(attribute: Attribute) -> re.Pattern[str]:
     words = sorted({word for row in attribute.rows for word in row}, key=len, reverse=True)

@@ -1,6 +1,6 @@
 """Export models to other formats and verify that the exports match."""
 
-from sizewise.exporting.parity import Bounds
 from sizewise.exporting.writing import FORMATS, export
+from sizewise.models.parity import Bounds
 
 __all__ = ["FORMATS", "Bounds", "export"]

@@ -5,34 +5,36 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.general_questions import questions_in
-from sizewise.exporting import classifiers, llamacpp, ollama, parity
-from sizewise.exporting.parity import Bounds, Reader
+from sizewise.exporting import classifiers, llamacpp, ollama
 from sizewise.lm import adapt, gguf_writing, hf_format
 from sizewise.lm.device import machine_precision
+from sizewise.lm.execution import execution_of
 from sizewise.lm.gguf import read_gguf
 from sizewise.lm.tokenizer import end_ids
-from sizewise.models import openvino
+from sizewise.models import openvino, parity
 from sizewise.models.opening import resolve_folder, revision_of
+from sizewise.models.parity import EXACT, Bounds, Reader
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
-from sizewise.store import Joined, Saved, Store, sha256_of, uri_of, versions
+from sizewise.store import Saved, Store, sha256_of, uri_of, versions
 
 PROMPTS, TEXTS = 100, 20
-EXACT = Bounds(0.99, 0.005)
 # Maximum loss from quantization before an export is rejected.
 FORMATS = {
     "hf": EXACT,
     "gguf-f16": EXACT,
     "gguf-q8_0": Bounds(0.97, 0.005),
+    "gguf-q6_k": Bounds(0.95, 0.0075),
+    "gguf-q5_k_m": Bounds(0.92, 0.01),
+    "gguf-q4_k_m": Bounds(0.85, 0.03),
     "gguf-q5_1": Bounds(0.92, 0.01),
     "gguf-q5_0": Bounds(0.92, 0.01),
     "gguf-q4_1": Bounds(0.85, 0.03),
@@ -42,7 +44,6 @@ FORMATS = {
 }
 GGUF_FILE = "model.gguf"
 LLAMA_CONTEXT = 4_096
-BF16 = Bounds(0.96, 0.01)  # the engine computes in bf16 if the processor supports it
 
 
 class _Source(NamedTuple):
@@ -98,8 +99,7 @@ def export(
     reporter.say(f"Generating reference outputs with {uri} in fp32")
     network = _load(source)
     tokenizer = hf_format.load_tokenizer(source.folder)
-    conversations, texts = _material(store, source.data, prompts)
-    reference = parity.make_reference(adapt.base_of(network), tokenizer, conversations, texts)
+    reference = parity.make_reference(adapt.base_of(network), tokenizer, _material(store, source.data, prompts))
     merged = adapt.merge_lora(network) if source.adapter else network
     notes: list[str] = []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -179,28 +179,22 @@ def _source(model: str, store: Store, data: str | None, say: Callable[[str], Non
     return _Source(uri, folder, adapter, base, origin, license, data, attention, context)
 
 
-def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[Message, ...]], list[str]]:
-    """Collect prompts and texts to score, from the domain's dataset if there is one."""
-    conversations: list[tuple[Message, ...]]
-    if data is None:
-        questions = questions_in("en")
-        conversations = [(Message(role="user", content=question),) for question, _ in questions[:prompts]]
-        return conversations, [f"{question} {answer}." for question, answer in questions[:TEXTS]]
-    contents = datasets.load(store, data)
-    examples = Joined([contents.examples[split] for split in ("test", "validation", "train")])
-    documents = Joined([contents.documents[split] for split in ("test", "validation", "train")])
-    conversations = [example.messages for example in examples[:prompts]]
-    conversations = conversations or [
-        (Message(role="user", content=document.text[:200]),) for document in documents[:prompts]
-    ]
-    return conversations, [document.text[:4_000] for document in documents[:TEXTS]]
+def _material(store: Store, data: str | None, prompts: int) -> parity.Material:
+    """Collect prompts and texts from the domain's dataset if there is one."""
+    if data is not None:
+        return parity.dataset_material(store, data, prompts, TEXTS)
+    questions = questions_in("en")[:prompts]
+    return parity.Material(
+        [(Message(role="user", content=question),) for question, _ in questions],
+        [answer for _, answer in questions],
+        parity.manual_texts(TEXTS),
+    )
 
 
 def _write(to: str, network: Any, tokenizer: Any, source: _Source, made: Path, notes: list[str]) -> None:
     if to.startswith("openvino"):
         shutil.rmtree(made)
-        quantization = to.partition("-")[2] or gguf_writing.F16
-        openvino.convert_network(network, tokenizer, made, source.uri, source.license, quantization)
+        openvino.convert_network(network, tokenizer, made, to.partition("-")[2] or "f16")
         return
     if to.startswith("gguf-"):
         quantization = to.removeprefix("gguf-")
@@ -230,17 +224,10 @@ def _model_card_files(folder: Path) -> dict[str, str]:
 def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Bounds]]:
     """Yield the programs that verify an export, each with its tolerance."""
     if to.startswith("openvino"):
-        encode = _openvino_encode(made)
-        bf16 = [("bf16", BF16)] if machine_precision() == "bf16" else []
+        bf16 = [("bf16", parity.BF16)] if machine_precision() == "bf16" else []
         for precision, limits in [("fp32", bounds), *bf16]:
-            engine = openvino.Engine(made, precision)
-            try:
-                yield (
-                    Reader(openvino.engine_name(), precision, partial(parity.walk, engine.greedy), engine.nats, encode),
-                    limits,
-                )
-            finally:
-                engine.close()
+            with parity.openvino_reader(made, precision) as reader:
+                yield reader, limits
         return
     if to.startswith("gguf-"):
         network, tokenizer = read_gguf(made / GGUF_FILE)
@@ -248,25 +235,9 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
         network, tokenizer = hf_format.load_network(made, "fp32"), hf_format.load_tokenizer(made)
     yield parity.network_reader(f"transformers {metadata.version('transformers')}", network, tokenizer), bounds
     if to.startswith("gguf-") and llamacpp.is_installed():
-        llama = llamacpp.Engine(made / GGUF_FILE, min(network.config.max_position_embeddings, LLAMA_CONTEXT))
+        llama = llamacpp.Engine(made / GGUF_FILE, min(execution_of(network).context or LLAMA_CONTEXT, LLAMA_CONTEXT))
         try:
             walked = partial(parity.walk, llama.greedy)
             yield Reader(llamacpp.name(), to.removeprefix("gguf-"), walked, None, llama.encode), bounds
         finally:
             llama.close()
-
-
-def _openvino_encode(made: Path) -> Callable[[Sequence[Message] | str], list[int]]:
-    import openvino_genai
-
-    tokenizer = openvino_genai.Tokenizer(str(made))
-
-    def encode(prompt: Sequence[Message] | str) -> list[int]:
-        if isinstance(prompt, str) or not tokenizer.chat_template:
-            text, special = prompt if isinstance(prompt, str) else prompt[-1].content, not isinstance(prompt, str)
-        else:
-            turns = [message.model_dump() for message in prompt]
-            text, special = tokenizer.apply_chat_template(turns, add_generation_prompt=True), False
-        return [int(i) for i in tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
-
-    return encode

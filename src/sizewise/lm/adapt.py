@@ -17,8 +17,11 @@ from transformers import BitsAndBytesConfig
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
 from sizewise.lm.device import PRECISIONS, placed
+from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import load_network
 
+MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+"""Architectures whose `out_proj` peft doesn't adapt."""
 BASE = "__base__"
 """peft's name for rows that use no adapter."""
 
@@ -45,7 +48,9 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
     Returns:
         The network wrapped by peft.
     """
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=dora)
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=_targets(network), task_type="CAUSAL_LM", use_dora=dora
+    )
     with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         wrapped = get_peft_model(network, config, autocast_adapter_dtype=False)
@@ -54,6 +59,27 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(network.dtype)
     return wrapped
+
+
+def _targets(network: Any) -> str | list[str]:
+    """Return what gets adapters: all linear layers of the text part, except those of Mamba that its kernel reads."""
+    is_text, head = execution_of(network).text_filter(), network.get_output_embeddings()
+    linear = {name: part for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
+    text = [
+        name
+        for name, part in linear.items()
+        if part is not head and is_text(f"{name}.weight") and not _is_own_kind(part)
+    ]
+    if network.config.model_type in MODEL_TYPES_WITHOUT_OUT_PROJ:
+        return sorted({name.rpartition(".")[2] for name in text} - {"out_proj"})
+    others = len(linear) - len(text) - any(part is head for part in linear.values())
+    return text if others else "all-linear"  # full names leave out vision parts, and routers that return more
+
+
+def _is_own_kind(layer: Any) -> bool:
+    """Whether an architecture's own subclass of a linear layer computes something else, like Llama 4's router."""
+    own = type(layer).__module__.startswith("transformers.models.")
+    return own and type(layer).forward is not torch.nn.Linear.forward
 
 
 def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:

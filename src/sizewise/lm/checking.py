@@ -2,19 +2,20 @@
 
 Sizewise computes logits from the last hidden states, manages the cache of its own batches and packs several texts into
 one row. The test suite compares this with transformers for the architectures in VERIFIED. Any other architecture is
-checked when it is opened, on a few short sequences of random tokens, and rejected if it disagrees, because wrong scores
-look just like correct ones.
+checked when it is opened, on a few short sequences of random tokens. Where a shortcut gives other numbers, a slower way
+takes its place (`Execution`); if none is right, the network is rejected, because wrong scores look just like correct
+ones.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -22,67 +23,96 @@ import torch
 import transformers
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.execution import WINDOWS, Execution, Head, execution_of, set_execution
 from sizewise.lm.generate import run_batch
-from sizewise.lm.logits import head_of
+from sizewise.lm.option_scores import Continuation, OptionReader
 from sizewise.lm.packing import Rows, Unit, pack
-from sizewise.lm.score import score_ids
+from sizewise.lm.score import score_ends, score_ids
+from sizewise.lm.shared_rows import can_branch
 from sizewise.records import fingerprint
 from sizewise.store import Store
 
 VERIFIED = ("llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "phi3", "gemma3_text", "cohere", "cohere2")
 """Architectures whose scores, answers, packed rows and gradients the test suite compares with transformers."""
+RANDOM = ("reformer",)  # its locality-sensitive hashing draws new rotations for each text
 # Maximum RMS difference of log-likelihoods, relative to the spread of the logits. Rounding stays far below it.
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.1}
 LARGE = 400_000_000  # parameters; from this size on, the check is slow and its result is remembered
-CHECKS = 1  # increase when the check, or the code that it checks, changes
+CHECKS = 2  # increase when the check, or the code that it checks, changes
 SHARED, WRITTEN, WINDOW = 16, 3, 12
 LENGTHS = (36, 23, 29)  # all different, so a length identifies its sequence; the longest is packed first
 PACKED_KINDS = ("attention", "full_attention", "sliding_attention")
-LEAKS = "leaks from one text of a training row into the next. The model can be evaluated and served, but not trained"
+# Ways of running a network, the fastest first.
+SCORING = (
+    {"logits": "head", "padded": True},
+    {"logits": "head", "padded": False},
+    {"logits": "model", "padded": True},
+    {"logits": "model", "padded": False},
+)
+ANSWERING = (
+    {"answers": "batch", "shares_prefix": True},
+    {"answers": "batch", "shares_prefix": False},
+    {"answers": "single"},
+    {"answers": "uncached"},
+)
+BRANCHING = ({"branches": True}, {"branches": False})
 
 Nats = npt.NDArray[np.float64]
-_packing_checked: WeakSet[Any] = WeakSet()  # networks whose packed rows passed the check
 
 
 class _Reference(NamedTuple):
-    """Results of transformers' forward pass."""
+    """Sequences, and what transformers' forward pass computes for them."""
 
+    sequences: list[list[int]]
     nats: list[Nats]
+    """Negative log-likelihood of every token but the first."""
     spread: float
     """Standard deviation of the logits over the vocabulary."""
+
+    @property
+    def ends(self) -> list[Nats]:
+        """The last tokens; of each sequence one fewer than of the one before, so that rows leave a batch."""
+        return [nats[-WRITTEN:][: WRITTEN - i] for i, nats in enumerate(self.nats)]
 
 
 @torch.inference_mode()
 def check_network(network: Any) -> None:
-    """Compare scores and answers with transformers' forward pass, unless the architecture is verified.
+    """Find out how a network can be run with the results of its own forward pass, unless its architecture is verified.
 
     Args:
         network: a freshly opened causal language model.
 
     Raises:
-        SizewiseError: the results disagree, or the network can't be run this way.
+        SizewiseError: the results disagree however it is run, its forward pass fails, or it isn't causal.
     """
+    kind = network.config.model_type
+    if kind in VERIFIED:
+        return
+    if kind in RANDOM:
+        raise _unsupported(network, "attends to tokens that it chooses at random, so its scores change from run to run")
     passed = _passed_file(network)
-    if network.config.model_type in VERIFIED or (passed is not None and passed.is_file()):
+    if passed is not None and passed.is_file():
+        set_execution(network, json.loads(passed.read_text(encoding="utf-8")))
         return
     different = _sequences(network)
     shared = [different[0][:SHARED] + ids for ids in different]  # a common prefix is processed once
     with _short_windows(network):
-        for sequences in (different, shared):
-            reference = _run(network, _reference, network, sequences)
-            scored = _run(network, score_ids, network, sequences, SHARED + LENGTHS[0])
-            _compare(network, reference, reference.nats, scored, "scores")
-            written = _run(network, _written, network, sequences)
-            ends = [nats[-WRITTEN:][: WRITTEN - i] for i, nats in enumerate(reference.nats)]
-            _compare(network, reference, ends, written, "answers")
+        references = [_run(network, _reference, network, sequences) for sequences in (different, shared)]
+        _check_causal(network, references[0])
+        _choose(network, SCORING, lambda: _check_scores(network, references))
+        _choose(network, ANSWERING, lambda: _check_answers(network, references))
+        _choose(network, BRANCHING, lambda: _check_branches(network, references[1]))
+    if execution_of(network).answers == "batch" and _windows(network):  # then only texts within a window share a prefix
+        whole = [_run(network, _reference, network, shared)]
+        _choose(network, ANSWERING, lambda: _check_answers(network, whole))
     if passed is not None:
         with suppress(OSError):
             passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.touch()
+            passed.write_text(json.dumps(execution_of(network).settings()), encoding="utf-8")
 
 
 def _passed_file(network: Any) -> Path | None:
-    """Return the file that marks a large network of this config as checked; None for small ones, checked every time."""
+    """Return the file with the result for a large network of this config; None for small ones, checked every time."""
     if sum(parameter.numel() for parameter in network.parameters()) < LARGE:
         return None
     settings = [network.config.to_dict(), str(network.dtype), network.device.type]
@@ -90,43 +120,137 @@ def _passed_file(network: Any) -> Path | None:
     return Store().home / "checked" / fingerprint([*settings, *versions])
 
 
+def _choose(network: Any, ways: Sequence[dict[str, Any]], check: Callable[[], None]) -> None:
+    """Run the network in the first of several ways that passes a check.
+
+    Raises:
+        SizewiseError: none passes; the error is that of the last one.
+    """
+    for number, way in enumerate(ways):
+        set_execution(network, way)
+        try:
+            return check()
+        except SizewiseError:
+            if number == len(ways) - 1:
+                raise
+
+
+def _check_causal(network: Any, reference: _Reference) -> None:
+    ids = reference.sequences[0]
+    cut = _run(network, _reference, network, [ids[: len(ids) // 2]])
+    before = [reference.nats[0][: len(cut.nats[0])]]
+    rms = _difference(before, cut.nats)
+    if not _is_close(network, rms, reference):
+        raise _unsupported(
+            network, f"isn't causal: the scores of tokens change by {rms:.2g} nats with the tokens after them"
+        )
+
+
+def _check_scores(network: Any, references: Sequence[_Reference]) -> None:
+    for reference in references:
+        scored = _run(network, score_ids, network, reference.sequences, SHARED + LENGTHS[0])
+        _compare(network, reference, reference.nats, scored, "scores")
+
+
+def _check_answers(network: Any, references: Sequence[_Reference]) -> None:
+    for reference in references:
+        _compare(network, reference, reference.ends, _run(network, _written, network, reference.sequences), "answers")
+
+
+def _check_branches(network: Any, reference: _Reference) -> None:
+    """Check rows that hold several texts, and options after a prompt."""
+    if not can_branch(network):
+        return
+    sequences, expected = reference.sequences, [nats[SHARED - 1 :] for nats in reference.nats]
+    ends = _run(network, score_ends, network, sequences, [SHARED] * len(sequences), SHARED + LENGTHS[0])
+    _compare(network, reference, expected, [one.nats for one in ends], "scores in shared rows")
+    first, second, third = (Continuation(ids, SHARED) for ids in sequences)
+    reader = OptionReader(network, SHARED + LENGTHS[0])
+    sums = np.concatenate(_run(network, reader.nats, [[first, second], [third]]))
+    tokens = np.array([len(nats) for nats in expected])
+    means = [np.array([nats.mean()]) for nats in expected]
+    _compare(network, reference, means, [sums / tokens], "scores of options")
+
+
 @torch.no_grad()
-def check_packing(network: Any, pack_rows: Callable[[], None], hidden_of: Callable[[Rows], torch.Tensor]) -> None:
-    """Compare packed rows of several texts with each text alone, unless the architecture is verified.
+def check_packing(network: Any, pack_rows: Callable[[], None]) -> None:
+    """Find out whether texts may share a training row, unless the architecture is verified.
 
     Args:
         network: a causal language model without peft's wrapper.
-        pack_rows: prepares the network for packed rows; undone if the check fails.
-        hidden_of: computes the hidden states of packed rows.
+        pack_rows: prepares the network for packed rows; undone if its texts must be processed one by one.
 
     Raises:
-        SizewiseError: a text's log-likelihoods in a packed row differ from those of the text alone.
+        SizewiseError: a text's log-likelihoods in a training row differ from those in the network's forward pass.
     """
-    if network.config.model_type in VERIFIED or network in _packing_checked:
-        pack_rows()
+    execution = execution_of(network)
+    if network.config.model_type in VERIFIED or execution.rows_checked:
+        if execution.rows == "packed":
+            pack_rows()
         return
-    kinds = getattr(network.config, "layer_types", None) or getattr(network.config, "layers_block_type", None) or ()
-    others = sorted(set(map(str, kinds)) - set(PACKED_KINDS))
-    if others:
-        raise _unsupported(network, f"has {', '.join(others)} blocks, whose state {LEAKS}")
     was, training = network.config._attn_implementation, network.training
     network.eval()
-    sequences = _sequences(network)
     try:
         with _short_windows(network):
-            reference = _run(network, _reference, network, sequences)
-            pack_rows()
-            packed = _run(network, _packed, network, hidden_of, sequences)
-            _compare(network, reference, reference.nats, packed, "training rows")
-            # A change of the first text must not reach the others; rounding is the same in both runs.
-            changed = _run(network, _packed, network, hidden_of, [sequences[0][::-1], *sequences[1:]])
-            _compare(network, reference, packed[1:], changed[1:], "training rows", share=0.25)
-    except SizewiseError:
-        network.set_attn_implementation(was)
-        raise
+            reference = _run(network, _reference, network, _sequences(network))
+            if _can_pack(execution, reference, pack_rows):
+                execution.rows = "packed"
+            else:
+                network.set_attn_implementation(was)
+                execution.rows = "separate"
+                _compare(
+                    network, reference, reference.nats, _run(network, _in_rows, network, reference), "training rows"
+                )
+                _run(network, _check_gradients, network, reference)
+        execution.rows_checked = True
     finally:
         network.train(training)
-    _packing_checked.add(network)
+
+
+@torch.no_grad()
+def has_gradients(network: Any) -> bool:
+    """Check that training rows have finite gradients, as the network is prepared now."""
+    if network.config.model_type in VERIFIED:
+        return True
+    try:
+        _run(network, _check_gradients, network, _Reference(_sequences(network), [], 0.0))
+    except SizewiseError:
+        return False
+    return True
+
+
+def _check_gradients(network: Any, reference: _Reference) -> None:
+    """Check that a training row has gradients, and that all of them are finite."""
+    execution = execution_of(network)
+    rows = pack([Unit(ids, 1) for ids in reference.sequences], sum(LENGTHS) + 8, 0).all()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:  # a teacher
+        return
+    with torch.enable_grad():
+        found = torch.autograd.grad(execution.row_states(rows).float().square().mean(), trained, allow_unused=True)
+    finite = [bool(gradient.isfinite().all()) for gradient in found if gradient is not None]
+    if not finite or not all(finite):
+        raise _unsupported(network, f"has {'gradients that are not finite' if finite else 'no gradients'}")
+
+
+def _can_pack(execution: Execution, reference: _Reference, pack_rows: Callable[[], None]) -> bool:
+    """Compare packed rows of several texts with each text alone."""
+    if execution.logits == "model" or set(execution.layer_kinds) - set(PACKED_KINDS):
+        return False  # states of recurrent blocks run on from one text into the next
+    network, execution.rows = execution.network, "packed"
+    first, *others = reference.sequences
+    try:
+        _run(network, pack_rows)
+        packed = _run(network, _in_rows, network, reference)
+        _compare(network, reference, reference.nats, packed, "training rows")
+        # A change of the first text must not reach the others; rounding is the same in both runs.
+        changed = _run(network, _in_rows, network, reference._replace(sequences=[first[::-1], *others]))
+        if not _is_close(network, _difference(packed[1:], changed[1:]), reference, share=0.25):
+            return False
+        _run(network, _check_gradients, network, reference)
+    except SizewiseError:
+        return False
+    return True
 
 
 def _sequences(network: Any) -> list[list[int]]:
@@ -135,29 +259,38 @@ def _sequences(network: Any) -> list[list[int]]:
     return [generator.integers(min(3, vocabulary - 1), vocabulary, length).tolist() for length in LENGTHS]
 
 
+def _windows(network: Any) -> list[tuple[Any, str, int]]:
+    """List the settings that limit how far blocks see: the object, its attribute and the value."""
+    execution = execution_of(network)
+    holders = {id(part): part for part in (network.config, execution.text_config, *execution.decoder.modules())}
+    return [
+        (holder, name, value)
+        for holder in holders.values()
+        for name in WINDOWS
+        if type(value := getattr(holder, name, None)) is int and value > WINDOW
+    ]
+
+
 @contextmanager
 def _short_windows(network: Any) -> Iterator[None]:
     """Shorten attention windows, so that short sequences exceed them."""
-    holders = [
-        part for part in (network.config, *network.modules()) if isinstance(getattr(part, "sliding_window", None), int)
-    ]
-    before = [holder.sliding_window for holder in holders]
-    for holder in holders:
-        holder.sliding_window = WINDOW
+    before = _windows(network)
+    for holder, name, _ in before:
+        setattr(holder, name, WINDOW)
     try:
         yield
     finally:
-        for holder, window in zip(holders, before, strict=True):
-            holder.sliding_window = window
+        for holder, name, window in before:
+            setattr(holder, name, window)
 
 
 def _reference(network: Any, sequences: Sequence[list[int]]) -> _Reference:
     found, spreads = [], []
     for ids in sequences:
-        logits = network(input_ids=torch.tensor([ids], device=network.device), use_cache=False).logits[0, :-1].float()
+        logits = execution_of(network).own_logits(torch.tensor([ids], device=network.device))[0, :-1].float()
         found.append(_nats(logits, ids[1:]))
         spreads.append(float(logits.std(dim=-1).mean()))
-    return _Reference(found, float(np.mean(spreads)))
+    return _Reference(list(sequences), found, float(np.mean(spreads)))
 
 
 def _nats(logits: torch.Tensor, tokens: Sequence[int]) -> Nats:
@@ -170,9 +303,9 @@ def _written(network: Any, sequences: Sequence[list[int]]) -> list[Nats]:
     found: list[list[float]] = [[] for _ in sequences]
     ends = [ids[-WRITTEN:][: WRITTEN - i] for i, ids in enumerate(sequences)]
 
-    def choose(hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
+    def choose(hidden: torch.Tensor, head: Head, members: Sequence[int]) -> torch.Tensor:
         tokens = [ends[member][min(len(found[member]), len(ends[member]) - 1)] for member in members]
-        for member, nat in zip(members, _nats(hidden @ head.T, tokens), strict=True):
+        for member, nat in zip(members, _nats(head.logits(hidden), tokens), strict=True):
             found[member].append(float(nat))
         return torch.tensor(tokens)
 
@@ -187,9 +320,11 @@ def _written(network: Any, sequences: Sequence[list[int]]) -> list[Nats]:
     return [np.array(nats[: len(end)]) for nats, end in zip(found, ends, strict=True)]
 
 
-def _packed(network: Any, hidden_of: Callable[[Rows], torch.Tensor], sequences: Sequence[list[int]]) -> list[Nats]:
-    rows = pack([Unit(ids, 1) for ids in sequences], sum(LENGTHS) + 8, 0).all()
-    logits = (hidden_of(rows)[0] @ head_of(network).T).float()
+def _in_rows(network: Any, reference: _Reference) -> list[Nats]:
+    """Score sequences in one training row."""
+    sequences, execution = reference.sequences, execution_of(network)
+    rows: Rows = pack([Unit(ids, 1) for ids in sequences], sum(LENGTHS) + 8, 0).all()
+    logits = execution.head.logits(execution.row_states(rows)[0]).float()
     found = {}
     for segment in range(1, len(sequences) + 1):
         places = np.flatnonzero(rows.segments[0] == segment)
@@ -207,25 +342,29 @@ def _run(network: Any, run: Callable[..., Any], *args: Any) -> Any:
         raise _unsupported(network, f"can't be run here: {type(error).__name__}, {reason}") from error
 
 
-def _compare(
-    network: Any, reference: _Reference, expected: Sequence[Nats], found: Sequence[Nats], what: str, share: float = 1.0
-) -> None:
-    difference = np.concatenate(found) - np.concatenate(expected)
-    rms = float(np.sqrt(np.mean(difference**2)))
-    if not rms <= share * TOLERANCE.get(network.dtype, 0.2) * reference.spread:  # `not <=` also rejects NaN
-        if what == "training rows":
-            raise _unsupported(
-                network,
-                f"scores a text differently in a row of several texts, by {rms:.2g} nats per token: something {LEAKS}",
-            )
+def _difference(expected: Sequence[Nats], found: Sequence[Nats]) -> float:
+    """Compute the RMS difference in nats per token."""
+    return float(np.sqrt(np.mean((np.concatenate(found) - np.concatenate(expected)) ** 2)))
+
+
+def _is_close(network: Any, rms: float, reference: _Reference, share: float = 1.0) -> bool:
+    return rms <= share * TOLERANCE.get(network.dtype, 0.2) * reference.spread  # NaN is not
+
+
+def _compare(network: Any, reference: _Reference, expected: Sequence[Nats], found: Sequence[Nats], what: str) -> None:
+    rms = _difference(expected, found)
+    if not _is_close(network, rms, reference):
+        training = " It can be evaluated and served, but not trained." if what == "training rows" else ""
         raise _unsupported(
-            network, f"produces {what} that differ from transformers' forward pass by {rms:.2g} nats per token"
+            network,
+            f"produces {what} that differ from transformers' forward pass by {rms:.2g} nats per token",
+            training,
         )
 
 
-def _unsupported(network: Any, what: str) -> SizewiseError:
+def _unsupported(network: Any, what: str, more: str = "") -> SizewiseError:
     return SizewiseError(
-        f"{type(network).__name__} ('{network.config.model_type}') {what}.",
-        f"one of {', '.join(VERIFIED)}, or another architecture that passes the check",
+        f"{type(network).__name__} ('{network.config.model_type}') {what}.{more}",
+        f"a causal language model such as {', '.join(VERIFIED)}, or another one that passes the check",
         "choose another model: sizewise models",
     )

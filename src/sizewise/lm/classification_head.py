@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checkpointing import load_state, save_state
-from sizewise.lm.logits import decoder_of
+from sizewise.lm.execution import execution_of
 from sizewise.lm.loop import SAVE_EVERY_S, SAVE_SHARE, rate_at
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Rows
@@ -63,7 +62,7 @@ class HeadedNetwork(torch.nn.Module):
     def __init__(self, network: Any, labels: int, seed: int = 0) -> None:
         super().__init__()
         self.network = network
-        width = base_of(network).config.hidden_size
+        width = execution_of(network).text_config.hidden_size
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn((labels, width), generator=generator) * 0.02 / width**0.5
         self.score = torch.nn.Parameter(start.to(base_of(network).device))
@@ -73,18 +72,9 @@ class HeadedNetwork(torch.nn.Module):
 
         `rows.targets` has a text's index at its last token, NO_TARGET elsewhere.
         """
-        base = base_of(self.network)
-        device = base.device
-        embedded = base.get_input_embeddings()(torch.from_numpy(rows.ids).to(device))
-        if torch.is_grad_enabled() and not embedded.requires_grad:
-            embedded = embedded.requires_grad_()
-        hidden = decoder_of(base)(
-            inputs_embeds=embedded,
-            attention_mask=attention.masks_for(base.config, torch.from_numpy(rows.segments).to(device)),
-            position_ids=torch.from_numpy(rows.positions).to(device),
-            use_cache=False,
-        ).last_hidden_state
-        targets = torch.from_numpy(rows.targets).to(device)
+        execution = execution_of(self.network)
+        hidden = execution.row_states(rows, execution.decoded)
+        targets = torch.from_numpy(rows.targets).to(hidden.device)
         last = targets != NO_TARGET
         return hidden[last].float() @ self.score.T, targets[last]
 

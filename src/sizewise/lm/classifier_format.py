@@ -6,6 +6,7 @@ labels are read. The suffix is part of the saved tokenizer, so transformers enco
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,9 +19,10 @@ from tokenizers import processors
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.checking import VERIFIED
 from sizewise.lm.control_tokens import control_tokens, encode_many, hide
+from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import check_folder, load_error, load_tokenizer, quiet_libraries
-from sizewise.lm.logits import decoder_of
 
 FloatArray = npt.NDArray[np.float64]
 SUFFIX = "\nCategory:"
@@ -114,13 +116,20 @@ class SavedClassifier(NamedTuple):
         return self.network.score(hidden[torch.arange(len(last)), last.to(device)]).cpu()
 
 
-def check_supported(config: Any) -> None:
-    """Check that transformers has a classifier of this architecture.
+def check_supported(network: Any) -> None:
+    """Check that transformers has a classifier of this architecture, with one linear layer over the last token.
 
     Raises:
         SizewiseError: it has none.
     """
-    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+    config, execution = network.config, execution_of(network)
+    found = type(config) in AutoModelForSequenceClassification._model_mapping and execution.logits == "head"
+    if found and config.model_type not in VERIFIED:
+        with torch.device("meta"):
+            classifier = AutoModelForSequenceClassification.from_config(copy.deepcopy(config))
+        decoder = getattr(classifier, classifier.base_model_prefix, None)
+        found = hasattr(classifier, "score") and type(decoder) is type(execution.decoder)
+    if not found:
         raise SizewiseError(
             f"transformers has no classifier of the architecture '{config.model_type}'.",
             "Llama, Mistral, Qwen 2 or 3, Gemma 3 or Phi-3",
@@ -154,7 +163,7 @@ def as_classifier(network: Any, score: torch.Tensor, labels: Sequence[str], padd
     config.problem_type = "multi_label_classification" if independent else "single_label_classification"
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config)
-    setattr(classifier, classifier.base_model_prefix, decoder_of(network))
+    setattr(classifier, classifier.base_model_prefix, execution_of(network).decoder)
     classifier.score = torch.nn.Linear(score.shape[1], score.shape[0], bias=False, device=score.device)
     classifier.score.weight = torch.nn.Parameter(score.detach().clone())
     classifier.base_model.config.use_cache = False

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.logits import hidden_states
+from sizewise.lm.execution import execution_of
 
 
 @torch.inference_mode()
@@ -28,7 +28,7 @@ def embed_ids(network: Any, sequences: Sequence[Sequence[int]]) -> npt.NDArray[n
     """
     found = []
     for ids in sequences:
-        states = hidden_states(network, input_ids=torch.tensor([list(ids)], device=network.device))[0].float()
+        states = execution_of(network).last_states(torch.tensor([list(ids)], device=network.device))[0].float()
         mean = states.mean(dim=0)
         found.append((mean / mean.norm().clamp_min(1e-12)).cpu().numpy())
     return np.stack(found)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from transformers import DynamicCache
 
 from sizewise.lm.control_tokens import answer_text
-from sizewise.lm.logits import decoder_of, head_of, hidden_states
+from sizewise.lm.execution import WINDOWS, Execution, Head, execution_of
+from sizewise.lm.single import answer_singly
 from sizewise.lm.tokenizer import end_ids
 from sizewise.progress import pulse
 
@@ -35,6 +37,8 @@ class Answer(NamedTuple):
     """Duration of the batch divided by its number of answers."""
     ids: list[int]
     """Token ids, the end token included."""
+    mean_logprob: float | None = None
+    """Mean log-likelihood of the tokens, in nats, if it was asked for."""
 
 
 @torch.inference_mode()
@@ -46,6 +50,7 @@ def generate(
     max_tokens: int,
     stop: Sequence[str] = (),
     batch: int = 64,
+    logprobs: bool = False,
 ) -> Iterator[Answer]:
     """Generate greedy answers, shortest prompts first, and yield them batch by batch.
 
@@ -56,23 +61,42 @@ def generate(
         max_tokens: maximum length of an answer.
         stop: texts that end an answer.
         batch: prompts per batch. In bf16 an answer may depend on the other prompts of its batch.
+        logprobs: compute the log-likelihoods of the tokens, too; a step then takes longer.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = end_ids(network, tokenizer)
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
         begun = time.perf_counter()
+        found: list[list[float]] = [[] for _ in members]
         with torch.device(network.device):
             written = run_batch(
                 network,
                 tokenizer,
                 [prompts[i] for i in members],
                 lambda _, new: _is_done(tokenizer, new, max_tokens, stop, ends),
-                lambda hidden, head, _: _argmax(hidden, head),
+                partial(_choose, found if logprobs else None),
             )
         seconds = (time.perf_counter() - begun) / len(members)
-        for i, new in zip(members, written, strict=True):
-            yield _answer(tokenizer, new, i, ends, stop, seconds)
+        for i, new, known in zip(members, written, found, strict=True):
+            answer = _answer(tokenizer, new, i, ends, stop, seconds)
+            yield answer._replace(mean_logprob=sum(known[: len(new)]) / len(new)) if logprobs else answer
+
+
+def _choose(
+    found: Sequence[list[float]] | None, hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]
+) -> torch.Tensor:
+    """Choose the most likely token of each row, and note its log-likelihood for the prompt of the row."""
+    tokens = _argmax(hidden, head)
+    if found is not None:
+        total = torch.full((len(hidden),), -torch.inf)
+        for start in range(0, head.shape[0], TILE):
+            logits = hidden.float() @ head[start : start + TILE].float().T
+            total = torch.logaddexp(total, logits.logsumexp(dim=-1))
+        chosen = (hidden.float() * head[tokens].float()).sum(dim=-1)
+        for member, value in zip(members, (chosen - total).tolist(), strict=True):
+            found[member].append(value)
+    return tokens
 
 
 def run_batch(
@@ -80,7 +104,7 @@ def run_batch(
     tokenizer: Any,
     prompts: Sequence[list[int]],
     is_done: Callable[[int, list[int]], bool],
-    choose: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor],
+    choose: Callable[[torch.Tensor, Head, Sequence[int]], torch.Tensor],
     before: Callable[[Sequence[int]], None] | None = None,
 ) -> list[list[int]]:
     """Generate tokens for a batch of prompts until every prompt is done.
@@ -93,12 +117,15 @@ def run_batch(
         choose: called with (rows, width), the head and each row's prompt index; returns (rows,) tokens.
         before: called with each row's prompt index before a forward pass. If given, prompts share no prefix.
     """
-    head = head_of(network)
+    execution = execution_of(network)
+    if execution.answers != "batch":
+        return answer_singly(execution, prompts, is_done, choose, before)
+    head = execution.head
     cache = DynamicCache(config=network.config)
-    shared = 0 if before or not _may_share(network.config, cache, prompts) else _shared_prefix(prompts)
+    shared = 0 if before or not _may_share(execution, cache, prompts) else _shared_prefix(prompts)
     if shared:
         # Few-shot examples precede every question: process them once for the whole batch.
-        decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
+        execution.hidden_states(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(prompts))
     ids, mask = _left_padded(prompts, shared, tokenizer.pad_token_id)
     written: list[list[int]] = [[] for _ in prompts]
@@ -109,8 +136,7 @@ def run_batch(
         pulse()
         if before:
             before(active)
-        hidden = hidden_states(
-            network,
+        hidden = execution.hidden_states(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -153,14 +179,15 @@ def _all_support(cache: DynamicCache, operation: str) -> bool:
     return all(hasattr(layer, operation) for layer in cache.layers)
 
 
-def _may_share(config: Any, cache: DynamicCache, prompts: Sequence[list[int]]) -> bool:
+def _may_share(execution: Execution, cache: DynamicCache, prompts: Sequence[list[int]]) -> bool:
     """Check whether a common prefix can be processed once for all prompts.
 
     The padding of shorter prompts then follows the prefix, where a sliding window would count it as text.
     """
-    window = getattr(config, "sliding_window", None)
+    windows = [size for name in WINDOWS if (size := getattr(execution.text_config, name, None))]
     reach = max(map(len, prompts)) + MAX_ANSWER
-    return (not window or reach <= window) and _all_support(cache, "batch_repeat_interleave")
+    fits = all(reach <= window for window in windows)
+    return execution.shares_prefix and fits and _all_support(cache, "batch_repeat_interleave")
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
@@ -171,12 +198,12 @@ def _shared_prefix(prompts: Sequence[list[int]]) -> int:
     return shared if len(prompts) > 1 and shared >= MIN_SHARED else 0
 
 
-def _argmax(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+def _argmax(hidden: torch.Tensor, head: Head) -> torch.Tensor:
     """Find the most likely token of each row, (rows, width) -> (rows,), one tile of the vocabulary at a time."""
     best = torch.full((len(hidden),), -torch.inf, dtype=hidden.dtype)
     token = torch.zeros(len(hidden), dtype=torch.long)
-    for start in range(0, head.shape[0], TILE):
-        value, index = (hidden @ head[start : start + TILE].T).max(dim=-1)
+    for start in range(0, head.size, TILE):
+        value, index = head.logits(hidden, start, start + TILE).max(dim=-1)
         better = value > best
         best = torch.where(better, value, best)
         token = torch.where(better, index + start, token)
@@ -238,9 +265,8 @@ def generate_together(
             generator.seed()
     logprobs: dict[int, float] = {}
 
-    def choose(hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
-        logits = hidden.float() @ head.float().T if hidden.dtype == torch.float32 else (hidden @ head.T).float()
-        rows = torch.log_softmax(logits, dim=-1)
+    def choose(hidden: torch.Tensor, head: Head, members: Sequence[int]) -> torch.Tensor:
+        rows = torch.log_softmax(head.logits(hidden).float(), dim=-1)
         chosen = rows.argmax(dim=-1)
         for row, member in enumerate(members):
             request = wanted[member]
@@ -277,11 +303,10 @@ def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[i
         sequences: token ids.
         starts: first position to predict in each sequence; at least 1.
     """
-    head = head_of(network)
-    found = []
+    execution, found = execution_of(network), []
     for ids, start in zip(sequences, starts, strict=True):
         inputs = torch.tensor([ids[:-1]], device=network.device)
-        hidden = hidden_states(network, input_ids=inputs, use_cache=False)[0, start - 1 :]
+        hidden = execution.hidden_states(input_ids=inputs, use_cache=False)[0, start - 1 :]
         with torch.device(network.device):
-            found.append(_argmax(hidden, head).tolist())
+            found.append(_argmax(hidden, execution.head).tolist())
     return found

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.gguf_positions import read_positions, renew_frequencies
 from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
@@ -114,6 +115,7 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
             packed = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
             )
+            _read_positions(path, packed.config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     config = packed.config
@@ -126,6 +128,7 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
         owner, _, last = name.rpartition(".")
         network.get_submodule(owner).register_buffer(last, buffer, persistent=False)
     del packed
+    renew_frequencies(network)
     _check_round_trip(tokenizer, path)
     tokenizer.model_max_length = config.max_position_embeddings
     return network.eval(), tokenizer
@@ -144,12 +147,28 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_positions(path, config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     _check_round_trip(tokenizer, path)
     tokenizer.model_max_length = config.max_position_embeddings
     config.tie_word_embeddings = config.tie_word_embeddings or _repeats_embedding(path)
     return config, tokenizer
+
+
+def _read_positions(path: Path, config: Any) -> None:
+    """Add the scaled positions of a file to its config.
+
+    Raises:
+        SizewiseError: transformers can't compute them.
+    """
+    reason = read_positions(gguf.GGUFReader(str(path)), config)  # parsed once, by transformers
+    if reason:
+        raise SizewiseError(
+            f"{path} can't be used: {reason}.",
+            "plain, linear, Llama 3 or YaRN rotary positions",
+            "use the model's Hugging Face folder instead",
+        )
 
 
 def _repeats_embedding(path: Path) -> bool:

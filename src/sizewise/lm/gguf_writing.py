@@ -15,11 +15,14 @@ import numpy.typing as npt
 import torch
 
 from sizewise.errors import SizewiseError
+from sizewise.lm import k_quants
+from sizewise.lm.gguf_positions import FACTORS, add_positions, why_not_writable
 
 F16 = "f16"
 QUANTIZATIONS = {
     name: gguf.GGMLQuantizationType[name.upper()] for name in (F16, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-}
+} | k_quants.MIXES
+"""Format -> type of its matrices, or of most of them."""
 
 
 class _Family(NamedTuple):
@@ -64,6 +67,8 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantization: str, name
     """
     config = network.config
     family = _family(config)
+    if quantization in k_quants.MIXES:
+        k_quants.require()
     writer = gguf.GGUFWriter(path, family.name)
     try:
         writer.add_name(name)
@@ -76,8 +81,12 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantization: str, name
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_shape(writer, config)
         _add_tokenizer(writer, tokenizer, config.vocab_size)
-        for title, values, kind in _tensors(network, family, QUANTIZATIONS[quantization]):
-            writer.add_tensor(title, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        factors = add_positions(writer, config)
+        if factors is not None:
+            writer.add_tensor(FACTORS, factors)
+        for title, values, kind in _tensors(network, family, quantization):
+            pack = k_quants.quantize if kind in k_quants.MIXES.values() else gguf.quants.quantize
+            writer.add_tensor(title, pack(values, kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -118,10 +127,9 @@ def _family(config: Any) -> _Family:
             "would run with full attention.",
             "full attention, or Gemma 3",
         )
-    rope = getattr(config, "rope_parameters", None) or {}
-    flat = rope if "rope_type" in rope else next((part for part in rope.values() if isinstance(part, dict)), {})
-    if flat.get("rope_type", "default") != "default":
-        raise _unsupported(f"'{flat['rope_type']}' rotary positions aren't supported.", "plain rotary positions")
+    reason = why_not_writable(config, family.name)
+    if reason:
+        raise _unsupported(f"{reason}.", "plain, linear, Llama 3 or YaRN rotary positions")
     return family
 
 
@@ -146,7 +154,7 @@ def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
 
 
 def _tensors(
-    network: Any, family: _Family, kind: gguf.GGMLQuantizationType
+    network: Any, family: _Family, quantization: str
 ) -> list[tuple[str, npt.NDArray[np.float32], gguf.GGMLQuantizationType]]:
     """Return (GGUF name, values, type) of each weight. Vectors stay in fp32; rows of unsuitable length become F16."""
     config = network.config
@@ -166,6 +174,12 @@ def _tensors(
             values = _interleave_halves(values, config.num_attention_heads if query else config.num_key_value_heads)
         if family.adds_one and name.endswith("norm.weight"):
             values = values + 1
+        kind = QUANTIZATIONS[quantization]
+        if quantization in k_quants.MIXES and values.ndim > 1:
+            is_head = title == ("token_embd.weight" if tied else "output.weight")
+            number = int(title.split(".")[1]) if title.startswith("blk.") else 0
+            blocks = config.num_hidden_layers
+            kind = k_quants.mixed_kind(quantization, title, number, blocks, values.shape[-1], is_head)
         block = gguf.GGML_QUANT_SIZES[kind][0]
         here = kind if values.ndim > 1 and values.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
         found.append((title, np.ascontiguousarray(values), here if values.ndim > 1 else gguf.GGMLQuantizationType.F32))

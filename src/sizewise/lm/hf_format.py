@@ -9,14 +9,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoTokenizer,
+)
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
+from sizewise.lm.execution import execution_of
 from sizewise.lm.tokenizer import end_ids
 
 SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that pass the numeric check"
@@ -71,16 +76,19 @@ def _load_config(folder: Path) -> Any:
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return a config's settings under their most common names, regardless of architecture."""
+    """Return the settings of a config's text part under their most common names, regardless of architecture."""
+    config = config.get_text_config(decoder=True)
     found: dict[str, Any] = config.to_dict()
     for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
         found.setdefault(name, getattr(config, name, None))
     inner = next((found[name] for name in ("intermediate_size", "ffn_dim", "n_inner") if found.get(name)), None)
-    return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
+    found["intermediate_size"] = inner or 4 * (found["hidden_size"] or 0)
+    sizes = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    return found | {name: max(found[name]) for name in sizes if isinstance(found.get(name), list)}  # one for each block
 
 
 def load_network(folder: Path, precision: str, **options: Any) -> Any:
-    """Load a causal language model. For a multimodal model, load its text part.
+    """Load a causal language model; of a multimodal model only the text part, if transformers can load it by itself.
 
     Args:
         folder: a Hugging Face folder.
@@ -94,32 +102,60 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
     from sizewise.lm.checking import check_network  # imported here: it imports this module
 
     full_config = _load_config(folder)
-    config = full_config.get_text_config()
-    try:
-        network, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            key_mapping=None if config is full_config else TEXT_PART,
-            dtype=PRECISIONS[precision],
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
-    except Exception as error:  # transformers may raise anything for an unknown architecture
-        raise load_error(folder, error) from error
-    wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
-    if wrong:
-        raise SizewiseError(
-            f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or have "
-            f"another shape, for example {wrong[0]}.",
-            "a config.json that belongs to the weights",
-            "download the model again",
-        )
+    candidates = network_classes(full_config)
+    for kind, config in candidates:
+        try:
+            network, report = kind.from_pretrained(
+                folder,
+                config=config,
+                key_mapping=None if config is full_config else TEXT_PART,
+                dtype=PRECISIONS[precision],
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
+        except Exception as error:  # transformers may raise anything for an unknown architecture
+            raise load_error(folder, error) from error
+        wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
+        if wrong and (kind, config) == candidates[-1]:
+            raise SizewiseError(
+                f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or have "
+                f"another shape, for example {wrong[0]}.",
+                "a config.json that belongs to the weights",
+                "download the model again",
+            )
+        if not wrong:
+            break
+    if network.config is not full_config:  # saved under the names of the text model, not under those it was loaded from
+        network.__dict__.pop("_weight_conversions", None)
     network.eval()
+    if network.config is full_config and network.config.get_text_config() is not full_config:
+        is_text = execution_of(network).text_filter()
+        for name, parameter in network.named_parameters():
+            if not is_text(name):
+                parameter.requires_grad_(False)
     check_network(network)
     return network
+
+
+def network_classes(config: Any) -> list[tuple[Any, Any]]:
+    """List the classes that may load a causal language model, each with the config that it needs, the best first.
+
+    Most multimodal models have a text part that is a causal language model by itself. Otherwise, or if the weights have
+    other names, the whole model is loaded, and only its text part is used and trained. So are Cohere's: their text part
+    scales its logits, the whole model doesn't.
+    """
+    text = config.get_text_config()
+    alone = type(text) in AutoModelForCausalLM._model_mapping
+    if text is not config and getattr(text, "logit_scale", None):
+        alone = False
+    found = [(AutoModelForCausalLM, text)] if alone else []
+    if text is not config or not found:
+        whole = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
+        found += [(kind, config) for kind in whole if type(config) in kind._model_mapping][:1]
+    return found or [(AutoModelForCausalLM, text)]  # which explains what it expects
 
 
 def load_error(folder: Path, error: Exception) -> SizewiseError:
@@ -210,6 +246,7 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
 
 def attention_words(config: Any) -> str:
     """Describe a network's attention: full, sliding window or mixed."""
+    config = config.get_text_config(decoder=True)
     kinds = list(getattr(config, "layer_types", None) or [])
     window = getattr(config, "sliding_window", None)
     if window and "sliding_attention" in kinds and "full_attention" in kinds:
@@ -240,9 +277,3 @@ def held_bytes(network: Any) -> int:
                 else 0
             )
     return total
-
-
-def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
-    """Return a network's vectors in fp32: norm weights, biases and position frequencies."""
-    found = [*network.parameters(), *network.buffers()]
-    return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]

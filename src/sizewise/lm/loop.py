@@ -14,17 +14,17 @@ import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
-from sizewise.lm.checking import check_packing
+from sizewise.lm.checking import check_packing, has_gradients
 from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.curve import Bits as Bits
 from sizewise.lm.curve import Point as Point
 from sizewise.lm.curve import Progress as Progress
 from sizewise.lm.curve import Result as Result
+from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
 from sizewise.lm.interruption import Clock, uninterrupted
 from sizewise.lm.kernels import enable_kernels
-from sizewise.lm.logits import head_of, hidden_states, layers_of
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Mix, Rows
@@ -78,19 +78,21 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
         checkpointing: recompute activations in the backward pass instead of storing them: less memory, more time.
 
     Raises:
-        SizewiseError: texts that share a row would influence each other.
+        SizewiseError: a training row's texts don't have the same scores as in the network's own forward pass.
     """
     quiet_libraries()
-    base = base_of(network)
+    base, execution = base_of(network), execution_of(network)
     base.config.use_cache = False
-    check_packing(base, lambda: base.set_attn_implementation(attention.NAME), lambda rows: hidden_of(network, rows))
+    check_packing(base, lambda: base.set_attn_implementation(attention.NAME))
     network.train()
     enable_kernels(compiled)
     fuse_adapters(network)
+    if not has_gradients(base):  # a block may change the output of a layer in place, which fused adapters don't permit
+        unfuse_adapters(network)
     if checkpointing:
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    if compiled:
-        for layer in layers_of(base):
+    if compiled and execution.rows == "packed":  # else each length would be compiled anew
+        for layer in execution.layers:
             layer.compile(dynamic=False)
 
 
@@ -99,8 +101,9 @@ def finish(network: Any) -> None:
     base = base_of(network)
     base.config.use_cache = True
     base.activation_checkpointing_disable()
-    base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
-    layers = list(layers_of(base))
+    if execution_of(base).rows == "packed":
+        base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
+    layers = list(execution_of(base).layers)
     if any(layer._compiled_call_impl for layer in layers):
         torch.compiler.reset()  # otherwise the next network soon hits the limit of graphs per block and runs eagerly
     for layer in layers:
@@ -110,20 +113,8 @@ def finish(network: Any) -> None:
 
 
 def hidden_of(network: Any, rows: Rows) -> torch.Tensor:
-    """Compute the last hidden states of packed rows, (rows, tokens, width)."""
-    base = base_of(network)
-    device = base.device
-    embedded = base.get_input_embeddings()(torch.from_numpy(rows.ids).to(device))
-    if torch.is_grad_enabled() and not embedded.requires_grad:
-        # With a gradient at its input, the first block shares the compiled graph of all others.
-        embedded = embedded.requires_grad_()
-    return hidden_states(
-        base,
-        inputs_embeds=embedded,
-        attention_mask=attention.masks_for(base.config, torch.from_numpy(rows.segments).to(device)),
-        position_ids=torch.from_numpy(rows.positions).to(device),
-        use_cache=False,
-    )
+    """Compute the states of packed rows that the head maps to logits, (rows, tokens, width)."""
+    return execution_of(network).row_states(rows)
 
 
 Teacher = Callable[[Rows], SoftTargets]
@@ -134,7 +125,7 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
     hidden = hidden_of(network, rows)
     targets = torch.from_numpy(rows.targets).to(hidden.device)
     soft = teacher(rows) if teacher else None
-    return cross_entropy(hidden.flatten(0, 1), head_of(base_of(network)), targets.flatten(), soft)
+    return cross_entropy(hidden.flatten(0, 1), execution_of(network).head, targets.flatten(), soft)
 
 
 def backward_in_parts(
@@ -178,7 +169,7 @@ def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
         with torch.inference_mode():
             hidden = hidden_of(network, rows)
             predicted = torch.from_numpy(rows.targets != NO_TARGET).to(hidden.device)
-            ids, weights = likeliest(hidden[predicted], head_of(base_of(network)), k)
+            ids, weights = likeliest(hidden[predicted], execution_of(network).head, k)
         return SoftTargets(ids.clone(), weights.clone(), share)
 
     return soft_targets

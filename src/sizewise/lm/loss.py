@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from sizewise.lm.device_kernels import liger_loss
+from sizewise.lm.execution import Head
 from sizewise.lm.kernels import fused
 
 CHUNK = 512
@@ -102,7 +104,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 def cross_entropy(
     hidden: torch.Tensor,
-    head: torch.Tensor,
+    head: torch.Tensor | Head,
     targets: torch.Tensor,
     soft: SoftTargets | None = None,
     chunk: int = CHUNK,
@@ -111,36 +113,54 @@ def cross_entropy(
 
     Args:
         hidden: (tokens, width) hidden states before the head.
-        head: (vocabulary, width) weights of the head.
+        head: the head, or its weights (vocabulary, width).
         targets: (tokens,) ids to predict; positions with -100 are skipped.
         soft: a teacher's distribution at the predicted positions, in order (Hinton et al., 2015).
         chunk: tokens whose logits are in memory at a time.
     """
-    predicted = targets != -100
+    predicted, head = targets != -100, Head.of(head)
+    if not head.is_linear:
+        return _plain_cross_entropy(hidden[predicted], head, targets[predicted], soft, chunk)
     if hidden.device.type == "cuda" and soft is None and (liger := liger_loss()) is not None:
-        return liger(hidden[predicted], head, targets[predicted])
-    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head, targets[predicted], soft, chunk)
+        return liger(hidden[predicted], head.weight, targets[predicted])
+    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head.weight, targets[predicted], soft, chunk)
     return result
+
+
+def _plain_cross_entropy(
+    hidden: torch.Tensor, head: Head, targets: torch.Tensor, soft: SoftTargets | None, chunk: int
+) -> torch.Tensor:
+    """Compute the cross-entropy with autograd, for heads that are more than a matrix product."""
+    ids, _, counted = _targets(targets, soft)
+
+    def nats(states: torch.Tensor, aims: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        logits = head.logits(states).float()
+        return (weights * (torch.logsumexp(logits, -1, keepdim=True) - logits.gather(1, aims))).sum()
+
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    for part in zip(hidden.split(chunk), ids.split(chunk), counted.split(chunk), strict=True):
+        total = total + (nats(*part) if head.weight is None else checkpoint(nats, *part, use_reentrant=False))
+    return total / max(1, len(targets))
 
 
 @torch.inference_mode()
 def likeliest(
-    hidden: torch.Tensor, head: torch.Tensor, k: int, chunk: int = CHUNK
+    hidden: torch.Tensor, head: torch.Tensor | Head, k: int, chunk: int = CHUNK
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k most likely tokens at each position and their probabilities, renormalized over the k.
 
     Args:
         hidden: (tokens, width).
-        head: (vocabulary, width).
+        head: the head, or its weights (vocabulary, width).
         k: number of tokens to keep.
         chunk: tokens whose logits are in memory at a time.
 
     Returns:
         (tokens, k) ids and (tokens, k) fp32 probabilities.
     """
-    ids, weights = [], []
+    ids, weights, head = list[torch.Tensor](), list[torch.Tensor](), Head.of(head)
     for start in range(0, len(hidden), chunk):
-        best = (hidden[start : start + chunk] @ head.T).topk(k, dim=-1)
+        best = head.logits(hidden[start : start + chunk]).topk(k, dim=-1)
         ids.append(best.indices)
         weights.append(torch.softmax(best.values.float(), -1))
     return torch.cat(ids), torch.cat(weights)

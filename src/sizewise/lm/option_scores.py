@@ -19,8 +19,8 @@ from transformers import DynamicCache
 from sizewise.errors import SizewiseError
 from sizewise.lm.attention import additive_masks
 from sizewise.lm.control_tokens import Rendered, encode, hide
-from sizewise.lm.logits import head_of, hidden_states
-from sizewise.lm.score import normalizers, score_ids, target_logits
+from sizewise.lm.execution import execution_of
+from sizewise.lm.score import normalizers, score_ids
 from sizewise.lm.shared_rows import agreeing, can_branch
 from sizewise.lm.tokenizer import prefix_id, text_ids
 
@@ -183,12 +183,12 @@ class OptionReader:
         return np.split(sums, np.cumsum([len(branches.options) for branches in some])[:-1])
 
     def _nats(self, hidden: torch.Tensor, wanted: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.float64]:
-        head = head_of(self._network)
+        head = execution_of(self._network).head
         places, inverse = np.unique([place for _, place, _ in wanted], return_inverse=True)
         needed = hidden[torch.from_numpy(places).to(hidden.device)]
         rows = torch.from_numpy(inverse).to(hidden.device)
         tokens = torch.tensor([token for _, _, token in wanted], device=hidden.device)
-        found = normalizers(needed, head)[rows] - target_logits(needed[rows], head, tokens)
+        found = normalizers(needed, head)[rows] - head.target_logits(needed[rows], tokens)
         return found.cpu().double().numpy()
 
     def _forward(self, segments: Sequence[_Segment], cached: int) -> torch.Tensor:
@@ -197,8 +197,7 @@ class OptionReader:
         ids = [token for segment in segments for token in segment.ids]
         positions = np.concatenate([segment.start + np.arange(len(segment.ids)) for segment in segments])
         masks = self._masks(segments, positions.astype(np.int64), cached)
-        return hidden_states(
-            self._network,
+        return execution_of(self._network).hidden_states(
             input_ids=torch.tensor([ids], device=device),
             attention_mask=masks,
             position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(device),
@@ -216,7 +215,7 @@ class OptionReader:
         distance = positions[:, None] - np.concatenate([np.arange(cached), positions])
         device, dtype = self._network.device, self._network.dtype
         seen_by, apart = torch.from_numpy(allowed).to(device), torch.from_numpy(distance).to(device)
-        return additive_masks(self._network.config, seen_by, apart, dtype)
+        return additive_masks(execution_of(self._network).text_config, seen_by, apart, dtype)
 
 
 def _common_prefix(items: Sequence[Sequence[Continuation]]) -> list[int]:

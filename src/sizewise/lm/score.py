@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from sizewise.lm.device import DEVICE_PASS
-from sizewise.lm.logits import head_of, hidden_states
+from sizewise.lm.execution import Head, execution_of
 from sizewise.lm.packing import Unit
 from sizewise.lm.shared_rows import Row, can_branch, row_masks, share_rows
 from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
@@ -108,7 +108,7 @@ def score_ends(network: Any, sequences: Sequence[list[int]], firsts: Sequence[in
 
 # Computes columns, (targets, columns) in fp64, from hidden states (places, width), the head, the place that predicts
 # each target, and the targets.
-_Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+_Read = Callable[[torch.Tensor, Head, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @torch.inference_mode()
@@ -119,30 +119,31 @@ def _over_windows(
     results = [np.zeros((max(0, len(ids) - 1), COLUMNS)) for ids in sequences]
     parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
     parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
-    head, most = head_of(network), _most_tokens(network)
+    execution, most = execution_of(network), _most_tokens(network)
+    head, device = execution.head, execution.device
     while parts:
         longest = parts[0][1].end - parts[0][1].start - 1
-        batch, parts = _split_at(parts, max(1, most // max(1, longest)))
+        batch, parts = _split_at(parts, max(1, most // max(1, longest)) if execution.padded else 1)
         inputs = torch.zeros((len(batch), longest), dtype=torch.long)
         pulse()
         for row, (i, w) in enumerate(batch):
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
         # Padding is on the right, where causal attention ignores it, so no mask is needed.
-        hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
+        hidden = execution.hidden_states(input_ids=inputs.to(device), use_cache=False)
         states = torch.cat(
             [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
         )
-        targets = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
+        targets = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=device)
         found = _in_parts(read, states, head, targets).split([w.end - w.first for _, w in batch])
         for (i, w), rows in zip(batch, found, strict=True):
             results[i][w.first - 1 : w.end - 1, : rows.shape[1]] = rows.numpy()
     return results
 
 
-def _in_parts(read: _Read, states: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _in_parts(read: _Read, states: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.Tensor:
     """Read columns of one target after each state, in parts whose logits fit into memory."""
     parts = zip(states.split(READ_TOKENS), targets.split(READ_TOKENS), strict=True)
-    return torch.cat([read(some, head, torch.arange(len(some), device=head.device), wanted) for some, wanted in parts])
+    return torch.cat([read(some, head, torch.arange(len(some), device=some.device), wanted) for some, wanted in parts])
 
 
 @torch.inference_mode()
@@ -166,7 +167,7 @@ def _over_rows(network: Any, sequences: Sequence[list[int]], firsts: Sequence[in
         device = hidden.device
         found = _nats_and_best(
             hidden[torch.from_numpy(needed).to(device)],
-            head_of(network),
+            execution_of(network).head,
             torch.from_numpy(after).to(device),
             torch.tensor(targets, dtype=torch.long, device=device),
         ).split([len(sequences[i]) - firsts[i] for i, _ in members])
@@ -184,7 +185,7 @@ def _row_states(network: Any, rows: Sequence[Row], length: int) -> torch.Tensor:
     more: dict[str, Any] = {}
     if rows[0].branches:
         more = {"attention_mask": row_masks(network, rows, length), "position_ids": positions.to(network.device)}
-    return hidden_states(network, input_ids=ids.to(network.device), use_cache=False, **more)
+    return execution_of(network).hidden_states(input_ids=ids.to(network.device), use_cache=False, **more)
 
 
 def _most_tokens(network: Any) -> int:
@@ -196,12 +197,12 @@ def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], li
     return parts[:size], parts[size:]
 
 
-def _nats(states: torch.Tensor, head: torch.Tensor, after: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _nats(states: torch.Tensor, head: Head, after: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Compute -log p of the targets: -> (targets, 1)."""
-    return (normalizers(states, head)[after] - target_logits(states[after], head, targets)).cpu().double()[:, None]
+    return (normalizers(states, head)[after] - head.target_logits(states[after], targets)).cpu().double()[:, None]
 
 
-def normalizers(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+def normalizers(hidden: torch.Tensor, head: Head) -> torch.Tensor:
     """Compute the log of the softmax's normalizer at each position: (tokens, width) -> (tokens,) in fp32."""
     normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     for _, logits in _tiles(hidden, head):
@@ -209,9 +210,7 @@ def normalizers(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     return normalizer
 
 
-def _nats_and_best(
-    states: torch.Tensor, head: torch.Tensor, after: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
+def _nats_and_best(states: torch.Tensor, head: Head, after: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Compute -log p of the targets, the most likely token and its -log p: -> (targets, 3)."""
     normalizer = torch.full((len(states),), -torch.inf, device=states.device)
     highest, best = normalizer.clone(), torch.zeros(len(states), dtype=torch.long, device=states.device)
@@ -220,21 +219,14 @@ def _nats_and_best(
         value, index = logits.max(dim=-1)
         best = torch.where(value > highest, start + index, best)
         highest = torch.maximum(value, highest)
-    found = normalizer[after] - target_logits(states[after], head, targets)
+    found = normalizer[after] - head.target_logits(states[after], targets)
     columns = (found, best[after], (normalizer - highest)[after])
     return torch.stack([column.cpu().double() for column in columns], dim=1)
 
 
-def _tiles(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    for start in range(0, head.shape[0], TILE):
-        yield start, (hidden @ head[start : start + TILE].T).float()
-
-
-def target_logits(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute the logit of one token at each position: (tokens, width), (tokens,) -> (tokens,) in fp32."""
-    logits = (hidden.float() * head[targets].float()).sum(-1)
-    # round like the logits in the normalizer
-    return logits if hidden.dtype == torch.float32 else logits.to(hidden.dtype).float()
+def _tiles(hidden: torch.Tensor, head: Head) -> Iterator[tuple[int, torch.Tensor]]:
+    for start in range(0, head.size, TILE):
+        yield start, head.logits(hidden, start, start + TILE).float()
 
 
 def score_texts(

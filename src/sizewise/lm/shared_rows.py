@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from sizewise.lm.attention import additive_masks
+from sizewise.lm.execution import execution_of
 
 IntArray = npt.NDArray[np.int64]
 MIN_SHARED = 8  # tokens; a shorter common beginning isn't worth an attention mask
@@ -45,9 +46,9 @@ class Row(NamedTuple):
 
 
 def can_branch(network: Any) -> bool:
-    """Check that all blocks are attention; blocks with a state, such as Mamba's, can't branch."""
-    kinds = getattr(network.config, "layer_types", None) or ()
-    return not set(map(str, kinds)) - set(PLAIN_KINDS)
+    """Check that all blocks are attention that takes our masks; blocks with a state, such as Mamba's, can't branch."""
+    execution = execution_of(network)
+    return execution.branches and not set(execution.layer_kinds) - set(PLAIN_KINDS)
 
 
 def agreeing(one: Sequence[int], other: Sequence[int]) -> int:
@@ -111,4 +112,4 @@ def row_masks(network: Any, rows: Sequence[Row], length: int) -> torch.Tensor | 
         distance[number, :filled, :filled] = positions[:, None] - positions
     device = network.device
     seen, apart = torch.from_numpy(allowed).to(device), torch.from_numpy(distance).to(device)
-    return additive_masks(network.config, seen, apart, network.dtype)
+    return additive_masks(execution_of(network).text_config, seen, apart, network.dtype)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sizewise.lm import loop
-from sizewise.lm.adapt import base_of
-from sizewise.lm.logits import layers_of
+from sizewise.lm.execution import execution_of
 from sizewise.lm.packing import NO_TARGET, Rows, Unit, cut, pack
 from sizewise.lm.tokenizer import prefix_id, text_ids
 
@@ -54,7 +53,7 @@ def validation_bits(network: Any, held: Held) -> float:
 @contextmanager
 def _uncompiled_blocks(network: Any) -> Iterator[None]:
     """Run blocks uncompiled for a while; otherwise they would be compiled again just for the forward pass."""
-    layers = list(layers_of(base_of(network)))
+    layers = list(execution_of(network).layers)
     compiled = [layer._compiled_call_impl for layer in layers]
     for layer in layers:
         layer._compiled_call_impl = None

@@ -28,6 +28,9 @@ from sizewise.records import LoadLevel, LoadTest, fingerprint
 from sizewise.store import Saved, Store, offline, versions
 
 TIMEOUT_S = 300.0
+"""Longest silence of a server within a request."""
+REQUEST_S = 600.0
+"""Longest request, however steadily the server sends; one that never ends its answer counts as failed."""
 MIN_REQUESTS, REQUESTS_PER_USER = 24, 4
 MIN_GAIN = 1.05  # ratio by which throughput must grow from one level to the next
 NO_ENGINE = "not stated"
@@ -252,8 +255,9 @@ class _LoadGenerator:
 
         begun = perf_counter()
         try:
-            return await self._stream(begun)
-        except (httpx2.HTTPError, ValueError) as error:
+            async with asyncio.timeout(REQUEST_S):
+                return await self._stream(begun)
+        except (httpx2.HTTPError, ValueError, TimeoutError) as error:
             return TimedAnswer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
 
     async def _stream(self, begun: float) -> TimedAnswer:
@@ -290,6 +294,8 @@ class _LoadGenerator:
                         ttft = now - begun
                     pieces, last = pieces + 1, now
         if not pieces:
-            return TimedAnswer("empty answer", 0.0, perf_counter() - begun, 0, ())
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            why = f"the answer came as {kind}, not as a stream" if kind == "application/json" else "empty answer"
+            return TimedAnswer(why, 0.0, perf_counter() - begun, 0, ())
         self.only_reasoning += not answered
         return TimedAnswer(None, ttft, last - begun, tokens or pieces, tuple(gaps))

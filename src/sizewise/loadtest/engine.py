@@ -199,7 +199,7 @@ def _time_request(model: Model, request: Request) -> TimedAnswer:
     last = begun
     while True:
         try:
-            piece = pieces.get(timeout=TIMEOUT_S)
+            piece = pieces.get(timeout=max(0.0, begun + TIMEOUT_S - perf_counter()))
         except Empty:
             cancel()
             return TimedAnswer("timed out", 0.0, TIMEOUT_S, 0, ())

@@ -36,6 +36,10 @@ class AnswerItem(NamedTuple):
     """Option -> probability, where the answer is a decision."""
     grade: float | None = None
     """Grade that people gave to the answer, if any."""
+    passages: tuple[str, ...] = ()
+    """Passages that the answer should rest on, if they aren't part of the prompt."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens, if the model reports them."""
 
 
 class ReferenceSet(Sequence[tuple[str, ...]]):

@@ -15,6 +15,7 @@ from sizewise.metrics.figures import has_numbers, main_quantities, plain_numbers
 from sizewise.metrics.manner import refuses
 from sizewise.metrics.polarity import expected_polarity, stated_polarity
 from sizewise.text import fold_text, phrase_pattern, words_of
+from sizewise.text.number_words import digits_for_words
 from sizewise.text.quantities import Quantity
 from sizewise.text.words import content_terms
 
@@ -83,10 +84,11 @@ class ContainsReference(Mean):
 class NumericMatch(Mean):
     """Share of answers that contain the number of the reference answer, by value and unit."""
 
-    name, title, version = "numeric_match", "Numeric match", 2
+    name, title, version = "numeric_match", "Numeric match", 3
     description = (
         "Share of answers that contain every number or date of a reference answer, however it is written: 1,577.0, "
         "1577 and 1.577 thousand are compared by value, 15% equals 0.15, and a unit must agree where both name one. "
+        "English number words and fractions count by value, too: fifty-five, three quarters, 1/2. "
         "Rounding to three digits or more is accepted; signs, magnitudes and the order of a range count. A stated "
         "answer or correction goes before other numbers. Higher is better."
     )
@@ -117,7 +119,7 @@ class NumericMatch(Mean):
 
 def content_of(text: str) -> list[str]:
     """List the words of a text that carry its content; in scripts without spaces, n-grams."""
-    return [term for term, _ in content_terms(words_of(text)) if term not in _FUNCTION_WORDS]
+    return [term for term, _ in content_terms(words_of(digits_for_words(text))) if term not in _FUNCTION_WORDS]
 
 
 def content_match(answer: str, reference: str, prompt: str = "") -> float:
@@ -168,7 +170,7 @@ def _without(text: str, quantities: Sequence[Quantity]) -> str:
 class ReferenceMatch(Mean):
     """How far answers contain the content of short reference answers."""
 
-    name, title, version = "reference_match", "Reference match", 2
+    name, title, version = "reference_match", "Reference match", 3
     description = (
         "How far an answer contains what a short reference answer says, from 0 to 1, whatever stands around it: the "
         "phrase or the share of its content words, every number and date by value, sign and unit, or a yes or no that "
@@ -201,7 +203,7 @@ def is_short(reference: str) -> bool:
 class ReferenceRecall(Mean):
     """Share of the reference answer's content words that occur in the answer."""
 
-    name, title, version = "reference_recall", "Reference recall", 2
+    name, title, version = "reference_recall", "Reference recall", 3
     stands_for_quality = False
     description = (
         "Share of the reference answer's content words and numbers that occur in the answer, from 0 to 1. Higher is "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.metrics.base import AnswerItem, Better, CannotMeasure, FloatArray, Mean, Metric
-from sizewise.metrics.json_answers import read_json
+from sizewise.metrics.json_answers import contradicts_itself, read_json
 from sizewise.metrics.json_fields import Field, count_by_path, fields_of, matching_by_path
 from sizewise.metrics.source_spans import closest_first, find_value, why_absent
 from sizewise.metrics.structure import json_references, needs_json
@@ -175,10 +175,43 @@ class JsonRepaired(Mean):
             return 0.0, 1.0
 
 
+class JsonContradictory(Mean):
+    """Share of answers whose JSON gives one field two values."""
+
+    name, title = "json_contradictory", "Contradictory JSON"
+    better: Better = "lower"
+    stands_for_quality = False
+    needs_references = False
+    description = (
+        "Share of answers that give one field two different values, under a key given twice or in two objects. Lower "
+        "is better. Only the last value is scored, so a program that takes the first one gets another result. Where "
+        "the reference is a list, several objects aren't a contradiction."
+    )
+
+    def signature(self) -> str:
+        """Describe what counts as a contradiction."""
+        return "json_contradictory|in:keys given twice, objects|null:no value|text:case folded"
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Return the metric unchanged if the reference answers, if any, are JSON."""
+        needs_json(references)
+        return self
+
+    def measure(self, item: AnswerItem) -> tuple[float, ...]:
+        """Return (1 or 0, 1).
+
+        Raises:
+            CannotMeasure: the reference answer isn't JSON.
+        """
+        known = json_references(item)
+        listed = bool(known) and all(isinstance(one, list) for one in known)
+        return float(not listed and contradicts_itself(item.completion)), 1.0
+
+
 class ValueInSource(Mean):
     """Share of extracted values that occur in the prompt."""
 
-    name, title, version = "value_in_source", "Values in the source", 2
+    name, title, version = "value_in_source", "Values in the source", 3
     stands_for_quality = False
     needs_references = False
     description = (

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
 
+from sizewise.text.number_words import decimals_for_fractions, digits_for_words
 from sizewise.text.quantities import Amount, Quantity, find_quantities
 from sizewise.text.sentences import sentences_of
 
@@ -115,8 +116,8 @@ def _rounds(left: Decimal, right: Decimal) -> bool:
 
 
 def plain_numbers(text: str) -> str:
-    """Write ranges with "to" and "minus" as a sign, so that the hyphen of a range is no minus."""
-    return _MINUS.sub("-", _RANGE.sub(r"\1 to ", text))
+    """Write English number words in digits, "minus" as a sign, and ranges with "to", whose hyphen is no minus."""
+    return _MINUS.sub("-", _RANGE.sub(r"\1 to ", digits_for_words(text)))
 
 
 @lru_cache(maxsize=4_096)
@@ -132,8 +133,9 @@ def main_quantities(text: str) -> tuple[Quantity, ...]:
 def has_numbers(answer: str, reference: str, tolerance: float = 0.0, prompt: str = "") -> bool:
     """Check whether an answer has all numbers and dates of a reference, those of a range or a ratio in its order.
 
-    Of an answer that states a value after a correction or as its answer, only that value counts; of an answer with many
-    different numbers, those of its first and its last sentence.
+    A fraction such as 1/2 agrees with 0.5, and with the same two numbers. Of an answer that states a value after a
+    correction or as its answer, only that value counts; of an answer with many different numbers, those of its first
+    and its last sentence.
 
     Args:
         answer: the answer.
@@ -142,6 +144,34 @@ def has_numbers(answer: str, reference: str, tolerance: float = 0.0, prompt: str
         prompt: the question; where it names a scale such as millions, numbers may leave it out.
     """
     scaled = bool(_SCALED.search(prompt))
+    if _has_all(answer, reference, tolerance, scaled):
+        return True
+    forms = decimals_for_fractions(answer), decimals_for_fractions(reference)
+    return forms != (answer, reference) and _has_all(*forms, tolerance, scaled)
+
+
+def absent_numbers(answer: str, source: str) -> list[str]:
+    """List the numbers and dates of an answer that a source doesn't state, in any writing.
+
+    Args:
+        answer: the answer.
+        source: the text that should have its numbers.
+    """
+    answer, source = (decimals_for_fractions(plain_numbers(text)) for text in (answer, source))
+    given = _figures(source)
+    return [
+        one.digits
+        for one in (Figure(found, answer, False) for found in main_quantities(answer))
+        if not any(_same(known, one, 0.0, False) for known in given)
+    ]
+
+
+@lru_cache(maxsize=512)
+def _figures(text: str) -> tuple[Figure, ...]:
+    return tuple(Figure(one, text, False) for one in find_quantities(text))
+
+
+def _has_all(answer: str, reference: str, tolerance: float, scaled: bool) -> bool:
     wanted = [Figure(one, reference, scaled) for one in main_quantities(reference)]
     if len(wanted) == 1:
         answer = _stated_part(answer)

@@ -77,6 +77,50 @@ def read_json(answer: str, number: Number | None = None) -> ReadJson:
         return ReadJson(found, "text around it")
 
 
+def contradicts_itself(answer: str) -> bool:
+    """Check whether an answer gives one field two values: under a key given twice, or in two objects.
+
+    Texts are compared without case, and numbers by value; null is no value. Objects inside a list belong to different
+    things, so they can't contradict each other.
+
+    Args:
+        answer: The answer.
+    """
+    repeated: list[bool] = []
+
+    def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.append(_differ([{key: value} for key, value in found]))
+        return dict(found)
+
+    decoder = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=pairs)
+    objects, position = list[dict[str, Any]](), 0
+    for _ in range(MAX_STARTS):
+        opening = _OPENING.search(answer, position)
+        if opening is None:
+            break
+        position = opening.end()
+        before = len(repeated)
+        try:
+            found, position = decoder.raw_decode(answer, opening.start())
+        except (ValueError, ArithmeticError, RecursionError):
+            del repeated[before:]
+            continue
+        if isinstance(found, dict):
+            objects.append(found)
+    return any(repeated) or _differ(objects)
+
+
+def _differ(objects: Sequence[dict[str, Any]]) -> bool:
+    """Check whether two objects have different values under one key."""
+    known: dict[str, str] = {}
+    for key, value in (pair for one in objects for pair in one.items() if pair[1] is not None):
+        told = json.dumps(value, sort_keys=True, default=str).casefold()
+        told = f"{float(value)}" if isinstance(value, int | float) and not isinstance(value, bool) else told
+        if known.setdefault(key, told) != told:
+            return True
+    return False
+
+
 class _RepeatedKeyError(ValueError):
     """An object has a key twice."""
 

@@ -34,22 +34,22 @@ def refuses(answer: str) -> bool:
 class LexicalGrounding(Mean):
     """Share of an answer's numbers and content words that occur in the prompt."""
 
-    name, title, version = "lexical_grounding", "Lexical grounding", 2
+    name, title, version = "lexical_grounding", "Lexical grounding", 3
     stands_for_quality = False
     needs_references = False
     description = (
-        "Share of an answer's numbers and content words that also occur in the question or the passage it quotes. "
+        "Share of an answer's numbers and content words that also occur in the question or its passages. "
         "Higher is better when answers must come from a passage. It can't detect correct words combined into a wrong "
         "statement."
     )
 
     def signature(self) -> str:
         """Describe which words are looked up."""
-        return "grounded|words:numbers, 4 letters and more, n-grams in scripts without spaces|in:prompt"
+        return "grounded|words:numbers, 4 letters and more, n-grams in scripts without spaces|in:prompt, passages"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (words found, words)."""
-        known = {word for word, _ in content_terms(words_of(item.prompt))}
+        known = {word for text in (item.prompt, *item.passages) for word, _ in content_terms(words_of(text))}
         words = content_words(item.completion)
         return float(sum(word in known for word in words)), float(len(words))
 

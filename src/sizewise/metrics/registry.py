@@ -11,13 +11,15 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.abstention import AbstentionRecall, AnsweredAccuracy, RiskCoverageArea
 from sizewise.metrics.base import SCORING_VERSION, Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceMatch, ReferenceRecall
 from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
-from sizewise.metrics.extraction import FIELD_METRICS, JsonRepaired, ValueInSource
+from sizewise.metrics.extraction import FIELD_METRICS, JsonContradictory, JsonRepaired, ValueInSource
 from sizewise.metrics.grades import HumanGrade
+from sizewise.metrics.groundedness import CitationPrecision, CitationRecall, Groundedness, QuotesVerbatim
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent, Perplexity, WordPerplexity
@@ -51,8 +53,10 @@ METRICS = _by_name(
             ChoiceAccuracyByByte(),
             ChoiceCalibration(),
         ),
-        *(JsonValid(), JsonRepaired(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
+        *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
+        *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
         *(LexicalGrounding(), Refusals(), AnswerWords()),
+        *(AnsweredAccuracy(), AbstentionRecall(), RiskCoverageArea()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
     )

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from sizewise.text import fold_text, phrase_pattern
+from sizewise.text.number_words import find_number_words
 from sizewise.text.quantities import Quantity, date_of, find_quantities, readings_of
 
 MAX_OCCURRENCES = 20
@@ -35,8 +36,9 @@ class _Folded(NamedTuple):
 def find_value(value: str, source: str) -> list[Place]:
     """Find the occurrences of a value in a source, in order, at most 20.
 
-    A number is found in every writing of it, and only as a whole number: 12 isn't in 1,512. A date is found in every
-    writing. Other texts are found as whole words, whatever their case, white space, width and apostrophes.
+    A number is found in every writing of it, also in English words, and only as a whole number: 12 isn't in 1,512. A
+    date is found in every writing. Other texts are found as whole words, whatever their case, white space, width and
+    apostrophes.
 
     Args:
         value: The value as text.
@@ -57,6 +59,10 @@ def _quantity_places(value: str, source: str) -> list[Place]:
         (one.start, one.end)
         for one in find_quantities(source)
         if (day is not None and day in one.dates) or (readings and _shares_reading(readings, one))
+    ] + [
+        (start, end)
+        for start, end, number in find_number_words(source)
+        if any(number == one.number for one in readings)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -120,6 +121,7 @@ class Answer:
         self._begun = time.perf_counter()
         self._first: float | None = None
         self._count = 0
+        self._nats, self._scored = 0.0, 0
         self._ended = False
 
     def take(self, ids: Sequence[int], nats: Sequence[float] = ()) -> bool:
@@ -129,6 +131,7 @@ class Answer:
         if ids:
             self._first = self._first or time.perf_counter() - self._begun
             self._count += len(ids)
+        self._note(nats)
         self._send(self._text.push(ids), ids, nats)
         if self._text.stopped:
             self.end("stop")
@@ -140,11 +143,17 @@ class Answer:
             self.end("stop")
         elif token in ends:
             self._count += 1
+            self._note([-logprob])
             self._send("", [token], [-logprob])
             self.end("stop")
         elif not self.take([token], [-logprob]) and self._count >= self.request.max_tokens:
             self.end("length")
         return self._ended
+
+    def _note(self, nats: Sequence[float]) -> None:
+        """Add the negative log-likelihoods of tokens to the confidence of the answer."""
+        self._nats += sum(nats)
+        self._scored += len(nats)
 
     def end(self, finish: str) -> None:
         """End the answer with `stop`, `length` or an error message."""
@@ -162,6 +171,7 @@ class Answer:
             ttft_s=self._first,
             finish="error" if is_error else "length" if finish == "length" else "stop",
             error=finish if is_error else None,
+            confidence=None if is_error or not self._scored else math.exp(-self._nats / self._scored),
         )
         self._deliver(Piece(end=completion))
 

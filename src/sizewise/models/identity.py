@@ -10,19 +10,13 @@ from urllib.parse import parse_qsl, quote
 from pydantic import ValidationError
 
 from sizewise.errors import UsageError
-from sizewise.models.catalog import PRICED, load_catalog
-from sizewise.models.names import find_retirement, maker_of, plain, seller_named, tail_of, without_snapshot
-from sizewise.models.price_lists import find_prices, today
+from sizewise.models.catalog import PRICED
+from sizewise.models.names import find_retirement, maker_of, seller_named
+from sizewise.models.price_lists import TITLES, find_prices, today
+from sizewise.models.resolving import find_entry, resolve
 from sizewise.records import CatalogModel, ListPrice, StatedFacts
 
 NOT_STATED, HERE = "not stated", "this machine"
-TITLES = {
-    "openai": "OpenAI",
-    "anthropic": "Anthropic",
-    "google": "Google",
-    "deepseek": "DeepSeek",
-    "mistral": "Mistral",
-}
 LOCAL_KINDS = ("pkg", "run", "gguf")
 
 
@@ -57,17 +51,22 @@ class Identity(NamedTuple):
         return self.entry.maker if self.entry is not None and self.closed else ""
 
 
-def find_entry(name: str) -> CatalogModel | None:
-    """Look up a model in the catalog by name, URI, alias or dated snapshot, whatever its spelling."""
-    by_name: dict[str, CatalogModel] = {}
-    for model in load_catalog().values():
-        for known in (model.name, model.uri, model.uri.partition(":")[2], *model.aliases):
-            by_name.setdefault(plain(known), model)
-    tail = tail_of(name)
-    for spelling in (name, tail, without_snapshot(name), without_snapshot(tail)):
-        if plain(spelling) in by_name:
-            return by_name[plain(spelling)]
-    return None
+class Price(NamedTuple):
+    """List price in US dollars per million tokens, at noon UTC today."""
+
+    read: float
+    """Input tokens."""
+    written: float
+    """Output tokens."""
+
+
+def price_of(uri: str) -> Price | None:
+    """Look up the list price of a remote model; None if none is known, or if the model was shut down."""
+    kind = uri.partition(":")[0]
+    if kind not in PRICED:
+        return None
+    prices = identify(uri.partition("?")[0]).prices
+    return Price(prices[0].input_usd, prices[0].output_usd) if prices else None
 
 
 def identify(name: str) -> Identity:
@@ -84,15 +83,38 @@ def identify(name: str) -> Identity:
     if not seller and entry is None:
         seller = maker_of(name)
     end = find_retirement(asked, seller)
-    retires_on = end.day if end is not None else (entry.retires_on or "" if entry is not None else "")
+    retires_on = end.day if end is not None else _end_at_maker(entry, seller)
     prices: tuple[ListPrice, ...] = ()
     if not retires_on or retires_on > today():
-        spellings = _spellings(asked, entry)
-        prices = next((found for one in spellings if one and (found := find_prices(one, seller))), ())
+        prices = _find_prices(_spellings(asked, entry), seller, entry)
     if not seller and len({price.provider for price in prices} & set(TITLES)) == 1 and entry is None:
         seller = next(price.provider for price in prices if price.provider in TITLES)
         prices = tuple(price for price in prices if price.provider == seller)
     return Identity(entry.name if entry is not None else name, entry, seller, prices, retires_on)
+
+
+def _end_at_maker(entry: CatalogModel | None, seller: str) -> str:
+    """Return the day on which the maker shuts a model down; other providers set days of their own."""
+    if entry is None or entry.retires_on is None:
+        return ""
+    maker = PRICED.get(entry.uri.partition(":")[0], "")
+    return entry.retires_on if seller in ("", maker, "openrouter") else ""
+
+
+def _find_prices(spellings: list[str], seller: str, entry: CatalogModel | None) -> tuple[ListPrice, ...]:
+    """Look up what each provider charges for a model, the cheapest first.
+
+    Providers name open weights in their own ways: all of them count that name the same catalog entry.
+    """
+    if seller or entry is None:
+        return next((found for one in spellings if one and (found := find_prices(one, seller))), ())
+    by_provider: dict[str, ListPrice] = {}
+    for one in dict.fromkeys(filter(None, spellings)):
+        for price in find_prices(one):
+            known = find_entry(price.model)
+            if known is not None and known.name == entry.name:
+                by_provider.setdefault(price.provider, price)
+    return tuple(sorted(by_provider.values(), key=lambda price: (price.input_usd + price.output_usd, price.provider)))
 
 
 def _spellings(asked: str, entry: CatalogModel | None) -> list[str]:
@@ -100,7 +122,8 @@ def _spellings(asked: str, entry: CatalogModel | None) -> list[str]:
     tail = asked.rpartition("/")[2]
     dashed = re.sub(r"[\s_]+", "-", tail.strip().lower())
     below = asked.partition("/")[2]
-    known = [entry.uri.partition(":")[2].rpartition("/")[2]] if entry else []
+    at = entry.uri.partition(":")[2] if entry else ""
+    known = [at, at.rpartition("/")[2]] if entry else []
     return [asked, below, tail, *known, dashed, dashed.replace(".", "-")]
 
 
@@ -161,6 +184,14 @@ def state_facts(given: dict[str, Any], where: str) -> StatedFacts:
     return facts
 
 
+def _why_unknown(name: str) -> str:
+    """Explain why nothing is known about a name: it isn't in the catalog, or stands for several models."""
+    members = resolve(name).members
+    if not members:
+        return "not in the catalog"
+    return f"'{name}' may be one of {len(members)} models, such as {members[0].name}: name one of them"
+
+
 def describe_identity(found: Identity, facts: StatedFacts) -> dict[str, Any]:
     """Build the fields of a description that depend on who the model is."""
     entry = found.entry
@@ -173,7 +204,7 @@ def describe_identity(found: Identity, facts: StatedFacts) -> dict[str, Any]:
     elif entry is not None:
         source = entry.parameters_note or "not published"
     elif parameters is None:
-        source = "not in the catalog"
+        source = _why_unknown(found.name)
     local = found.on_this_machine if facts.local is None else facts.local
     license = facts.license or (entry.license if entry is not None and entry.license else "")
     fields: dict[str, Any] = {

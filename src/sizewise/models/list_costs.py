@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sizewise.models.catalog import load_catalog
+from sizewise.models.catalog import PRICED, load_catalog, load_families
 from sizewise.models.identity import identify
 from sizewise.records import Comparison, ListCost
 
-ALSO_HOSTED = ("deepseek-r1",)
-"""Models with open weights whose size leaves most teams only an API."""
+ALSO_LISTED = ("gpt-4o", "gpt-4o-mini", "chatgpt", "deepseek-r1")
+"""Models that teams still compare with, beside the current ones that are sold through an API."""
 
 
 def list_costs(comparison: Comparison) -> tuple[ListCost, ...]:
@@ -20,26 +20,32 @@ def list_costs(comparison: Comparison) -> tuple[ListCost, ...]:
     if prompt is None or completion is None:
         return ()
     known = {model.uri for model in comparison.models.values()} | {model.of for model in comparison.models.values()}
+    current = {name for family in load_families() for name in family.current}
     found = []
     for model in load_catalog().values():
-        hosted = model.weights != "open" or model.name in ALSO_HOSTED
+        hosted = model.name in ALSO_LISTED or (model.name in current and model.uri.partition(":")[0] in PRICED)
         if not hosted or model.uri in known or model.name in known:
             continue
         identity = identify(model.uri)
         if not identity.prices:
             continue
-        price = identity.prices[0]
-        usd = (prompt * price.input_usd + completion * price.output_usd) / 1e3
-        found.append(
+        costs = [
             ListCost(
                 model=model.name,
                 provider=price.provider,
-                usd_per_1000=usd,
+                usd_per_1000=(prompt * price.input_usd + completion * price.output_usd) / 1e3,
                 as_of=price.as_of,
                 retires_on=identity.retires_on or "",
             )
-        )
+            for price in identity.prices
+        ]
+        ends = {min(costs, key=_cost), max(costs, key=_cost)}  # two providers may charge differently: both are listed
+        found += sorted(ends, key=_cost)[: 1 + (len({_cost(cost) for cost in ends}) > 1)]
     return tuple(sorted(found, key=lambda cost: (cost.usd_per_1000, cost.model)))
+
+
+def _cost(cost: ListCost) -> float:
+    return cost.usd_per_1000
 
 
 def _typical_tokens(comparison: Comparison, metric: str) -> float | None:

@@ -76,6 +76,7 @@ class LocalModel(Model):
     ) -> None:
         from sizewise.lm import hf_format
         from sizewise.lm.device import choose_device, device_bytes, inference_precision
+        from sizewise.lm.execution import execution_of
         from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import end_ids
 
@@ -89,11 +90,18 @@ class LocalModel(Model):
         asked = split_reasoning(uri)[1]
         self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
         self._ends = end_ids(self._network, self._tokenizer)
-        config = self._network.config
+        execution = execution_of(self._network)
+        config = execution.text_config
         width = self._network.dtype.itemsize
         parameters = hf_format.parameters_of(self._network)
         context = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
-        self._window = scoring_window(hf_format.settings_of(config), context, width, memory=device_bytes(device))
+        self._window = scoring_window(
+            hf_format.settings_of(config),
+            context,
+            width,
+            with_logits=execution.logits == "model",
+            memory=device_bytes(device),
+        )
         self._device = device
         self._description = ModelDescription(
             uri=uri,
@@ -118,6 +126,7 @@ class LocalModel(Model):
             start=start,
             reasoning_effort="none" if asked.off else asked.effort,
             reasoning_tokens=asked.tokens,
+            notes=execution.notes(),
         )
 
     def describe(self) -> ModelDescription:
@@ -167,6 +176,7 @@ class LocalModel(Model):
                 [prompts[i] for i in members],
                 max_tokens=max_tokens,
                 stop=stop,
+                logprobs=any(requests[i].logprobs for i in members),
             )
             for answer in answers:
                 i = members[answer.prompt]
@@ -177,6 +187,7 @@ class LocalModel(Model):
                     completion_tokens=answer.tokens,
                     seconds=answer.seconds,
                     finish="stop" if answer.finish == "stop" else "length",
+                    confidence=None if answer.mean_logprob is None else math.exp(min(0.0, answer.mean_logprob)),
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
@@ -314,7 +325,7 @@ def scoring_window(
     """
     hidden = int(config.get("hidden_size") or 1)
     inner = int(config.get("intermediate_size") or 4 * hidden)
-    per_token = width * (3 * inner + 12 * hidden) + (8 * int(config["vocab_size"]) if with_logits else 0)
+    per_token = width * (3 * inner + 12 * hidden) + (8 * int(config.get("vocab_size") or 0) if with_logits else 0)
     fitting = max(MIN_WINDOW, int((memory or machine_bytes()) * WINDOW_SHARE / per_token))
     if fitting >= context:
         return context

@@ -141,7 +141,7 @@ class AdapterModel(Model):
 
         self._shared, self._member = shared, member
         self._tokenizer = hf_format.load_tokenizer(member.folder)
-        config = shared.network.config
+        config = shared.network.config.get_text_config()
         if len(self._tokenizer) > config.vocab_size:
             raise SizewiseError(
                 f"The tokenizer of {member.uri} has more tokens than its base model.",
@@ -160,7 +160,7 @@ class AdapterModel(Model):
             engine=ENGINE,
             precision=shared.precision,
             attention=hf_format.attention_words(config),
-            context=config.max_position_embeddings,
+            context=getattr(config, "max_position_embeddings", None),
             parameters=total,
             memory_bytes=total * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=shared.disk_bytes,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
+
+from sizewise.models.name_words import words_of_name
 
 _SNAPSHOT = re.compile(r"(?:[-@](?:20\d\d-?\d\d-?\d\d|\d{4}|latest))+$")
 _EDITION = re.compile(r"(?:-00\d|-v\d+(?::\d+)?)$", re.IGNORECASE)
@@ -57,7 +60,7 @@ class Retirement(NamedTuple):
 
 def plain(name: str) -> str:
     """Reduce a name to its letters and digits, so that `GPT 4o` and `gpt-4o` are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", name).casefold())
 
 
 def tail_of(name: str) -> str:
@@ -68,6 +71,17 @@ def tail_of(name: str) -> str:
 def without_snapshot(name: str) -> str:
     """Return a name without the day of its snapshot."""
     return _SNAPSHOT.sub("", name)
+
+
+def spellings_of(name: str) -> list[str]:
+    """List a name as it is, without what stands in front of it, and without the day of its snapshot."""
+    name = name.strip()
+    if name.partition(":")[0] == "ft":  # a fine-tuned model has a name of its own
+        return [name]
+    tail, short = tail_of(name), _without_cloud(name)
+    return list(
+        dict.fromkeys((name, tail, short, without_snapshot(name), without_snapshot(tail), without_snapshot(short)))
+    )
 
 
 def maker_of(name: str) -> str:
@@ -99,11 +113,22 @@ def find_retirement(name: str, seller: str = "") -> Retirement | None:
         seller: provider that runs it, if known; other providers than the maker set days of their own.
     """
     tail, short = tail_of(name), _without_cloud(name)
+    by_name, by_words = _retirements(), _retired_words()
     for spelling in (tail, short, without_snapshot(tail), without_snapshot(short)):
-        found = _retirements().get(plain(spelling))
+        found = by_name.get(plain(spelling)) or by_words.get(words_of_name(spelling))
         if found is not None:
             return found if seller in ("", found.provider, "openrouter") else None
     return None
+
+
+@cache
+def _retired_words() -> dict[frozenset[str], Retirement]:
+    """Index the same names by their words; names of single snapshots count only as they are spelled."""
+    return {
+        words_of_name(name): found
+        for name, found in _retired_names().items()
+        if not _SNAPSHOT.search(name) and not _EDITION.search(name)
+    }
 
 
 def _without_cloud(name: str) -> str:
@@ -113,9 +138,12 @@ def _without_cloud(name: str) -> str:
 
 @cache
 def _retirements() -> dict[str, Retirement]:
+    return {plain(name): found for name, found in _retired_names().items()}
+
+
+@cache
+def _retired_names() -> dict[str, Retirement]:
     text = files("sizewise.models").joinpath("retired.toml").read_text(encoding="utf-8")
     return {
-        plain(name): Retirement(row["provider"], row["day"])
-        for row in tomllib.loads(text)["retired"]
-        for name in row["names"]
+        name: Retirement(row["provider"], row["day"]) for row in tomllib.loads(text)["retired"] for name in row["names"]
     }

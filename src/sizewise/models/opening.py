@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -16,6 +16,7 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
+from sizewise.models.conversions import converted_folder
 from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
@@ -28,6 +29,7 @@ from sizewise.models.providers import PROVIDERS
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.recordings import recording_path
 from sizewise.models.remote import RemoteModel
+from sizewise.models.resolving import resolve
 from sizewise.models.thinking import split_reasoning
 from sizewise.packages import fetch_from_hub
 from sizewise.records import Checkpoint, Classifier, ModelSize, fingerprint
@@ -52,6 +54,7 @@ def open_model(
     precision: str | None = None,
     engine: Engine = "transformers",
     max_usd: float | None = None,
+    keep_prefixes: bool = False,
     device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
@@ -66,6 +69,8 @@ def open_model(
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
             concurrent users faster; `auto` uses openvino if it is installed and supports the model.
         max_usd: budget of a remote model while it is open, in US dollars.
+        keep_prefixes: keep common beginnings of requests in the cache of openvino, for a service. Measured speeds
+            should not include this.
         device: device of local models: `cpu`, `cuda` or `mps`; `auto` takes SIZEWISE_DEVICE, or else the fastest.
         say: called with one line of progress at a time.
 
@@ -74,7 +79,8 @@ def open_model(
         SizewiseError: the model can't be fetched or loaded.
     """
     with use_device(device):
-        return _open(uri_of(uri), store or Store(), precision or requested_precision(), engine, max_usd, say)
+        precision = precision or requested_precision()
+        return _open(uri_of(uri), store or Store(), precision, engine, max_usd, keep_prefixes, say)
 
 
 def _open(
@@ -83,6 +89,7 @@ def _open(
     precision: str | None,
     engine: Engine,
     max_usd: float | None,
+    keep_prefixes: bool,
     say: Callable[[str], None],
 ) -> Model:
     bare, _ = split_reasoning(uri)
@@ -102,10 +109,12 @@ def _open(
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     if kind in plugins():
         return open_plugin(kind, name)
-    return _open_folder(uri, store, precision, engine, say)
+    return _open_folder(uri, store, precision, engine, keep_prefixes, say)
 
 
-def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]) -> Model:
+def _open_folder(
+    uri: str, store: Store, precision: str | None, engine: Engine, keep_prefixes: bool, say: Callable[[str], None]
+) -> Model:
     """Open a model stored in a folder with the requested or best engine."""
     bare, _ = split_reasoning(uri)
     folder, origin, license = resolve_folder(bare, store, say)
@@ -115,8 +124,9 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
     revision = revision_of(bare)
 
     def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
+        more: dict[str, Any] = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
         return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision, requested_device()),
+            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes, requested_device()),
             lambda: kind(
                 model_folder,
                 uri=uri,
@@ -126,6 +136,7 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
                 precision=precision,
                 trained_on=trained.data if trained else None,
                 start=trained.start if trained else None,
+                **more,
             ),
         )
 
@@ -137,9 +148,10 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
             "--engine transformers, or --device cpu",
             "--engine transformers",
         )
-    if engine == "openvino" or (engine == "auto" and precision != IN_4_BITS and _openvino_serves(folder)):
+    if engine == "openvino" or (engine == "auto" and precision != IN_4_BITS and _openvino_serves()):
+        data = trained.data if trained else None
         try:
-            converted = _openvino_folder(bare, folder, revision, license, store, say)
+            converted = converted_folder(bare, folder, revision, precision=precision, data=data, store=store, say=say)
             return load(OpenvinoModel, converted, f"{revision}+openvino")
         except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):
@@ -152,13 +164,16 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
                 ) from error
             say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        return load(LocalModel, folder, revision + _variant(precision))
+        model = load(LocalModel, folder, revision + _variant(precision))
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
         from sizewise.lm.hf_format import load_error
 
         raise load_error(folder, error) from error
+    for note in model.describe().notes:
+        say(note)
+    return model
 
 
 def _variant(precision: str | None) -> str:
@@ -199,34 +214,11 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     return ClassifierModel(record, name, folder, base)
 
 
-def _openvino_serves(folder: Path) -> bool:
-    """Check whether openvino-genai should serve a model: it's installed, supports it, and no device is faster."""
-    if not _openvino_supports(folder):
-        return False
+def _openvino_serves() -> bool:
+    """Check whether openvino-genai is installed, and no device is faster."""
     from sizewise.lm.device import choose_device
 
-    return choose_device() == "cpu"
-
-
-def _openvino_supports(folder: Path) -> bool:
-    """Check whether openvino-genai is installed and supports a model."""
-    config = size.read_config(folder)
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    supported = not window and config.get("model_type") in openvino.READS
-    return supported and importlib.util.find_spec("openvino_genai") is not None
-
-
-def _openvino_folder(
-    uri: str, folder: Path, revision: str, license: str, store: Store, say: Callable[[str], None]
-) -> Path:
-    """Return a model's folder in openvino-genai's format, converted on first use."""
-    converted = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
-    converted.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(converted.parent / f".{converted.name}.lock"):
-        if not (converted / openvino.MODEL_FILE).is_file():
-            say(f"Converting {uri} for openvino-genai")
-            openvino.convert(folder, converted, uri, license)
-    return converted
+    return importlib.util.find_spec("openvino_genai") is not None and choose_device() == "cpu"
 
 
 def model_size(
@@ -342,6 +334,11 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
 
 def _unknown(uri: str) -> UsageError:
+    meant = resolve(uri)
+    found = [model.uri for model in ((meant.model,) if meant.model is not None else meant.members[:3])]
+    if found:
+        names = " or ".join(found)
+        return UsageError(f"'{uri}' is a name, not a URI. Did you mean {names}?", EXPECTED, f"sizewise models '{uri}'")
     known = [f"pkg:{name}" for name in (*PACKAGED, *ENCODERS)] + [f"fake:{name}" for name in NAMES]
     near = get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f". Did you mean {near[0]}?" if near else "."

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import lru_cache
+from typing import Any
 
-from sizewise.records import ListPrice
+from sizewise.models.names import find_retirement, maker_of, without_snapshot
+from sizewise.models.price_updates import current_update
+from sizewise.records import CatalogModel, ListPrice, Source
 
+TITLES = {
+    "openai": "OpenAI",
+    "anthropic": "Anthropic",
+    "google": "Google",
+    "deepseek": "DeepSeek",
+    "mistral": "Mistral",
+}
+"""Provider -> its name."""
 _CHECKED = re.compile(r"verified on (20\d\d-\d\d-\d\d)")
+_NOT_TEXT = re.compile(
+    r"audio|image|tts|realtime|transcribe|embed|moderation|live|whisper|robotics|search|vision|^ft:|\.ft-|omni|banana"
+    r"|:extended|instruct$|deep-research|-api$|gemini-flash-1|gemini-pro-1|customtools"
+)
+"""Names of models that don't answer in text, and of variants of others."""
 
 
 def today() -> str:
@@ -16,18 +32,68 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-@cache
 def checked_on() -> str:
-    """Find the latest day on which the installed price list was checked; empty without a price list or a day."""
+    """Find the latest day on which the price list in use was checked; empty without a price list or a day."""
+    return current_update().fetched or _packaged_on()
+
+
+@lru_cache(maxsize=1)
+def _packaged_on() -> str:
+    try:
+        from genai_prices.data import providers
+    except ImportError:
+        return ""
+    comments = (model.price_comments or "" for provider in providers for model in provider.models)
+    return max((day for comment in comments for day in _CHECKED.findall(comment)), default="")
+
+
+def list_version() -> str:
+    """Name the state of the price list, for what is derived from it."""
+    update = current_update()
+    return f"{update.fetched}:{len(update.first_seen)}" if update.fetched else "packaged"
+
+
+def list_age_days() -> int | None:
+    """Return the age of the price list in days; None without one."""
+    checked = checked_on()
+    return days_between(checked, today()) if checked else None
+
+
+def listed_models() -> list[CatalogModel]:
+    """List the models that their makers sell, as the price list names them: context and prices, no other facts."""
     try:
         from genai_prices import data_snapshot
     except ImportError:
-        return ""
-    snapshot = data_snapshot.get_snapshot()
-    if snapshot.from_auto_update:
-        return str(snapshot.timestamp.date().isoformat())
-    comments = (model.price_comments or "" for provider in snapshot.providers for model in provider.models)
-    return max((day for comment in comments for day in _CHECKED.findall(comment)), default="")
+        return []
+    current_update()
+    found = []
+    for seller in data_snapshot.get_snapshot().providers:
+        if seller.id not in TITLES or seller.id == "mistral":  # Mistral AI also sells models with open weights
+            continue
+        for model in seller.models:
+            if maker_of(model.id) == seller.id and not _NOT_TEXT.search(model.id):
+                found.append(_listed_model(seller.id, model))
+    return found
+
+
+def _listed_model(provider: str, model: Any) -> CatalogModel:
+    end = find_retirement(model.id, provider)
+    source = Source(
+        fact="uri, context" if model.context_window else "uri",
+        url="https://github.com/pydantic/genai-prices",
+        seen=checked_on(),
+        verified=True,
+        note="price list",
+    )
+    return CatalogModel(
+        name=without_snapshot(model.id),
+        maker=TITLES[provider],
+        uri=f"{provider}:{model.id}",
+        weights="closed",
+        context=model.context_window,
+        retires_on=end.day if end is not None else None,
+        sources=(source,),
+    )
 
 
 def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
@@ -41,13 +107,14 @@ def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
         from genai_prices import Usage, calc_price, data_snapshot
     except ImportError:
         return ()
+    current_update()
     noon = datetime.now(UTC).replace(hour=12)  # some providers charge less at night
     found = []
     for seller in data_snapshot.get_snapshot().providers:
         if provider and seller.id != provider:
             continue
         known = seller.find_model(name)
-        if known is None:
+        if known is None or (known.deprecated and not provider):  # still the price of what a provider was paid
             continue
         try:  # priced as a short request: some providers charge more for long ones
             read, written = (

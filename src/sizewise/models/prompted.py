@@ -25,7 +25,8 @@ def as_evaluated(model: Model, evaluation: str, store: Store) -> Model:
         return model
     contents = datasets.load(store, measured.data)
     known = contents.examples["train"] or contents.examples["test"]
-    return FewShotModel(model, choose_shots(contents, measured.seed), stop_texts(known), evaluation)
+    shots, limit = choose_shots(contents, measured.seed), measured.prompting.max_tokens
+    return FewShotModel(model, shots, stop_texts(known), evaluation, limit)
 
 
 class FewShotModel(PromptWrapper):
@@ -36,11 +37,19 @@ class FewShotModel(PromptWrapper):
         shots: the few-shot examples.
         stop: stop texts of plain-text answers.
         evaluation: id of the evaluation that used this format.
+        max_tokens: its maximum length of an answer, for requests that state none; None if it has none.
     """
 
-    def __init__(self, model: Model, shots: Sequence[Example], stop: tuple[str, ...], evaluation: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        shots: Sequence[Example],
+        stop: tuple[str, ...],
+        evaluation: str,
+        max_tokens: int | None = None,
+    ) -> None:
         super().__init__(model)
-        self._shots, self._stop, self._evaluation = tuple(shots), stop, evaluation
+        self._shots, self._stop, self._evaluation, self._max_tokens = tuple(shots), stop, evaluation, max_tokens
 
     @property
     def wrapped(self) -> Model:
@@ -81,6 +90,7 @@ class FewShotModel(PromptWrapper):
             return request
         turns = tuple(message for message in request.messages if message.content or message.tool_calls)
         example = Example(id=request.id, messages=turns, tools=request.tools, source=request.id)
-        prompt = make_request(example, "few_shot", self._shots, request.max_tokens, self._stop)
+        limit = min(request.max_tokens, self._max_tokens or request.max_tokens) if request.fit else request.max_tokens
+        prompt = make_request(example, "few_shot", self._shots, limit, self._stop)
         stop = tuple(dict.fromkeys((*request.stop, *self._stop)))
-        return request.model_copy(update={"text": prompt.text, "stop": stop})
+        return request.model_copy(update={"text": prompt.text, "stop": stop, "max_tokens": limit})

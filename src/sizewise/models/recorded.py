@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.cells import PROMPT_KEYS, TURN_KEYS
+from sizewise.documents.cell_tables import UnknownColumns
+from sizewise.documents.cells import TURN_KEYS
 from sizewise.documents.decoding import Unreadable
 from sizewise.documents.row_files import open_rows
 from sizewise.documents.tables import Row, by_name
@@ -19,7 +20,10 @@ from sizewise.documents.values import ID_KEYS, BadRow, first_key, id_of, reason_
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
+from sizewise.models.recorded_columns import ANSWER_KEYS, has_answers, known_columns, rename_columns, unknown_columns
+from sizewise.models.recorded_confidence import read_confidence, token_confidence
 from sizewise.models.recorded_grades import read_grade
+from sizewise.models.recorded_passages import PASSAGE_KEYS, read_passages
 from sizewise.models.recorded_usage import Usage, price_recording, read_usage, usd_of, widened
 from sizewise.models.recordings import recording_name
 from sizewise.records import Completion, Message, ModelDescription, Request, StatedFacts
@@ -27,7 +31,6 @@ from sizewise.records.tool_calls import answer_of
 from sizewise.store import sha256_of
 from sizewise.text import normalize_text
 
-ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
     "OpenAI chat format, or traces of Langfuse or OpenTelemetry"
@@ -46,6 +49,10 @@ class _Answer(NamedTuple):
     """Why there is no answer: the request failed or the answer was withheld."""
     grade: float | None = None
     """Grade that people gave to the answer."""
+    passages: tuple[str, ...] = ()
+    """Passages that the model was given."""
+    confidence: float | None = None
+    """Mean probability of the answer's tokens."""
 
 
 class LoggedRequest(NamedTuple):
@@ -123,7 +130,7 @@ class RecordedModel(Model):
         self._contradicted: dict[str, tuple[str, str]] = {}
         self._repeated_prompts: set[str] = set()
         self._grades: dict[tuple[str, str, str], list[float]] = {}
-        rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
+        rows, self._aside = _each(path, self._keep, "recorded answers", "answers", self._facts)
         if self._contradicted:
             raise _two_answers(path, self._contradicted)
         self._rows = len(rows)
@@ -136,8 +143,9 @@ class RecordedModel(Model):
         self._pricing = price_recording(self._identity, self._facts, usages)
 
     def _keep(self, row: Row) -> None:
-        asked, answer = _prompt_and_answer(row.cells)
-        name = id_of(row.cells, ID_KEYS)
+        cells = rename_columns(row.cells, self._facts)
+        asked, answer = _prompt_and_answer(cells)
+        name = id_of(cells, ID_KEYS)
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
         if answer.grade is not None:  # several people graded one answer: their mean counts
@@ -280,6 +288,8 @@ class RecordedModel(Model):
                 usd=usd_of(self._pricing, self._identity, found.usage, request, found.text),
                 finish="length" if found.finish == "length" else "stop",
                 grade=found.grade,
+                passages=found.passages,
+                confidence=found.confidence,
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
@@ -313,20 +323,25 @@ def _two_answers(path: Path, contradicted: Mapping[str, tuple[str, str]]) -> Siz
     )
 
 
-def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[list[_T], str]:
+def _each(
+    path: Path, use: Callable[[Row], _T], what: str, held: str, facts: StatedFacts | None = None
+) -> tuple[list[_T], str]:
     """Process each row of a file; return the results and a summary of the rejected rows.
 
     Raises:
-        SizewiseError: the file can't be read, is empty, or has too many unusable rows.
+        SizewiseError: the file can't be read, is empty, has no column with answers, or too many unusable rows.
     """
     found: list[_T] = []
     bad: list[str] = []
+    columns: dict[str, None] = {}
     try:
-        opened = open_rows(path, frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS)), replace_surrogates=True)
+        opened = open_rows(path, known_columns(facts), replace_surrogates=True)
         for row in opened.rows:
             try:
                 if row.problem:
                     raise BadRow(row.problem)
+                if not found:
+                    columns |= dict.fromkeys(by_name(row.cells))
                 requests = trace_rows(row)
                 for one in [row] if requests is None else requests:
                     found.append(
@@ -334,10 +349,14 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
                     )
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(f"line {row.line} can't be read as {what}: {reason_of(error)}")
+    except UnknownColumns as error:
+        raise unknown_columns(path, error.headings, facts) from error
     except Unreadable as error:
         raise SizewiseError(f"{path} can't be read as {what}: {error}", FORMS, "") from error
     if not found and not bad:
         raise SizewiseError(f"{path} contains no {held}.", FORMS, "")
+    if not found and not has_answers(columns):
+        raise unknown_columns(path, list(columns), facts)
     if len(bad) > (MAX_REJECTS * (len(found) + len(bad)) if found else 0):
         more = f"\n  and {len(bad) - _MAX_SHOWN} more" if len(bad) > _MAX_SHOWN else ""
         raise SizewiseError(
@@ -368,7 +387,8 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
     if key is None:
         raise BadRow("'completion' is missing")
-    return prompt_of({name: value for name, value in row.items() if name != key}), _plain(text_of(row[key], key), row)
+    beside = {name: value for name, value in row.items() if name not in (key, *PASSAGE_KEYS)}
+    return prompt_of(beside), _plain(text_of(row[key], key), row)
 
 
 def _of_call(
@@ -387,7 +407,8 @@ def _of_call(
     (said,) = conversation([{"role": "assistant"} | message], "message")
     text = answer_of(said)
     failure = _WITHHELD if _finish(choices[0]) == "content_filter" else ""
-    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure)
+    confidence = token_confidence(choices[0].get("logprobs"))
+    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure, confidence=confidence)
     if not isinstance(request, dict):
         raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
@@ -401,7 +422,8 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
     if row.get("error") and not text.strip():
         error = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
         failure = f"the recorded request failed: {error[:200]}" if error.strip() else ""
-    return _Answer(text, _finish(row), read_usage(row), failure, read_grade(row))
+    more = read_grade(row), read_passages(row), read_confidence(row)
+    return _Answer(text, _finish(row), read_usage(row), failure, *more)
 
 
 def _finish(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.background import BackgroundLoop
 from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed, next_of
-from sizewise.models.catalog import load_catalog
 from sizewise.models.conversations import client_messages, client_text, client_tools, read_image
 from sizewise.models.endings import ending_of, with_message
 from sizewise.models.fingerprints import expect_response, last_body, read_response
@@ -30,6 +29,7 @@ from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MAX_CONCURRENCY, Fault, Gate, fault_of, wait_s
 from sizewise.models.providers import PROVIDERS, is_loopback, resolve_service
 from sizewise.models.remote_decisions import makes_decisions, send_decision
+from sizewise.models.resolving import is_retired, known_models
 from sizewise.models.spending import Budget, cost_of, max_cost
 from sizewise.models.thinking import (
     THINKING_TOKENS,
@@ -436,7 +436,8 @@ class RemoteModel(Model):
                 f"The account's quota for {self._uri} is used up: {error}", "credit with the provider", ""
             )
         if isinstance(error, ModelNotFoundError):
-            names = [model.uri for model in load_catalog().values() if model.uri.startswith(f"{self._kind}:")]
+            offered = [model for model in known_models().values() if model.uri.startswith(f"{self._kind}:")]
+            names = [model.uri for model in offered if not is_retired(model)][:8]
             raise UsageError(
                 f"The provider doesn't know {self._uri}: {error}",
                 " or ".join(names) or "a model that this server offers",

@@ -7,11 +7,13 @@ passages, not what it has learned.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
 from sizewise.models.wrapper import PromptWrapper
-from sizewise.records import SPLITS, ModelDescription, Request
+from sizewise.records import SPLITS, Completion, ModelDescription, Request
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store
 
@@ -55,17 +57,32 @@ class RetrievingModel(PromptWrapper):
             }
         )
 
-    def rewrite(self, request: Request) -> Request:
-        """Insert the passages before the last message, or before a plain text."""
+    def passages(self, request: Request) -> tuple[str, ...]:
+        """Find the passages that match a request's question best, each with its title and heading."""
         question = request.messages[-1].content if request.messages else request.text or ""
         found = [hit.passage for hit in self._library.find(question, PASSAGES).hits]
-        if not found:
-            return request
-        passages = "\n\n".join(
+        return tuple(
             f"{passage.title}{': ' + passage.heading if passage.heading else ''}\n{passage.text}" for passage in found
         )
-        if request.text is not None:
-            return request.model_copy(update={"text": f"{passages}\n\n{request.text}"})
-        content = f"{passages}\n\nUse these passages where they help. {question}"
-        last = request.messages[-1].model_copy(update={"content": content})
-        return request.model_copy(update={"messages": (*request.messages[:-1], last)})
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Generate answers, each with the passages that it was given."""
+        given = {request.id: self.passages(request) for request in requests}
+        rewritten = [_with_passages(request, given[request.id]) for request in requests]
+        for answer in self._model.complete(rewritten):
+            yield answer.model_copy(update={"passages": given.get(answer.id, ())})
+
+    def rewrite(self, request: Request) -> Request:
+        """Insert the passages before the last message, or before a plain text."""
+        return _with_passages(request, self.passages(request))
+
+
+def _with_passages(request: Request, found: Sequence[str]) -> Request:
+    if not found:
+        return request
+    passages = "\n\n".join(found)
+    if request.text is not None:
+        return request.model_copy(update={"text": f"{passages}\n\n{request.text}"})
+    content = f"{passages}\n\nUse these passages where they help. {request.messages[-1].content}"
+    last = request.messages[-1].model_copy(update={"content": content})
+    return request.model_copy(update={"messages": (*request.messages[:-1], last)})

@@ -221,6 +221,17 @@ class StatedFacts(Record):
     """Minutes that a person needs for a case."""
     usd_per_hour: float | None = Field(default=None, ge=0)
     """Cost of an hour of that person, in US dollars."""
+    answer_column: str = ""
+    """Column of the file that holds the answers, if it has another name than those that are looked for."""
+    prompt_column: str = ""
+    """Column that holds the questions."""
+    id_column: str = ""
+    """Column that holds the ids of the examples."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if value or not key.endswith("_column")}
 
 
 class Candidate(Record):

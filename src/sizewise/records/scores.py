@@ -95,16 +95,20 @@ class ItemRow(Record):
     """What the judge model said of the answer, if it was graded by a rubric."""
     judgment_finish: str = ""
     """Finish reason of the judgment; empty without one."""
+    passages: tuple[str, ...] = ()
+    """Passages that the model was given beside the prompt."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         optional = {"samples", "evidence", "probabilities", "group", "conversation", "answer_schema"}
-        optional |= {"judgment", "judgment_finish"}
+        optional |= {"judgment", "judgment_finish", "passages"}
         return {
             key: value
             for key, value in found.items()
-            if (value or key not in optional) and (value is not None or key != "grade")
+            if (value or key not in optional) and (value is not None or key not in ("grade", "confidence"))
         }
 
 

@@ -114,11 +114,22 @@ class Completion(Record):
     """Fingerprint of the backend in the response of a service."""
     grade: float | None = None
     """Grade that people gave to a recorded answer, on the scale of its file."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the generated tokens, if the model or the recording states it."""
+    passages: tuple[str, ...] = ()
+    """Passages that the model was given beside the prompt, in the order in which it may cite them."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
-        optional = {"probabilities": None, "served_model": "", "fingerprint": "", "grade": None}
+        optional = {
+            "probabilities": None,
+            "served_model": "",
+            "fingerprint": "",
+            "grade": None,
+            "passages": (),
+            "confidence": None,
+        }
         return {key: value for key, value in found.items() if key not in optional or value != optional[key]}
 
     @field_validator("text", "reasoning", "error")
@@ -246,6 +257,8 @@ class ModelDescription(Record):
     """By how much that cost may be lower or higher, because tokens were estimated or providers differ."""
     described_on: str = ""
     """Day on which prices and retirement were looked up (ISO date); empty if the model has neither."""
+    notes: tuple[str, ...] = ()
+    """How the model runs where it can't run like others, for example one text at a time."""
     reasoning_effort: str = ""
     """How much the model is asked to reason: none, minimal, low, medium, high, xhigh or max; empty if that is left to
     it."""
@@ -351,6 +364,14 @@ class CatalogModel(Record):
     """Context length in tokens."""
     modalities: tuple[str, ...] = ()
     """Types of input."""
+    expertise: str | None = None
+    """What its maker says it is for, and its languages."""
+    training_data: str | None = None
+    """Data that it was trained on."""
+    knowledge_cutoff: str | None = None
+    """End of its training data, as its maker states it."""
+    bias: str | None = None
+    """Published statements about its bias and fairness."""
     hardware: str | None = None
     """Hardware required to run the model."""
     retires_on: str | None = None

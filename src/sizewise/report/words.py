@@ -48,7 +48,7 @@ COLUMNS = (
     "judge_model",
     *("harm", "harm_in_pair"),
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
-    *("field_f1", "field_precision", "field_recall", "value_in_source", "json_repaired"),
+    *("field_f1", "field_precision", "field_recall", "value_in_source", "json_repaired", "json_contradictory"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("reference_match", "contains_reference", "numeric_match", "reference_recall"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),

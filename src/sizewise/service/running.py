@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sizewise.documents import read_paths
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.models.multi_lora import open_shared
@@ -20,6 +20,7 @@ from sizewise.service.agent import NAME as AGENT
 from sizewise.service.app import create_app
 from sizewise.service.guarding import GuardRules
 from sizewise.service.hosting import allowed_hosts, ignore_hangup, load_keys, run_app
+from sizewise.service.measured import implied_evaluations, resolve_studies
 from sizewise.service.router import AUTO
 from sizewise.service.state import Settings
 from sizewise.store import Store
@@ -57,7 +58,9 @@ def open_all(
         reporter.say(f"loading {uri}")
         fake = uri.partition(":")[2] if uri.startswith("fake:") else None
         models[name] = (
-            FakeModel(fake, delay_s) if fake else open_model(uri, store=store, engine=engine, say=reporter.say)
+            FakeModel(fake, delay_s)
+            if fake
+            else open_model(uri, store=store, engine=engine, keep_prefixes=True, say=reporter.say)
         )
     return models
 
@@ -96,7 +99,13 @@ def _as_measured(
         model = wrapped[name]
         if isinstance(model, FewShotModel):
             model = model.wrapped
-        wrapped[name] = as_evaluated(model, evaluation, store)
+        try:
+            wrapped[name] = as_evaluated(model, evaluation, store)
+        except SizewiseError as error:  # for example, its dataset was removed
+            if strict:
+                raise
+            reporter.say(f"{name} is not served as {evaluation} measured it: {error.what}")
+            continue
         if wrapped[name] is not model:
             reporter.say(f"{name}: {wrapped[name].describe().origin.rpartition('; ')[2]}")
     return wrapped
@@ -121,7 +130,7 @@ def serve(
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
-    as_measured: Sequence[str] = (),
+    as_measured: Sequence[str] | None = (),
     shadow: float = 0.0,
     decide_at: tuple[float, float] | None = None,
     guard: GuardRules | None = None,
@@ -133,7 +142,7 @@ def serve(
     """Serve models until SIGINT or SIGTERM, then finish the requests in progress.
 
     Args:
-        uris: model URIs.
+        uris: model URIs, and studies, whose recommended model is served as the study measured it.
         host: address to bind; anything but loopback requires API keys.
         port: port to bind; 0 picks a free port.
         keys: file of API keys.
@@ -142,43 +151,45 @@ def serve(
         lenient: accept unknown model names and ignore unsupported parameters.
         delay_s: seconds per word of fake models.
         policy: routing policy; decides which of the first two models answers requests for the model `auto`.
-        as_measured: evaluations whose prompt format their models use, besides those that the policy was calibrated on.
+        as_measured: evaluations whose prompt form models use, before the latest ones; None: their own form.
         shadow: fraction of the small model's routed answers that the large model checks.
         decide_at: minimum probability of a decision of the first and the second model for `auto`; others go to people.
         guard: guard rules; by default all parts are on, without rules for confidential text.
         documents: documents for a support agent, which answers with the first model.
         sure: minimum probability that the documents contain the answer; below it the agent declines to answer.
         store: where records are stored.
-        reporter: receives progress messages.
+        reporter: receives progress.
 
     Raises:
         SizewiseError: the address is reachable without keys, a model cannot be opened, or the port is in use.
     """
-    store, reporter = store or Store(), reporter or Silent()
     ignore_hangup()
-    routing = _load_policy(policy, uris)
+    store, reporter = store or Store(), reporter or Silent()
+    uris, recommended = resolve_studies(uris, store)
     settings = Settings(
         keys=load_keys(host, keys, "sizewise serve MODEL", "query the models"),
         hosts=allowed_hosts(host),
         lenient=lenient,
-        policy=routing,
+        policy=_load_policy(policy, uris),
         guard=guard or GuardRules(),
         support=None if documents is None else Support(_load_library(documents, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
-    opened = open_all(uris, store, engine, delay_s, reporter, share_base)
-    models = _apply_evaluations(opened, routing, as_measured, store, reporter)
-    _run(models, settings, store, reporter, host, port)
+    models = open_all(uris, store, engine, delay_s, reporter, share_base)
+    chosen = None if as_measured is None else [*as_measured, *recommended]
+    _run(_apply_evaluations(models, settings.policy, chosen, store, reporter), settings, store, reporter, host, port)
 
 
 def _apply_evaluations(
-    models: dict[str, Model], policy: Policy | None, as_measured: Sequence[str], store: Store, reporter: Reporter
+    models: dict[str, Model], policy: Policy | None, chosen: Sequence[str] | None, store: Store, reporter: Reporter
 ) -> dict[str, Model]:
-    """Prompt models as in the evaluations of the policy, if those are available, and in the requested evaluations."""
+    """Prompt models as in the chosen evaluations, those of the policy, and the latest ones of models trained here."""
     calibrated_on = (policy.calibration.evaluations or ()) if policy else ()
-    implied = [evaluation for evaluation in calibrated_on if evaluation not in as_measured]
-    return _as_measured(_as_measured(models, implied, store, reporter, strict=False), as_measured, store, reporter)
+    first = [*(chosen or ()), *calibrated_on]
+    implied = implied_evaluations(models, first, store, reporter, own_prompt=chosen is None)
+    weak = [evaluation for evaluation in (*implied, *calibrated_on) if evaluation not in (chosen or ())]
+    return _as_measured(_as_measured(models, weak, store, reporter, strict=False), chosen or (), store, reporter)
 
 
 def _load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:

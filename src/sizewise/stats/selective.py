@@ -25,6 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, rel_entr
 from scipy.stats import beta
+from scipy.stats import t as student
+
+from sizewise.stats.inference import MIN_CLUSTERS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -33,6 +36,8 @@ LEVEL = 0.05
 """Probability that a chosen threshold exceeds the stated risk."""
 STARTS = 4
 """Starting points among which the level is shared."""
+MAX_GROUPS = 200
+"""Groups of clusters of which the jackknife leaves one out."""
 _TIE = 1e-9
 
 
@@ -79,6 +84,35 @@ def risk_coverage(confidence: FloatArray, loss: FloatArray) -> RiskCoverage:
     order, ends = _sorted_ends(confidence)
     totals = np.cumsum(loss[order])
     return RiskCoverage(confidence[order][ends], (ends + 1) / len(confidence), totals[ends] / (ends + 1))
+
+
+def area_interval(
+    confidence: FloatArray, loss: FloatArray, clusters: Sequence[str] | IntArray | None = None
+) -> tuple[float, float, float]:
+    """Compute the area under the risk-coverage curve with its 95 % interval over clusters.
+
+    The error is that of the jackknife that leaves out one cluster at a time, or one of MAX_GROUPS groups of clusters,
+    with a t interval.
+
+    Args:
+        confidence: (items,) confidence in each decision.
+        loss: (items,) loss of each decision, from 0 to 1.
+        clusters: cluster of each item; None: every item is independent.
+
+    Returns:
+        The area, and the ends of the interval; these are NaN with fewer than MIN_CLUSTERS clusters.
+    """
+    index = _number(clusters, len(loss))
+    area = risk_coverage(confidence, loss).area
+    count = int(index.max()) + 1
+    if count < MIN_CLUSTERS:
+        return area, math.nan, math.nan
+    groups = index % min(count, MAX_GROUPS)
+    number = int(groups.max()) + 1
+    without = np.array([risk_coverage(confidence[groups != i], loss[groups != i]).area for i in range(number)])
+    error = math.sqrt((number - 1) / number * float(np.square(without - without.mean()).sum()))
+    half = float(student.ppf(1 - LEVEL / 2, number - 1)) * error
+    return area, max(0.0, area - half), min(1.0, area + half)
 
 
 def choose_coverage(

@@ -192,6 +192,10 @@ class Store:
         """Return the folder of a model converted from packaged weights."""
         return self.home / "weights" / name
 
+    def price_update_path(self) -> Path:
+        """Return the path of the newest price list and model lists that `sizewise models --refresh` fetched."""
+        return self.home / "catalog" / "prices.json"
+
     def encoded_folder(self) -> Path:
         """Return the folder of encoded training text, which is made again when it is missing."""
         return self.home / "encoded"

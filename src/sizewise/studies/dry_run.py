@@ -16,6 +16,8 @@ from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.decisions.scorers import STARTS
 from sizewise.errors import SizewiseError
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
+from sizewise.models.identity import identify
+from sizewise.models.price_lists import today
 from sizewise.models.prompts import mean_answer_tokens
 from sizewise.models.size import available_bytes
 from sizewise.progress import Reporter, Silent
@@ -65,7 +67,7 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
     data = read_data(config, store, reporter)
     contents = datasets.load(store, data.id)
     test = _test_data(contents, config)
-    speed = _matmul_flops()
+    speed = matmul_flops()
     reporter.say(f"This machine reaches {speed / 1e9:,.0f} GFLOP/s in large fp32 matrix products")
     work = _Work.of(test, contents, speed)
     rows = [_candidate(candidate, work, store) for candidate in config.candidates]
@@ -217,8 +219,10 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
 
 def _remote(candidate: Candidate, kind: str, work: _Work) -> CandidateEstimate:
     price = price_of(candidate.model)
-    notes = ["text leaves this machine"]
-    if price is None:
+    notes, end = ["text leaves this machine"], identify(candidate.model.partition("?")[0]).retires_on
+    if end:
+        notes.append(f"blocked: it was shut down on {end}" if end <= today() else f"it will be shut down on {end}")
+    elif price is None:
         notes.append("its list price is unknown")
     if offline():
         notes.append("blocked: SIZEWISE_OFFLINE forbids the connection")
@@ -313,7 +317,7 @@ def _sum(ranges: list[Range]) -> Range:
     )
 
 
-def _matmul_flops() -> float:
+def matmul_flops() -> float:
     """Measure the floating-point operations per second of a large matrix product, for about a third of a second."""
     size = 1024
     left = np.ones((size, size), dtype=np.float32)

@@ -39,7 +39,7 @@ def read_target(url: str) -> Target:
 
     Raises:
         UsageError: it is neither https nor on this machine, or contains a user.
-        SizewiseError: SIZEWISE_OFFLINE forbids the connection.
+        SizewiseError: SIZEWISE_OFFLINE forbids the connection, or the host is written as a private address.
     """
     try:
         parts = urlsplit(url)
@@ -55,6 +55,8 @@ def read_target(url: str) -> Target:
         raise UsageError("The webhook's address contains a user or a password.", EXPECTED, "--webhook URL")
     if offline() and not here:
         raise SizewiseError(f"SIZEWISE_OFFLINE forbids connections to {host}.", "a webhook on this machine", "")
+    if not here:
+        _check_address(_literal_address(host), host)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), path, here)
 
@@ -127,6 +129,14 @@ def _address_of(target: Target) -> str:
         for address in found:
             _check_address(address, target.host)
     return found[0]
+
+
+def _literal_address(host: str) -> str:
+    """Return a host that is written as an address in its usual form, also `10.8` and `0x0a000008`; others unchanged."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return host
 
 
 def _check_address(address: str, host: str) -> None:

@@ -289,7 +289,7 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
 
 def _learning_rate(start: Start) -> float:
     rate, width = LEARNING_RATES[start.mode]
-    return rate * width / int(adapt.base_of(start.network).config.hidden_size)
+    return rate * width / int(folders.settings_of(adapt.base_of(start.network).config)["hidden_size"])
 
 
 def check_size(recipe: Recipe, material: Material, data: str) -> None:

@@ -45,15 +45,15 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int, trained: int, held: float = 0.0) -> Shape:
-        """Read the sizes from a network's config.json."""
-        heads = int(config["num_attention_heads"])
+        """Read the sizes from a network's settings, see `lm.hf_format.settings_of`."""
+        heads = int(config.get("num_attention_heads") or 1)  # a network without attention has states of its width
         size = int(config.get("head_dim") or config["hidden_size"] // heads)
         return cls(
             layers=int(config["num_hidden_layers"]),
             width=int(config["hidden_size"]),
             inner=int(config["intermediate_size"]),
             kv_width=int(config.get("num_key_value_heads") or heads) * size,
-            vocabulary=int(config["vocab_size"]),
+            vocabulary=int(config.get("vocab_size") or 0),
             parameters=parameters,
             trained=trained,
             held=held,

@@ -13,6 +13,7 @@ from sizewise.lm import hf_format as folders
 from sizewise.lm import tokenizer as tokenizers
 from sizewise.lm.device import choose_device, machine_precision, placed, to_precision
 from sizewise.lm.encoding import WINDOW
+from sizewise.lm.execution import execution_of
 from sizewise.models.opening import resolve_folder
 from sizewise.progress import Reporter
 from sizewise.records import Recipe
@@ -59,7 +60,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     else:
         network = folders.load_network(folder, precision, **placed(device))
     network = architecture.with_attention(network, recipe.attention, recipe.context)
-    max_context = getattr(network.config, "max_position_embeddings", recipe.context)
+    max_context = execution_of(network).context or recipe.context
     if recipe.context > max_context:
         raise SizewiseError(
             f"Rows of {recipe.context} tokens exceed the context of {recipe.start}.",

@@ -24,6 +24,7 @@ from sizewise.lm.device import (
     reset_device_peak,
     to_precision,
 )
+from sizewise.lm.execution import execution_of
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
@@ -435,6 +436,7 @@ class Run:
                 *self._teaching.notes,
                 *self._validation_notes,
                 *self.planned.notes,
+                *execution_of(self.start.network).notes(),
             ],
         )
         if result.rollbacks:

@@ -45,9 +45,22 @@ CASES = {
     **dict.fromkeys(("bbq_ambiguous", "bbq_disambiguated", "language_nuance", "counterfactual_flip"), SHARES),
     **{
         f"counterfactual_{name}": MEANS
-        for name in ("likelihood", "quality", "refusal", "sentiment", "shift", "probability", "gap")
+        for name in (
+            *("likelihood", "quality", "refusal", "sentiment", "shift", "probability", "gap"),
+            *("rouge_l", "bleu"),
+        )
     },
     "bold_sentiment": MEANS,
+    "counterfactual_sentiment_bias": [
+        Case([(1, 1)], 0, "the same for both groups"),
+        Case([(1, -1)], 2, "the largest distance"),
+        Case([(0.5, 0)], 0.5, "one question"),
+        Case([(1, 0), (0, 1)], 0, "the same distribution in another order"),
+        Case([(1, 0), (0, 0)], 0.5, "sorted: 0 and 0, 1 and 0"),
+        Case([(1, 0, 0)], 2 / 3, "three pairs of groups: 1, 1, 0"),
+        Case([(1, 0.5, 0)], 2 / 3, "three pairs of groups: 0.5, 1, 0.5"),
+        Case([(0, 1), (1, 1), (-1, 1)], 1, "-1, 0 and 1 against 1, 1 and 1"),
+    ],
     "coreference_gap": GAPS,
     "icat": [
         _published(83.65206453498922, 57.03077944935812, 71.8892802104096),

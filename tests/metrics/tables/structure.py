@@ -87,6 +87,20 @@ CASES["json_repaired"] = [
     Case([a(f" {R}\n", R)], 0, "white space"),
     Case([a(R, R), a(f"x {R}", R)], 0.5, "mean"),
 ]
+CASES["json_contradictory"] = [
+    Case([a(R, R)], 0, "one object"),
+    Case([a('{"a": 1}\n{"a": 2}', R)], 1, "two values of one field"),
+    Case([a('{"a": 1}\n{"a": 1.0}', R)], 0, "the same value twice"),
+    Case([a('{"a": "X"} then {"b": 2, "a": "x"}', R)], 0, "case doesn't count, and other fields may be added"),
+    Case([a('{"a": null} or {"a": 2}', R)], 0, "null is no value"),
+    Case([a('{"a": 1, "a": 2}', R)], 1, "a key given twice"),
+    Case([a('{"a": {"b": 1}, "c": {"b": 2}}', R)], 0, "nested objects are of different things"),
+    Case([a('[{"a": 1}, {"a": 2}]', R)], 0, "a list of objects"),
+    Case([a('{"a": 1}\n{"a": 2}', '[{"a": 1}, {"a": 2}]')], 0, "one object a line, where the reference is a list"),
+    Case([a('```json\n{"a": 1}\n```\nCorrection:\n```json\n{"a": 2}\n```', R)], 1, "two code fences"),
+    Case([a('{"a": [1, {"b": 1, "b": 2}]}', R)], 1, "a nested key given twice"),
+    Case([a("no JSON", R), a('{"a": 1} {"a": 3}', R)], 0.5, "mean"),
+]
 CASES["value_in_source"] = [
     Case([a('{"n": "Ann"}', R, prompt="Ann is 30")], 1, "there"),
     Case([a('{"n": "Bob"}', R, prompt="Ann is 30")], 0, "not there"),
@@ -94,6 +108,8 @@ CASES["value_in_source"] = [
     Case([a('{"n": "An"}', R, prompt="Ann is 30")], 0, "part of a word"),
     Case([a('{"sum": 1234.5}', R, prompt="a total of 1,234.50 USD")], 1, "a number in another writing"),
     Case([a('{"on": "2026-03-04"}', R, prompt="on 4 March 2026")], 1, "a date in another writing"),
+    Case([a('{"age": 26}', R, prompt="I'm twenty six.")], 1, "a number in words"),
+    Case([a('{"age": 6}', R, prompt="I'm twenty six.")], 0, "part of a number in words"),
     Case([a('{"paid": true}', R, prompt="paid")], None, "a boolean isn't looked up"),
     Case([a('{"a": 1}', R, prompt=" ")], NOT_MEASURED, "no source"),
     Case([a("no JSON", R, prompt="Ann")], None, "no values"),

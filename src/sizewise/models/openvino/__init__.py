@@ -2,8 +2,7 @@
 
 from sizewise.models.openvino.converting import (
     MODEL_FILE,
-    READS,
-    convert,
+    check_convertible,
     convert_network,
     convert_quantized,
     engine_name,
@@ -14,10 +13,9 @@ from sizewise.models.openvino.model import OpenvinoModel
 
 __all__ = [
     "MODEL_FILE",
-    "READS",
     "Engine",
     "OpenvinoModel",
-    "convert",
+    "check_convertible",
     "convert_network",
     "convert_quantized",
     "engine_name",

@@ -20,13 +20,19 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from sizewise.errors import EngineError, SizewiseError
+from sizewise.models.machine import machine_bytes
 from sizewise.models.openvino.bounds import unusable
-from sizewise.models.openvino.converting import require
+from sizewise.models.openvino.converting import MODEL_FILE, require
 from sizewise.models.size import cache_bytes, read_config
 
 CACHE_BYTES = 2**30
-MAX_REQUESTS = 64
-"""Maximum size of the cache, in requests of full context length."""
+"""Minimum size of the cache."""
+CACHE_SHARE = 1 / 4
+"""Maximum size of the cache, as a share of the machine's memory."""
+FULL_REQUESTS, MAX_REQUESTS = 4, 64
+"""Requests of full context length that the cache has room for if there is memory, and at most."""
+EXPANSION = 2
+"""Memory of weights relative to their file: 16-bit weights are expanded to 32 bits on many processors."""
 BLOCK = 32
 """Tokens per block of openvino-genai's cache on CPUs."""
 SCORED_TOGETHER = 32
@@ -75,12 +81,18 @@ class Part(NamedTuple):
 def cache_size(folder: Path, precision: str) -> int:
     """Compute the cache size of an engine in tokens, over all requests.
 
-    openvino-genai assigns blocks in rotation, so all of them are in memory after a while. Unusable blocks
-    would only waste memory.
+    The cache has room for FULL_REQUESTS requests of full context length, as far as the machine has memory for them
+    beside the weights, and never for less than CACHE_BYTES. openvino-genai assigns blocks in rotation, so all of them
+    are in memory after a while. Unusable blocks would only waste memory.
     """
     config = read_config(folder)
-    fitting = CACHE_BYTES // cache_bytes(config, 1, 2 if precision == "bf16" else 4)
-    return int(min(fitting, MAX_REQUESTS * int(config["max_position_embeddings"])))
+    context = int(config["max_position_embeddings"])
+    token = cache_bytes(config, 1, 2 if precision == "bf16" else 4)
+    weights = (folder / MODEL_FILE).with_suffix(".bin")
+    loaded = EXPANSION * weights.stat().st_size if weights.is_file() else 0
+    spare = min(machine_bytes() * CACHE_SHARE, (machine_bytes() - loaded) / 2)
+    budget = max(CACHE_BYTES, min(spare, FULL_REQUESTS * context * token))
+    return int(min(budget // token, MAX_REQUESTS * context))
 
 
 @dataclass
@@ -106,18 +118,22 @@ class Engine:
     Args:
         folder: folder with openvino_model.xml.
         precision: `bf16` or `fp32`.
+        tokens: size of the cache over all requests; by default `cache_size`.
+        keep_prefixes: keep what requests have in common at their beginning, such as a system prompt. Log-likelihoods
+            of prompts aren't available then, because openvino-genai computes none for kept tokens.
 
     Raises:
         MissingExtraError: openvino-genai is not installed.
         SizewiseError: openvino-genai can't open the folder.
     """
 
-    def __init__(self, folder: Path, precision: str) -> None:
+    def __init__(self, folder: Path, precision: str, tokens: int | None = None, *, keep_prefixes: bool = False) -> None:
         require()
-        blocks = -(-cache_size(folder, precision) // BLOCK)
+        blocks = -(-(tokens or cache_size(folder, precision)) // BLOCK)
         script = str(Path(__file__).with_name("process.py"))
         # -P: keep the script's folder off the module path, where its modules could shadow installed ones.
-        self._command = [sys.executable, "-P", script, str(folder), precision, str(blocks)]
+        kept = "kept" if keep_prefixes else ""
+        self._command = [sys.executable, "-P", script, str(folder), precision, str(blocks), kept]
         self._jobs: dict[int, _Job] = {}
         self._numbers = count(1)
         self._lock = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -55,6 +56,8 @@ class OpenvinoModel(Model):
         precision: `bf16` or `fp32`; by default the processor's native precision.
         trained_on: dataset id, if the model was trained here.
         start: model URI that training started from, if the model was trained here.
+        keep_prefixes: keep common beginnings of requests, such as a system prompt. Text is then scored in a second
+            process, which starts with the first such request and holds the weights once more.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class OpenvinoModel(Model):
         precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
+        keep_prefixes: bool = False,
     ) -> None:
         from sizewise.lm import hf_format
         from sizewise.lm.device import machine_precision
@@ -78,8 +82,7 @@ class OpenvinoModel(Model):
         require()
         asked = split_reasoning(uri)[1]
         precision = precision or machine_precision()
-        self._tokenizer = hf_format.load_tokenizer(folder)
-        counted = count(read_config(folder))
+        self._tokenizer, counted = hf_format.load_tokenizer(folder), count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
         self._ends = sorted(
             {self._tokenizer.eos_token_id, turn_end(self._tokenizer), *_configured_ends(folder)} - {None}
@@ -106,13 +109,15 @@ class OpenvinoModel(Model):
             template=template_hash(self._tokenizer),
             template_date=template_date(self._tokenizer),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo", "tools"),
-            cache_tokens=cache_size(folder, precision),
+            cache_tokens=(tokens := cache_size(folder, precision)),
             trained_on=trained_on,
             start=start,
             reasoning_effort="none" if asked.off else asked.effort,
             reasoning_tokens=asked.tokens,
         )
-        self._engine = Engine(folder, precision)
+        self._engine = Engine(folder, precision, tokens, keep_prefixes=keep_prefixes)
+        self._scorer = None if keep_prefixes else self._engine
+        self._lock, self._open_scorer = threading.Lock(), partial(Engine, folder, precision)
         self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
 
     def describe(self) -> ModelDescription:
@@ -162,7 +167,7 @@ class OpenvinoModel(Model):
     def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
         """Compute log-likelihoods of the tokens of prompts. The engine doesn't report more likely alternatives."""
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
-        long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
+        long = iter(self._scoring().nats([ids for ids in prompts if len(ids) > 1]))
         return [
             ScoredPrompt(
                 token_texts(self._tokenizer, ids, of_text=request.text is not None),
@@ -188,10 +193,17 @@ class OpenvinoModel(Model):
 
         parts = [(i, window) for i, ids in enumerate(sequences) for window in windows(len(ids), self._window)]
         results = [np.zeros(max(0, len(ids) - 1)) for ids in sequences]
-        passes = self._engine.nats([sequences[i][part.start : part.end] for i, part in parts])
+        passes = self._scoring().nats([sequences[i][part.start : part.end] for i, part in parts])
         for (i, part), found in zip(parts, passes, strict=True):
             results[i][part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
         return results
+
+    def _scoring(self) -> Engine:
+        """Return the engine that scores text, which keeps no prefixes."""
+        with self._lock:
+            if self._scorer is None:
+                self._scorer = self._open_scorer()
+            return self._scorer
 
     @property
     def tokenizer(self) -> Any:
@@ -226,3 +238,5 @@ class OpenvinoModel(Model):
     def close(self) -> None:
         """Free the weights."""
         self._engine.close()
+        if self._scorer is not None and self._scorer is not self._engine:
+            self._scorer.close()

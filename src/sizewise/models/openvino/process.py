@@ -77,9 +77,10 @@ class Worker:
         folder: folder of the model.
         precision: `bf16` or `fp32`.
         blocks: number of cache blocks, shared by all requests.
+        keep_prefixes: keep the cache of common beginnings of requests.
     """
 
-    def __init__(self, folder: str, precision: str, blocks: int) -> None:
+    def __init__(self, folder: str, precision: str, blocks: int, keep_prefixes: bool = False) -> None:
         from sizewise.privacy import keep_private
 
         keep_private()
@@ -90,7 +91,7 @@ class Worker:
         self._numpy, self._tensor, self._genai = numpy, openvino.Tensor, openvino_genai
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size, scheduler.num_kv_blocks = 0, blocks
-        scheduler.enable_prefix_caching = False
+        scheduler.enable_prefix_caching = keep_prefixes
         kind = "f32" if precision == "fp32" else "bf16"
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
             folder, scheduler, "CPU", {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
@@ -235,7 +236,7 @@ def gather(lines: Lines, running: int) -> list[Any]:
     return found
 
 
-def main(folder: str, precision: str, blocks: str) -> None:
+def main(folder: str, precision: str, blocks: str, kept: str = "") -> None:
     """Process requests until the input is closed."""
     # Signals sent to the service reach this process too. Ignore them, and exit when the input is closed.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -250,7 +251,7 @@ def main(folder: str, precision: str, blocks: str) -> None:
 
     lines = Lines(INPUT)
     try:
-        worker = Worker(folder, precision, int(blocks))
+        worker = Worker(folder, precision, int(blocks), bool(kept))
     except (RuntimeError, ImportError) as error:
         send({"failed": last_line(error)})
         return
