@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sizewise.lm import adapt, attention, loop
 from sizewise.lm import hf_format as folders
-from sizewise.lm.logits import head_of, hidden_states
+from sizewise.lm.execution import execution_of
 from sizewise.lm.loss import CHUNK, _ChunkedCrossEntropy
 from sizewise.training import preflight
 
@@ -82,14 +82,15 @@ def test_computed_memory_is_the_peak_of_all_tensors_of_a_step(
     )
     with Peak(network) as counted:
         embedded = base.get_input_embeddings()(ids)
-        hidden = hidden_states(
-            base,
+        hidden = execution_of(base).hidden_states(
             inputs_embeds=embedded if embedded.requires_grad else embedded.requires_grad_(),
             attention_mask=attention.masks_for(config, ids),
             position_ids=ids,
             use_cache=False,
         )
-        _ChunkedCrossEntropy.apply(hidden.flatten(0, 1), head_of(base), ids.flatten(), None, CHUNK).backward()
+        _ChunkedCrossEntropy.apply(
+            hidden.flatten(0, 1), execution_of(base).head.weight, ids.flatten(), None, CHUNK
+        ).backward()
         exact = []
         for parameter in network.parameters():  # as MasterAdamW.collect does
             if parameter.grad is not None:
