@@ -121,7 +121,6 @@ def run_batch(
     execution = execution_of(network)
     if execution.answers != "batch":
         return answer_singly(execution, prompts, is_done, choose, before)
-    head = execution.head
     cache = DynamicCache(config=network.config)
     shared = 0 if before or not _may_share(execution, cache, prompts) else _shared_prefix(prompts)
     if shared:
@@ -140,7 +139,7 @@ def run_batch(
         hidden = execution.hidden_states(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )[:, -1]
-        ids = choose(hidden, head, active)[:, None]
+        ids = choose(hidden, execution.head, active)[:, None]
         for row, token in enumerate(ids[:, 0].tolist()):
             member = active[row]
             if member not in done:

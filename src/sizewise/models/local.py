@@ -35,6 +35,7 @@ from sizewise.records import Completion, Message, ModelDescription, Question, Re
 
 if TYPE_CHECKING:
     from sizewise.decisions.options import OptionDecider
+    from sizewise.lm.execution import Execution
 
 ENGINE = "transformers"
 DEFAULT_CONTEXT = 2048  # of models that state none
@@ -90,18 +91,10 @@ class LocalModel(Model):
         asked = split_reasoning(uri)[1]
         self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
         self._ends = end_ids(self._network, self._tokenizer)
-        execution = execution_of(self._network)
-        config = execution.text_config
+        execution, config = execution_of(self._network), self._network.config
         width = self._network.dtype.itemsize
-        parameters = hf_format.parameters_of(self._network)
-        context = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
-        self._window = scoring_window(
-            hf_format.settings_of(config),
-            context,
-            width,
-            with_logits=execution.logits == "model",
-            memory=device_bytes(device),
-        )
+        settings = hf_format.settings_of(config)
+        self._window = _window_of(execution, width, device_bytes(device))
         self._device = device
         self._description = ModelDescription(
             uri=uri,
@@ -111,10 +104,9 @@ class LocalModel(Model):
             engine=ENGINE,
             precision=precision,
             attention=hf_format.attention_words(config),
-            context=getattr(config, "max_position_embeddings", None),
-            parameters=parameters,
-            memory_bytes=hf_format.held_bytes(self._network)
-            + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
+            context=execution.context,
+            parameters=hf_format.parameters_of(self._network),
+            memory_bytes=hf_format.held_bytes(self._network) + cache_bytes(settings, CACHE_TOKENS, width),
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
@@ -306,6 +298,14 @@ def _load(folder: Path, precision: str, device: str) -> Any:
     from sizewise.lm.device import inference_precision
 
     return load_in_4_bits(folder, device, inference_precision(device, hf_format.load_config(folder).model_type))
+
+
+def _window_of(execution: Execution, width: int, memory: int | None) -> int:
+    """Return the longest input that a network scores in one pass."""
+    from sizewise.lm.hf_format import settings_of
+
+    settings, with_logits = settings_of(execution.text_config), execution.logits == "model"
+    return scoring_window(settings, execution.context or DEFAULT_CONTEXT, width, with_logits=with_logits, memory=memory)
 
 
 def scoring_window(

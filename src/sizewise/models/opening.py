@@ -171,9 +171,7 @@ def _open_folder(
         from sizewise.lm.hf_format import load_error
 
         raise load_error(folder, error) from error
-    for note in model.describe().notes:
-        say(note)
-    return model
+    return _with_notes(model, say)
 
 
 def _variant(precision: str | None) -> str:
@@ -182,6 +180,13 @@ def _variant(precision: str | None) -> str:
 
     device = choose_device()
     return ("" if device == "cpu" else f"+{device}") + (f"+{IN_4_BITS}" if precision == IN_4_BITS else "")
+
+
+def _with_notes(model: Model, say: Callable[[str], None]) -> Model:
+    """Report how a model runs where it can't run like others."""
+    for note in model.describe().notes:
+        say(note)
+    return model
 
 
 def _reason(error: Exception) -> str:
