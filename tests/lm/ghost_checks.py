@@ -112,7 +112,9 @@ def trained(network: Any, method: str = "full", micro_rows: int = 0) -> Any:
     if method != "full":
         network = adapt.add_lora(network, 4, 0)
     loop.prepare(network, compiled=False, checkpointing=method == "lora")
-    rows = pack([Unit(ids, 1) for ids in [*SEQUENCES, *SEQUENCES]], 48, 0).all()
+    units = [Unit(ids, 1) for ids in [*SEQUENCES, *SEQUENCES]]
+    rows = pack(units, 48, 0).all()
+    held = validation.Held.of(SimpleNamespace(pad_token_id=0), units, ["x" * 20] * len(units), 48)
     optimizer = MasterAdamW(network.named_parameters(), 0.1)
     found = []
     for number in range(5):
@@ -125,7 +127,7 @@ def trained(network: Any, method: str = "full", micro_rows: int = 0) -> Any:
             optimizer.load(saved[0])
         found.append(loop.backward_in_parts(network, rows, None, micro_rows, optimizer.collect))
         optimizer.step(1e-2)
-    found.append(validation.validation_bits(network, validation.Held(rows, 100)))
+    found.append(validation.validation_bits(network, held))
     loop.finish(network)
     merged = network if method == "full" else adapt.merge_lora(network)
     return found + [float(values.sum()) for values in score.score_ids(merged, SEQUENCES, 64)]

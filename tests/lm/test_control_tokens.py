@@ -154,7 +154,7 @@ def sentencepiece(kind: str) -> Any:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     tokenizer.chat_template = (
         "{{ bos_token }}{% for m in messages %}{{ m.role ~ ' says ' ~ m.content }}{% if m.role == 'assistant' %}"
-        "{{ eos_token }}{% endif %}{% endfor %}"
+        "{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}assistant says{% endif %}"
     )
     return tokenizer
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.lm import score, shared_rows
+from sizewise.lm.execution import Execution
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.score import likeliest_ids, score_ends, score_texts, score_texts_after
 from sizewise.lm.shared_rows import share_rows
@@ -66,13 +67,13 @@ def test_shared_scores_equal_those_of_each_text_alone(
 def test_a_shared_context_is_computed_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     network, tokenizer = tiny
     tokens: list[int] = []
-    plain = score.hidden_states
+    plain = Execution.hidden_states
 
-    def counted(network: Any, **inputs: Any) -> torch.Tensor:
+    def counted(execution: Execution, **inputs: Any) -> torch.Tensor:
         tokens.append(inputs["input_ids"].numel())
-        return plain(network, **inputs)
+        return plain(execution, **inputs)
 
-    monkeypatch.setattr(score, "hidden_states", counted)
+    monkeypatch.setattr(Execution, "hidden_states", counted)
     pairs = questions(8)
     texts, after = [a + b for a, b in pairs], [len(a) for a, _ in pairs]
     list(score_texts_after(network, tokenizer, texts, after, 256))
