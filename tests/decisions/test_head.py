@@ -136,9 +136,11 @@ def test_an_epoch_contains_each_text_once_and_its_order_depends_on_the_seed_alon
 
 
 def test_a_model_without_a_classifier_in_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import GraniteConfig
+    from transformers import GraniteConfig, GraniteForCausalLM
 
     from sizewise.lm.classifier_format import check_supported
 
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2}
     with pytest.raises(SizewiseError, match="no classifier of the architecture 'granite'"):
-        check_supported(GraniteConfig())
+        check_supported(GraniteForCausalLM(GraniteConfig(**sizes)))

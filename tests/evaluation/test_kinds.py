@@ -12,7 +12,8 @@ from sizewise import datasets
 from sizewise.evaluation import evaluate
 from sizewise.exporting import export
 from sizewise.models.fake import FakeModel
-from sizewise.models.openvino import convert
+from sizewise.lm import hf_format
+from sizewise.models.openvino import convert_network
 from sizewise.records import Dataset
 from sizewise.store import Saved, Store
 from tests.models.standin import StandIn
@@ -43,7 +44,7 @@ def as_folder(folder: Path, _: Path, __: Store) -> str:
 
 
 def as_openvino(folder: Path, out: Path, _: Store) -> str:
-    convert(folder, out / "fast", "tiny", "MIT")
+    convert_network(hf_format.load_network(folder, "fp32"), hf_format.load_tokenizer(folder), out / "fast")
     return str(out / "fast")
 
 

@@ -50,7 +50,7 @@ def require() -> None:
         MissingExtraError: it is not.
     """
     if importlib.util.find_spec("xllamacpp") is None:
-        raise MissingExtraError("llama.cpp's quantizer (xllamacpp)", "llamacpp")
+        raise MissingExtraError("xllamacpp", "llamacpp")
 
 
 @cache
