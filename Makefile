@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Byte code is written when a module is first imported: compiling all of it would take most of the installation.
+# Byte code is written when a module is first imported: compiling all of it would take most of the installation. Without
+# it, each process would spend seconds on compiling, so it's written even where a container's environment turns that off.
+export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
 .PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean

@@ -128,7 +128,7 @@ def test_ctrl_c_exits_with_130_and_the_run_can_continue(text_folder: Path, home:
         [*command, "read", str(text_folder), "--json"], env=environment, capture_output=True, check=True
     )
     data = json.loads(read.stdout)["id"]
-    train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--size", "8M"]
+    train = [*command, "train", "scratch", "--data", data, "--tokens", "100000", "--size", "1M"]
     states = home / "checkpoint"
     process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_accept_ctrl_c)
     assert process.stderr is not None
