@@ -11,8 +11,8 @@ import pytest
 from sizewise import datasets
 from sizewise.evaluation import evaluate
 from sizewise.exporting import export
-from sizewise.models.fake import FakeModel
 from sizewise.lm import hf_format
+from sizewise.models.fake import FakeModel
 from sizewise.models.openvino import convert_network
 from sizewise.records import Dataset
 from sizewise.store import Saved, Store
