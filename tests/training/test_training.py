@@ -17,6 +17,7 @@ from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
 from sizewise.training import held_out, planning, train, training
 
+IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 TINY = {"start": "scratch", "method": "full", "parameters": 500_000, "context": 64, "rows_per_step": 2}
 
 
@@ -112,6 +113,9 @@ def test_a_killed_run_ends_in_the_same_weights(dataset: Saved[Dataset], store: S
     assert not list((folder / "state").glob("*.safetensors"))
 
 
+@pytest.mark.skipif(IN_WORKER, reason="a worker of pytest-xdist may die of it; the next test runs this one")
+    IN_WORKER, reason="a worker of pytest-xdist may end when it is interrupted: the next test runs this one"
+)
 @pytest.mark.parametrize("where", ["validation", "step", "loss"])
 def test_ctrl_c_at_any_place_leaves_the_same_end(
     dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch, where: str
@@ -144,6 +148,17 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     monkeypatch.setattr(owner, name, plain)
     assert train(recipe, dataset.id, store=store).id == run_id
     assert (folder / "model" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.skipif(not IN_WORKER, reason="the test before this one ran")
+def test_ctrl_c_at_any_place_in_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", __file__]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*command, "-k", "ctrl_c_at_any_place_leaves"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout or "..." in done.stdout
 
 
 def test_minutes_become_tokens_once_and_epochs_are_capped(
