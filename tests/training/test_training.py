@@ -114,8 +114,6 @@ def test_a_killed_run_ends_in_the_same_weights(dataset: Saved[Dataset], store: S
 
 
 @pytest.mark.skipif(IN_WORKER, reason="a worker of pytest-xdist may die of it; the next test runs this one")
-    IN_WORKER, reason="a worker of pytest-xdist may end when it is interrupted: the next test runs this one"
-)
 @pytest.mark.parametrize("where", ["validation", "step", "loss"])
 def test_ctrl_c_at_any_place_leaves_the_same_end(
     dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch, where: str
