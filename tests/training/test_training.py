@@ -156,7 +156,7 @@ def test_ctrl_c_at_any_place_in_a_process_of_its_own() -> None:
         [*command, "-k", "ctrl_c_at_any_place_leaves"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout or "..." in done.stdout
+    assert done.stdout.startswith("...")  # none was skipped
 
 
 def test_minutes_become_tokens_once_and_epochs_are_capped(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sizewise.errors import UsageError
-from sizewise.lm.run_files import request_change
+from sizewise.lm.run_files import Applied, request_change
 from sizewise.store import Store
 
 SETTINGS = ("learning_rate", "tokens", "stop")
@@ -43,3 +43,9 @@ def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = No
         )
     request_change(folder, settings)
     return run_id
+
+
+def describe_change(change: Applied) -> str:
+    """Describe a change that a run has taken over, as a note of its record."""
+    what = "the token budget" if change.setting == "tokens" else "the peak learning rate"
+    return f"{what} was changed to {change.value:,.10g} after {change.step:,} steps ({change.tokens:,} tokens)"

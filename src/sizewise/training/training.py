@@ -26,7 +26,6 @@ from sizewise.lm.device import (
     to_precision,
 )
 from sizewise.lm.execution import execution_of
-from sizewise.lm.run_files import Applied
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, bits_per_byte, validation_bits, validation_nats
 from sizewise.models.opening import resolve_folder, revision_of
@@ -45,6 +44,7 @@ from sizewise.records import (
 )
 from sizewise.store import Saved, Store, id_of, versions, write_atomically
 from sizewise.training import memorization, representation
+from sizewise.training.adjusting import describe_change
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
 from sizewise.training.batches import Additions, Material, make_mix, training_part
 from sizewise.training.card import model_card
@@ -499,7 +499,7 @@ class Run:
                 f"training diverged at step {steps}: the best weights were restored and the learning rate was "
                 "halved each time"
             )
-        notes += [_change_note(change) for change in result.changes if change.setting != "stop"]
+        notes += [describe_change(change) for change in result.changes if change.setting != "stop"]
         if result.stopped:
             notes.append(
                 f"stopped after {result.tokens:,} of {self._budget:,} tokens, because it was told to or its time "
@@ -516,8 +516,3 @@ class Run:
                 "validation"
             )
         return tuple(notes)
-
-
-def _change_note(change: Applied) -> str:
-    what = "the token budget" if change.setting == "tokens" else "the peak learning rate"
-    return f"{what} was changed to {change.value:,.10g} after {change.step:,} steps ({change.tokens:,} tokens)"
