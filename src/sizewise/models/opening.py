@@ -327,10 +327,20 @@ def model_size(
     if kind == "hf":
         folder = fetch_from_hub(name, ["config.json"], offline())
         return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
+    if kind == "gguf" and Path(name).expanduser().is_file():
+        return _gguf_size(uri, Path(name).expanduser(), free)
     folder, origin, license = resolve_folder(uri, store or Store(), say)
     if is_encoder(folder):
         return encoder_size(folder, uri, free), origin, license
     return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, license
+
+
+def _gguf_size(uri: str, path: Path, free: int | None) -> tuple[ModelSize, str, str]:
+    """Compute the size of a model in a GGUF file without unpacking it."""
+    from sizewise.lm import gguf
+
+    config, _ = gguf.read_gguf_settings(path)
+    return size.size_of(config.to_dict(), uri, None, free), f"{path.name} ({gguf.file_precision(path)})", "not stated"
 
 
 def revision_of(uri: str) -> str:
