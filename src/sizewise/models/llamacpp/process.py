@@ -77,6 +77,8 @@ class Server:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
         settings.cpuparams.poll = settings.cpuparams_batch.poll = POLLING
+        # A mapped file would stay in memory beside the copy that llama.cpp rearranges for the processor.
+        settings.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
         settings.verbosity = -1
         settings.offline = True
         self._key = secrets.token_urlsafe(32)

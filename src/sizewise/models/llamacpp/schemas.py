@@ -63,9 +63,9 @@ def _check_shape(node: dict[str, Any]) -> str:
         return "llama.cpp doesn't enforce keywords beside 'anyOf' or 'oneOf'"
     if "$ref" in node and node.keys() - _NOTES - {"$ref", "$defs", "definitions"}:
         return "llama.cpp doesn't enforce keywords beside '$ref'"
-    missing = [name for name in node.get("required", []) if name not in node.get("properties", {})]
-    if missing and "allOf" not in node:
-        return f"llama.cpp doesn't enforce the required property '{missing[0]}', which has no schema"
+    absent = [name for name in node.get("required", []) if name not in node.get("properties", {})]
+    if absent and "allOf" not in node:
+        return f"llama.cpp doesn't enforce the required property '{absent[0]}', which has no schema"
     return ""
 
 
