@@ -27,7 +27,7 @@ class Key(BaseModel):
     name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     models: tuple[str, ...] = ()
-    """Models the key may use; empty: all."""
+    """Models the key may use; empty: all. `auto` allows every model that `auto` chooses, through `auto` only."""
     requests_per_minute: int | None = Field(None, ge=1)
     """Rate limit; a request with n completions counts n times."""
     tokens_per_day: int | None = Field(None, ge=1)
@@ -36,6 +36,15 @@ class Key(BaseModel):
     """Daily budget in US dollars, at the list prices of models behind an API."""
     staff: bool = False
     """Whether the key may read conversations that were handed over."""
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the usage of the key is limited."""
+        return bool(self.requests_per_minute or self.tokens_per_day or self.usd_per_day)
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key may ask for a model by this name."""
+        return not self.models or model in self.models
 
 
 class _File(BaseModel):

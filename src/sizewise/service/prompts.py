@@ -46,7 +46,7 @@ def reject_too_long(runner: ModelRunner, requests: Sequence[Request], size: int)
         )
 
 
-def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
+async def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
     """Reserve the tokens of prompts that are read once.
 
     Raises:
@@ -54,8 +54,8 @@ def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequen
     """
     size = sum(runner.size_of(request) for request in requests)
     reject_too_long(runner, requests, size)
-    state.budgets.admit(key, len(requests) - 1)
-    return state.budgets.reserve(key, size, size, runner.estimate_cost(size))
+    await state.budgets.admit(key, len(requests) - 1)
+    return await state.budgets.reserve(key, size, size, runner.estimate_cost(size), runner.name)
 
 
 def busy_error(error: Busy) -> APIError:
@@ -74,7 +74,7 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
         raise APIError(f"{engine} does not support embeddings.", "model", "unsupported_parameter")
     requests = body.requests()
     runner.block_confidential(requests)
-    if not runner.description.local and state.guard.masks:
+    if runner.outside and state.guard.masks:
         raise APIError(
             f"{runner.name} is an external model. Personal data would be masked first, which changes the embeddings.",
             "model",
@@ -85,7 +85,7 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
         raise APIError(f"{engine} accepts text input only, not token ids.", "input")
     started = monotonic()
     compute: Callable[[list[Request]], tuple[list[list[float]], int]] = runner.model.embed  # type: ignore[attr-defined]
-    charge = reserve(state, runner, key, requests)
+    charge = await reserve(state, runner, key, requests)
     size = sum(runner.size_of(request) for request in requests)
     try:
         async with runner.admission.slot(key.name if key else "", size):
@@ -148,13 +148,13 @@ async def echo(
     if "echo" not in runner.description.offers:
         raise APIError(f"{engine} does not support log-probabilities of prompts.", "echo", "unsupported_parameter")
     runner.block_confidential(prompts)
-    if not runner.description.local and state.guard.masks:
+    if runner.outside and state.guard.masks:
         raise APIError(
             f"{runner.name} is an external model. Personal data is masked first, so the prompt cannot be echoed.",
             "echo",
         )
     started = monotonic()
-    charge = reserve(state, runner, key, prompts)
+    charge = await reserve(state, runner, key, prompts)
     size = sum(runner.size_of(request) for request in prompts)
     try:
         async with runner.admission.slot(key.name if key else "", size):

@@ -37,7 +37,7 @@ def add_pages(app: FastAPI, state: State) -> None:
     @app.get("/monitor/data")
     def monitor_data(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        count, latest = state.handovers.previews(MAX_PREVIEWS) if _is_staff(key) else (0, [])
+        count, latest = state.handovers.previews(MAX_PREVIEWS) if is_staff(key) else (0, [])
         return {
             "window_seconds": WINDOW_S,
             "models": usage(state.runners, WINDOW_S),
@@ -119,7 +119,7 @@ def _p50_p95(values: list[float]) -> list[float] | None:
     return [ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]]
 
 
-def _is_staff(key: Key | None) -> bool:
+def is_staff(key: Key | None) -> bool:
     """Check whether a key may read conversations; without keys, only local users reach the service."""
     return key is None or key.staff
 
@@ -130,7 +130,7 @@ def _require_staff(http: HttpRequest) -> None:
     Raises:
         APIError: the key is not a staff key.
     """
-    if not _is_staff(key_of(http)):
+    if not is_staff(key_of(http)):
         raise APIError("This key may not read conversations.", None, "permission_denied", 403)
 
 
