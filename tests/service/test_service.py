@@ -41,7 +41,7 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
     app = create_app(models, settings, store)
     with listen("127.0.0.1", 0) as listening:
         state = app.state.sizewise
-        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0, backlog=2_048)
+        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import tomllib
 from base64 import b64decode
@@ -17,6 +18,7 @@ from sizewise.errors import SizewiseError
 from sizewise.service.schemas import APIError
 
 MAX_NAME_LENGTH = 60
+_LOG = logging.getLogger("sizewise.service")
 
 
 class Key(BaseModel):
@@ -79,6 +81,16 @@ class Keys:
                 '[[key]] tables with "name" and "sha256"',
                 f"sizewise keys new NAME --keys {path}",
             ) from error
+
+    def reload(self, path: Path) -> None:
+        """Replace the keys by those of a file; if it isn't valid, the old ones stay."""
+        try:
+            loaded = Keys.load(path)
+        except SizewiseError as error:
+            _LOG.error("The API keys were not reloaded: %s", error.what)
+            return
+        self._by_hash, self.names = loaded._by_hash, loaded.names
+        _LOG.warning("Reloaded %d API keys", len(self.names))
 
     @property
     def required(self) -> bool:

@@ -39,19 +39,25 @@ from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
 
-OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
+OPEN_PATHS = ("/", "/monitor", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
 
 
-def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
+def create_app(
+    models: dict[str, Model],
+    settings: Settings | None = None,
+    store: Store | None = None,
+    previous: State | None = None,
+) -> FastAPI:
     """Build the service.
 
     Args:
         models: models by client-facing name; the chat page preselects the first.
         settings: settings of the service.
         store: where feedback, handovers and usage are stored.
+        previous: state of the service before a reload, which goes on with its usage, metrics and queues.
     """
-    state = State(models, settings or Settings(), store or Store())
+    state = State(models, settings or Settings(), store or Store(), previous)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +70,8 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         for runner in state.runners:
             if runner.backend is not None:
                 await runner.backend.close()
-        await asyncio.to_thread(state.budgets.close)
+        if not state.replaced:
+            await asyncio.to_thread(state.budgets.close)
 
     app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
     app.state.sizewise = state
@@ -262,8 +269,7 @@ def _add_models(app: FastAPI, state: State) -> None:
 def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        failed = state.failures()
-        starting = [runner.name for runner in state.runners if not runner.ready and runner.name not in failed]
+        failed, starting = state.failures(), state.starting
         healthy = not starting and len(failed) < len(state.runners) and not state.draining
         if state.draining:
             status = "draining"
@@ -275,6 +281,11 @@ def _add_health(app: FastAPI, state: State) -> None:
             status = "degraded" if failed else "ready"
         body = {"status": status, "models": list(state.by_name), "starting": starting, "failed": failed}
         return JSONResponse(body, 200 if healthy else 503)
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """Answer as long as the process does; /health says whether it may receive requests."""
+        return {"status": "alive"}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics(http: HttpRequest) -> PlainTextResponse:

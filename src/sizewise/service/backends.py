@@ -117,6 +117,9 @@ class Backend:
         self.account = Key(name=f"backend {name}"[:60], sha256="0" * 64, usd_per_day=settings.usd_per_day)
         """Account of the backend's own budget."""
 
+    KINDS = frozenset(_PATHS)
+    """Schemes of URIs of models behind an API."""
+
     @staticmethod
     def takes(uri: str) -> bool:
         """Whether requests for a model are passed on as they are; a URI that sets the reasoning is translated."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from sizewise.service.api_keys import Key, Keys
+from sizewise.service.request_log import path_of
 from sizewise.service.schemas import APIError, error_body
 
 Message = MutableMapping[str, Any]
@@ -79,7 +80,7 @@ class Gate:
             if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_origin(headers):
                 raise APIError("Cross-origin requests are not allowed.", None, "cross_origin", 403)
             header = headers.get("authorization", "")
-            if header or scope["path"] not in self._open:
+            if header or path_of(scope) not in self._open:
                 scope.setdefault("state", {})["key"] = self._find_key(scope, header)
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
                 await self._app(scope, receive, _with_timeout(send))
@@ -109,7 +110,7 @@ class Gate:
         try:
             return self._keys.find(header, self._browser_login)
         except APIError:
-            if scope["path"] in self._open:
+            if path_of(scope) in self._open:
                 return None
             if self._on_rejected is not None:
                 self._on_rejected(scope)
@@ -151,7 +152,7 @@ class Gate:
         finally:
             self._buffered -= size
         body = b"".join(parts)
-        if scope["path"] not in self._raw:
+        if path_of(scope) not in self._raw:
             await _check_structure(body)
         return body
 

@@ -80,6 +80,10 @@ class RequestRecord(NamedTuple):
     cost_usd: float | None
 
 
+def _innermost(model: Model) -> Model:
+    return model.innermost if isinstance(model, PromptWrapper) else model
+
+
 class ModelRunner:
     """A served model.
 
@@ -114,7 +118,7 @@ class ModelRunner:
         """Why the model cannot answer now; empty if it can, or if it is still starting."""
         if not self.ready:
             return self.start_failure
-        model = self.model.innermost if isinstance(self.model, PromptWrapper) else self.model
+        model = _innermost(self.model)
         stalled: Callable[[], str] | None = getattr(model, "trouble", None)
         return stalled() if stalled else ""
 
@@ -170,6 +174,18 @@ class ModelRunner:
         """Use the queue, the history and the zone of another runner of the same model, which is ready."""
         self.admission, self.history, self.drift = base.admission, base.history, base.drift
         self.outside, self.ready = base.outside, True
+
+    def is_same(self, other: ModelRunner) -> bool:
+        """Whether another runner has the same model in memory."""
+        return type(self) is type(other) and _innermost(self.model) is _innermost(other.model)
+
+    def keep(self, earlier: ModelRunner) -> None:
+        """Go on with the queue and the history of a runner of the same model before a reload."""
+        self.history, self.drift, self.ready = earlier.history, earlier.drift, earlier.ready
+        self.start_failure, self._usd_per_token = earlier.start_failure, earlier._usd_per_token
+        limit, earlier_limit = self.backend and self.backend.settings, earlier.backend and earlier.backend.settings
+        if limit == earlier_limit:
+            self.admission = earlier.admission
 
     @property
     def takes_tools(self) -> bool:

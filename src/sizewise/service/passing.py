@@ -19,6 +19,7 @@ from sizewise.service.api_keys import key_of
 from sizewise.service.backends import CHAT, EMBEDDINGS, RESPONSES, TEXT
 from sizewise.service.forwarding import Forward
 from sizewise.service.handovers import REQUESTED_BY
+from sizewise.service.request_log import path_of
 from sizewise.service.schemas import APIError, error_body
 from sizewise.service.state import State
 
@@ -44,7 +45,7 @@ class Passing:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle a request."""
-        path = self._paths.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        path = self._paths.get(path_of(scope)) if scope["type"] == "http" and scope["method"] == "POST" else None
         if path is None or not self._state.has_backends:
             await self._app(scope, receive, send)
             return
@@ -56,7 +57,7 @@ class Passing:
             await self._app(scope, _replay(message, receive), send)
             return
         http = HttpRequest(scope, receive, send)
-        scope["route"] = SimpleNamespace(path=scope["path"])
+        scope["route"] = SimpleNamespace(path=PREFIX + path)
         response: Response
         try:
             key = key_of(http)

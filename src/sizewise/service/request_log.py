@@ -132,6 +132,13 @@ class RejectedKeys:
             self._reported.popitem(last=False)
 
 
+def path_of(scope: Message) -> str:
+    """Return the path of a request without the prefix that a proxy removed."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def address_of(scope: Message) -> str:
     """Return the address of the client; behind a trusted proxy, the one that the proxy forwards."""
     client = scope.get("client")

@@ -71,13 +71,18 @@ class Settings:
 class State:
     """State shared by the routes of a service."""
 
-    def __init__(self, models: dict[str, Model], settings: Settings, store: Store) -> None:
+    def __init__(
+        self, models: dict[str, Model], settings: Settings, store: Store, previous: State | None = None
+    ) -> None:
         policy = settings.policy
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
         self.guard = Guard(rules, partial(self._log, "crossings"))
-        self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
+        if previous is None:
+            self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
+        else:
+            self.handovers, self.guard.counts = previous.handovers, previous.guard.counts
         self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
         for runner in self.runners:
             _connect(runner, settings.backends.get(runner.name))
@@ -87,17 +92,28 @@ class State:
         if settings.support is not None:
             self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, self.handovers.add))
         for runner in self.runners:
-            runner.drift = _training_drift(runner, store)
+            earlier = previous.by_name.get(runner.name) if previous else None
+            if earlier is not None and earlier.is_same(runner):
+                runner.keep(earlier)
+            else:
+                runner.drift = _training_drift(runner, store)
         self.by_name = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
-        self.metrics = Metrics()
+        self.metrics = previous.metrics if previous else Metrics()
         self.started_at = int(time.time())
-        path = store.home / "service" / "usage.sqlite"
-        self.budgets = Budgets(lambda: settings.usage_url or sqlite_url(path), self.metrics.count_use)
+        self.budgets = previous.budgets if previous else _budgets(settings, store, self.metrics)
         self.router: Router | None = None
         if policy is not None:
             self.router = Router(policy, self.runners[0], self.runners[1], self.guard, settings.shadow)
         self.draining = False
+        self.replaced = False
+        """Whether another state uses the budgets and metrics now."""
+
+    @property
+    def starting(self) -> list[str]:
+        """Names of models that aren't ready yet, and haven't failed."""
+        failed = self.failures()
+        return [runner.name for runner in self.runners if not runner.ready and runner.name not in failed]
 
     def failures(self) -> dict[str, str]:
         """Return why models cannot answer, by name; a model that shares another's engine shares its failure."""
@@ -151,6 +167,11 @@ class State:
         if key and not (key.may_use(runner.name) or (by_auto and key.may_use(AUTO))):
             raise APIError(f"This key may not use {runner.name}.", "model", "permission_denied", 403)
         return runner
+
+
+def _budgets(settings: Settings, store: Store, metrics: Metrics) -> Budgets:
+    path = store.home / "service" / "usage.sqlite"
+    return Budgets(lambda: settings.usage_url or sqlite_url(path), metrics.count_use)
 
 
 def _connect(runner: ModelRunner, settings: BackendSettings | None) -> None:
