@@ -368,7 +368,8 @@ def test_tokens_and_money_of_keys_and_backends_are_charged(stand_in: StandIn, st
         assert [told(max_tokens=9).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_a_budget_without_a_known_price_is_refused() -> None:
+def test_a_budget_without_a_known_price_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIZEWISE_OFFLINE")
     keyless = BackendSettings(api_key="x")
     backend = Backend("m", "openai:no-such-model", keyless)
     from sizewise.service.api_keys import Key

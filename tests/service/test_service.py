@@ -273,6 +273,9 @@ def test_metric_names_follow_prometheus_conventions(address: str, home: Path) ->
         "sizewise_e2e_request_latency_seconds": "histogram",
         "sizewise_requests_running": "gauge",
         "sizewise_requests_waiting": "gauge",
+        "sizewise_http_requests_total": "counter",
+        "sizewise_http_request_duration_seconds": "histogram",
+        "sizewise_rejected_keys_total": "counter",
     }
     assert {name: kind for name, kind in types.items() if not name.endswith("_created")} == expected
     assert described >= set(expected)

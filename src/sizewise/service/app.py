@@ -29,7 +29,7 @@ from sizewise.service.jobs import Job, with_index
 from sizewise.service.limits import Gate
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
-from sizewise.service.pages.monitor import add_pages, is_staff
+from sizewise.service.pages.monitor import add_pages
 from sizewise.service.prompts import echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
@@ -289,7 +289,8 @@ def _add_health(app: FastAPI, state: State) -> None:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics(http: HttpRequest) -> PlainTextResponse:
-        by_key = is_staff(key_of(http)) if state.settings.keys.required else False
+        key = key_of(http)
+        by_key = key is not None and key.staff
         text = state.metrics.render(state.runners, state.guard.counts, by_key)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
