@@ -83,7 +83,8 @@ class Charge:
         assert self._key is not None
         tokens, usd = (sum(column) for column in zip(*self._parts.values(), strict=True)) if self._parts else (0, 0.0)
         total = Use(len(self._parts), int(tokens), usd)
-        more = Use(*(new - old for new, old in zip(total, self._charged, strict=True)))
+        old = self._charged
+        more = Use(total.requests - old.requests, total.tokens - old.tokens, total.usd - old.usd)
         self._charged = total
         if self._reservation is not None:  # charged usage no longer needs a reservation
             left = self._reservation

@@ -19,7 +19,8 @@ _COMMAND = "sizewise serve --config FILE"
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
     """Read a path relative to the folder of the file."""
-    return (info.context or {}).get("folder", Path()) / path.expanduser()
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path.expanduser()
 
 
 NearFile = Annotated[Path, AfterValidator(_from_folder)]

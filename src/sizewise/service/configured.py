@@ -26,7 +26,7 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import fingerprint
 from sizewise.service.agent import Support
 from sizewise.service.app import create_app
-from sizewise.service.backends import Backend
+from sizewise.service.backends import Backend, check_shared_key
 from sizewise.service.config_file import ModelSection, ServiceConfig, load_config
 from sizewise.service.hosting import allowed_hosts, bind, ignore_hangup, load_keys, serve_app
 from sizewise.service.reloading import Reloading
@@ -122,6 +122,7 @@ class ConfiguredService:
             support=support,
             usage_url=server.usage_database,
         )
+        check_shared_key({section.name: section.uri for section in config.model if not section.key_env})
         models = {section.name: self._open(section) for section in config.model}
         measured = [section.as_measured for section in config.model if section.as_measured is not None]
         prompted = apply_evaluations(models, settings.policy, measured, self._store, self._reporter)

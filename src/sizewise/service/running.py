@@ -176,21 +176,25 @@ def serve(
         lenient=lenient,
         policy=load_policy(policy, uris),
         guard=guard or GuardRules(),
-        backends={name: BackendSettings(zone="inside") for name in inside},
+        backends=_backends(uris, inside),
         support=None if documents is None else Support(load_library(documents, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
-    named = {name_of(uri): uri for uri in uris}
-    unknown = [name for name in inside if name not in named]
-    if unknown:
-        raise UsageError(f"--inside names '{unknown[0]}', which is not served.", ", ".join(named), "")
-    check_shared_key(named)
     models = open_all(uris, store, engine, delay_s, reporter, share_base)
     chosen = None if as_measured is None else [*as_measured, *recommended]
     _run(
         apply_evaluations(models, settings.policy, chosen, store, reporter), settings, store, reporter, host, port, keys
     )
+
+
+def _backends(uris: Sequence[str], inside: Sequence[str]) -> dict[str, BackendSettings]:
+    named = {name_of(uri): uri for uri in uris}
+    unknown = [name for name in inside if name not in named]
+    if unknown:
+        raise UsageError(f"--inside names '{unknown[0]}', which is not served.", ", ".join(named), "")
+    check_shared_key(named)
+    return {name: BackendSettings(zone="inside") for name in inside}
 
 
 def apply_evaluations(

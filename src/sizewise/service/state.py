@@ -97,11 +97,11 @@ class State:
                 runner.keep(earlier)
             else:
                 runner.drift = _training_drift(runner, store)
-        self.by_name = {runner.name: runner for runner in self.runners}
+        self.by_name: dict[str, ModelRunner] = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
-        self.metrics = previous.metrics if previous else Metrics()
+        self.metrics: Metrics = previous.metrics if previous else Metrics()
         self.started_at = int(time.time())
-        self.budgets = previous.budgets if previous else _budgets(settings, store, self.metrics)
+        self.budgets: Budgets = previous.budgets if previous else _budgets(settings, store, self.metrics)
         self.router: Router | None = None
         if policy is not None:
             self.router = Router(policy, self.runners[0], self.runners[1], self.guard, settings.shadow)
