@@ -211,12 +211,21 @@ def _work(path: Path, home: Path, listener: socket.socket) -> None:
     """Serve in a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     ignore_hangup()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING)
     try:
         _serve_here(path, Store(home), Silent(), listener, lambda: None, WARM_UP_S)
     except SizewiseError as error:
         _LOG.error("%s Expected: %s", error.what, error.expected)
         raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    """Drain when the parent is gone, for example because it was killed, so that no worker keeps the port."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Workers:

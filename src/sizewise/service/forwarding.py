@@ -26,7 +26,7 @@ from sizewise.service.model_runner import ModelRunner
 from sizewise.service.payloads import Restorer, find_unchecked, prompt_tokens, spoken_texts, texts_in
 from sizewise.service.prompts import busy_error
 from sizewise.service.schemas import APIError
-from sizewise.service.sse import DONE, EventTooLong, format_event, read_events, with_pings
+from sizewise.service.sse import DONE, EventTooLong, format_event, read_events
 from sizewise.service.state import State
 from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
@@ -230,7 +230,7 @@ class Forward:
         except BaseException:
             await close()
             raise
-        return DeadlineStream(with_pings(self._told(first, events)), self._deadline, close)
+        return DeadlineStream(self._told(first, events), self._deadline, close)
 
     async def _told(
         self, first: asyncio.Future[bytes], events: AsyncGenerator[bytes, None]

@@ -24,7 +24,7 @@ from sizewise.service.model_runner import ModelRunner
 from sizewise.service.prompts import reject_too_long
 from sizewise.service.responses import ChatForm
 from sizewise.service.schemas import APIError
-from sizewise.service.sse import DONE, format_event, with_pings
+from sizewise.service.sse import DONE, format_event
 from sizewise.service.state import State
 from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
@@ -161,7 +161,7 @@ class Job:
         except BaseException:
             await close()
             raise
-        response = DeadlineStream(with_pings(body()), self._deadline, close)
+        response = DeadlineStream(body(), self._deadline, close)
         response.headers.update(self._headers)
         return response
 

@@ -183,9 +183,7 @@ def serve(
     )
     models = open_all(uris, store, engine, delay_s, reporter, share_base)
     chosen = None if as_measured is None else [*as_measured, *recommended]
-    _run(
-        apply_evaluations(models, settings.policy, chosen, store, reporter), settings, store, reporter, host, port, keys
-    )
+    _run(models, chosen, settings, store, reporter, (host, port), keys)
 
 
 def _backends(uris: Sequence[str], inside: Sequence[str]) -> dict[str, BackendSettings]:
@@ -226,27 +224,28 @@ def load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
 
 def _run(
     models: dict[str, Model],
+    chosen: Sequence[str] | None,
     settings: Settings,
     store: Store,
     reporter: Reporter,
-    host: str,
-    port: int,
+    address: tuple[str, int],
     keys: Path | None,
 ) -> None:
-    """Run the service, and close the models when it stops."""
+    """Prompt models as measured, run the service, and close the models when it stops."""
+    models = apply_evaluations(models, settings.policy, chosen, store, reporter)
     app = create_app(models, settings, store)
     if any(runner.outside for runner in app.state.sizewise.runners):
         reporter.say(f"guard: {settings.guard.summary()}")
     routed = settings.policy is not None or settings.decide_at is not None
     names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if settings.support else [])])
 
-    def announce(address: str) -> None:
-        reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
+    def announce(url: str) -> None:
+        reporter.say(f"chat: {url}/   monitor: {url}/monitor   API: {url}/v1   models: {names}")
 
     try:
         stop = app.state.sizewise.stop
         reload = None if keys is None else partial(settings.keys.reload, keys)
-        run_app(app, host, port, announce, drain_s=DRAIN_S, grace_s=GRACE_S, on_stop=stop, on_hangup=reload)
+        run_app(app, *address, announce, drain_s=DRAIN_S, grace_s=GRACE_S, on_stop=stop, on_hangup=reload)
     finally:
         for model in models.values():
             model.close()

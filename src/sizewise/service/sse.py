@@ -1,13 +1,11 @@
-"""Server-sent events: reading those of a backend, and keeping idle streams open."""
+"""Server-sent events, read and written."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 from typing import NamedTuple
 
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import format_sse_event
 
 PING_S = 15.0
 """Seconds without an event after which a comment is sent, so that proxies don't close the connection."""
@@ -75,25 +73,3 @@ def _line_end(buffer: bytearray) -> tuple[int, int]:
 def format_event(data: str, name: str | None = None) -> bytes:
     """Format an event."""
     return format_sse_event(data_str=data, event=name)
-
-
-async def with_pings(events: AsyncGenerator[bytes, None], ping_s: float | None = None) -> AsyncGenerator[bytes, None]:
-    """Pass events on, with a comment whenever none came for `ping_s` seconds; closes `events` when it ends."""
-    wait_s = PING_S if ping_s is None else ping_s
-    following: asyncio.Task[bytes] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(events))
-            while not (await asyncio.wait({following}, timeout=wait_s))[0]:
-                yield KEEPALIVE_COMMENT
-            try:
-                event = following.result()
-            except StopAsyncIteration:
-                return
-            yield event
-    finally:
-        if following is not None and not following.done():
-            following.cancel()
-            with suppress(BaseException):
-                await following
-        await events.aclose()

@@ -9,9 +9,11 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.requests import Request as HttpRequest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from sizewise.service import sse
 from sizewise.service.schemas import APIError
 
 CLIENT_CLOSED = 499
@@ -64,7 +66,9 @@ async def begun(first: asyncio.Task[T], seconds: float) -> None:
 
 
 class DeadlineStream(StreamingResponse):
-    """A stream that frees its slot at the deadline, even if the client has stopped reading.
+    """A stream of events that frees its slot at the deadline, even if the client has stopped reading.
+
+    Whenever nothing was sent for `sse.PING_S` seconds, it sends a comment, so that proxies keep the connection open.
 
     Args:
         events: server-sent events.
@@ -81,9 +85,31 @@ class DeadlineStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
+        last, ended = monotonic(), True  # nothing may be sent before the headers
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal last, ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            last = monotonic()
+            await send(message)
+
+        async def ping() -> None:
+            while True:
+                wait_s = last + sse.PING_S - monotonic()
+                if wait_s > 0 or ended:
+                    await asyncio.sleep(max(wait_s, 0.01))
+                else:
+                    await send_and_note({"type": "http.response.body", "body": KEEPALIVE_COMMENT, "more_body": True})
+
+        sending, pinging = asyncio.current_task(), asyncio.create_task(ping())
+        assert sending is not None
+        # A client that can't be pinged has left.
+        pinging.add_done_callback(lambda pinged: None if pinged.cancelled() else sending.cancel())
         try:
             with suppress(TimeoutError):  # the connection is closed when this returns
                 async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
-                    await super().__call__(scope, receive, send)
+                    await super().__call__(scope, receive, send_and_note)
         finally:
+            pinging.cancel()
+            await asyncio.gather(pinging, return_exceptions=True)
             await self._close()
