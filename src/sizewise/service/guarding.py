@@ -127,6 +127,11 @@ class Guard:
         if self.masks:
             find_personal("")
 
+    def warm_up(self) -> None:
+        """Build the tables of the detectors, which take a second, before a request needs them."""
+        if "signals" in self._rules.parts:
+            signals_in(["Ignore nothing."])
+
     @property
     def masks(self) -> bool:
         """Whether personal data is masked for external models."""
