@@ -251,6 +251,8 @@ def test_health_pages_feedback_and_metrics(address: str, home: Path) -> None:
     thumb = {"answer": "chatcmpl-1", "model": "echo", "up": True}
     assert httpx.post(f"{address}/feedback", json=thumb).status_code == 200
     assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [1, 0]}
+    assert httpx.post(f"{address}/feedback", json=thumb | {"up": False}).status_code == 200
+    assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [0, 1]}
     client(address).chat.completions.create(model="echo", messages=HELLO)
     counted = httpx.get(f"{address}/metrics").text
     assert 'sizewise_requests_total{model="echo",status="200"} 1.0' in counted

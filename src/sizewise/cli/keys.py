@@ -28,14 +28,31 @@ def register(app: typer.Typer, panel: str) -> None:
     app.add_typer(keys, name="keys", rich_help_panel=panel)
 
 
-def new(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+def new(
+    name: Name,
+    models: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Models the key may use, or auto.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1, help="Limit of requests.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(metavar="N", min=1, help="Budget of tokens.")] = None,
+    usd_per_day: Annotated[float | None, typer.Option(metavar="USD", min=1e-6, help="Budget in US dollars.")] = None,
+    staff: Annotated[bool, typer.Option("--staff", help="May read handovers and metrics of keys.")] = False,
+    file: KeysFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
     """Create an API key. It is shown once; the file stores its hash only.
 
-    Example: sizewise keys new support-team
+    Example: sizewise keys new support-team --tokens-per-day 1000000
     """
     from sizewise.service.api_keys import add_key
 
-    _print_key(name, add_key(file, name), file, json)
+    limits = {
+        "models": list(models or ()),
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "usd_per_day": usd_per_day,
+        "staff": staff,
+    }
+    made = add_key(file, name, {field: value for field, value in limits.items() if value})
+    _print_key(name, made, file, json)
 
 
 def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -> None:

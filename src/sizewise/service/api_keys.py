@@ -7,8 +7,10 @@ import logging
 import secrets
 import tomllib
 from base64 import b64decode
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -133,8 +135,13 @@ def key_of(http: HttpRequest) -> Key | None:
     return key
 
 
-def add_key(path: Path, name: str) -> str:
+def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> str:
     """Create a key, append its hash to a key file, and return the key, which is not stored anywhere.
+
+    Args:
+        path: the key file.
+        name: name of the key.
+        limits: further fields of `Key`, such as `tokens_per_day`.
 
     Raises:
         SizewiseError: the file cannot be written, or the name is invalid or already used.
@@ -152,7 +159,7 @@ def add_key(path: Path, name: str) -> str:
     key_hash = hashlib.sha256(key.encode("utf-8")).hexdigest()
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash}]}) + "\n")
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash, **(limits or {})}]}) + "\n")
         path.chmod(0o600)
     except OSError as error:
         raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error

@@ -30,7 +30,7 @@ from sizewise.service.limits import Gate
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
 from sizewise.service.pages.monitor import add_pages
-from sizewise.service.prompts import echo, embed
+from sizewise.service.prompts import client_of, echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
@@ -197,7 +197,8 @@ def _add_chat(app: FastAPI, state: State) -> None:
         if router is None:
             return await generate(runner)
         question = responses.last_question(body)
-        decision = router.decide(request, question, tools is not None, key.name if key else "")
+        routed = tools.add_to(request, takes_tools=True) if tools else request  # descriptions may be confidential
+        decision = router.decide(routed, question, tools is not None, key.name if key else "")
         if decision.may_leave:
             state.find(router.large.name, key, by_auto=True)
         return await router.answer(decision, generate, bool(body.stream), body.n or 1)
@@ -217,7 +218,7 @@ def _add_completions(app: FastAPI, state: State) -> None:
         if echoes and not (body.stream and state.settings.lenient):
             if body.stream:
                 raise APIError("echo cannot be combined with stream.", "stream")
-            return await echo(state, runner, key, body, prompts)
+            return await echo(state, runner, key, body, prompts, client_of(http))
         requests = [with_index(prompt, i) for prompt in prompts for i in range(body.n or 1)]
         runner.watch_drift(requests[0])
         job, form = Job(state, runner, key, requests, http), TextForm(runner.name, body)
@@ -229,7 +230,7 @@ def _add_embeddings(app: FastAPI, state: State) -> None:
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
         key = key_of(http)
         await state.budgets.admit(key)
-        return await embed(state, state.find(body.model, key), key, body)
+        return await embed(state, state.find(body.model, key), key, body, client_of(http))
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
@@ -269,7 +270,7 @@ def _add_models(app: FastAPI, state: State) -> None:
 
 def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/health")
-    async def health() -> JSONResponse:
+    async def health(http: HttpRequest) -> JSONResponse:
         failed, starting = state.failures(), state.starting
         healthy = not starting and len(failed) < len(state.runners) and not state.draining
         if state.draining:
@@ -280,7 +281,9 @@ def _add_health(app: FastAPI, state: State) -> None:
             status = "failed"
         else:
             status = "degraded" if failed else "ready"
-        body = {"status": status, "models": list(state.by_name), "starting": starting, "failed": failed}
+        body: dict[str, Any] = {"status": status}
+        if not state.settings.keys.required or key_of(http) is not None:
+            body |= {"models": list(state.by_name), "starting": starting, "failed": failed}
         return JSONResponse(body, 200 if healthy else 503)
 
     @app.get("/health/live")

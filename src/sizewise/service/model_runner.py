@@ -31,7 +31,7 @@ REMOTE_MAX_TOKENS = 2_000_000
 QUEUE_FRACTION = 0.5
 """Tokens that may be queued, as a fraction of those that may run."""
 MAX_QUEUED_PER_KEY = 4
-MAX_HISTORY = 5_000
+MAX_HISTORY = 50_000
 RETRY_START_S = 30.0
 STARTING_RETRY_S = 5
 CHARACTERS_PER_TOKEN = 3
@@ -103,6 +103,8 @@ class ModelRunner:
         self.drift: TrainingDrift | None = None
         """Compares prompts with the training distribution; None if that is unknown."""
         self.history: deque[RequestRecord] = deque(maxlen=MAX_HISTORY)
+        self.since = time()
+        """Unix time of the beginning of the history."""
         self._usd_per_token = 0.0
         self.backend: Backend | None = None
         """Server to which requests are passed on as they are; None: requests are converted for the model."""
@@ -182,6 +184,7 @@ class ModelRunner:
     def keep(self, earlier: ModelRunner) -> None:
         """Go on with the queue and the history of a runner of the same model before a reload."""
         self.history, self.drift, self.ready = earlier.history, earlier.drift, earlier.ready
+        self.since = earlier.since
         self.start_failure, self._usd_per_token = earlier.start_failure, earlier._usd_per_token
         limit, earlier_limit = self.backend and self.backend.settings, earlier.backend and earlier.backend.settings
         if limit == earlier_limit:
