@@ -299,6 +299,15 @@ def test_personal_data_is_masked_on_the_way_out_and_restored(stand_in: StandIn, 
         stand_in.reply = call
         message = ask(address, **asked).json()["choices"][0]["message"]
         assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"to": mail}
+        past = [
+            {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "send"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": f"sent to {mail}"},
+        ]
+        past[0]["tool_calls"][0]["function"]["arguments"] = json.dumps({"to": mail})  # type: ignore[index]
+        stand_in.reply = echo
+        assert ask(address, messages=past).json()["choices"][0]["message"]["content"] == f"sent to {mail}"
+        assert mail not in json.dumps(stand_in.body)
+        assert stand_in.body["messages"][0]["tool_calls"][0]["function"]["name"] == "send"
         before = len(stand_in.received)
         picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
         for messages, status, code in (
@@ -326,6 +335,13 @@ def test_streamed_values_are_restored_wherever_they_are_split() -> None:
         assert parts + delta.get("content", "") == 'a"b@example.org'
         rest = "".join(one["function"]["arguments"] for one in delta.get("tool_calls", []))
         assert json.loads(arguments + rest) == {"to": 'a"b@example.org'}
+        restorer, arguments = Restorer(values), ""
+        for piece in (f'{{"to": "{token[:cut]}', f'{token[cut:]}"}}'):
+            delta = restorer.chunk(chunk(function_call={"arguments": piece}))["choices"][0]["delta"]
+            arguments += delta["function_call"]["arguments"]
+        delta = restorer.chunk(chunk(finish="function_call"))["choices"][0]["delta"]
+        arguments += delta.get("function_call", {"arguments": ""})["arguments"]
+        assert json.loads(arguments) == {"to": 'a"b@example.org'}
         restorer = Restorer(values)
         place = {"item_id": "m", "content_index": 0}
         found = [

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
-from sizewise.service import Settings, create_app  # noqa: E402
+from sizewise.service import Settings, create_app, model_runner  # noqa: E402
 from sizewise.service.api_keys import Keys, add_key  # noqa: E402
 from sizewise.service.connections import make_server  # noqa: E402
 from sizewise.service.hosting import listen  # noqa: E402
@@ -482,3 +482,14 @@ def test_requests_beyond_capacity_are_rejected_before_tokenization() -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded"), body
         good = httpx.post(f"{address}/v1/chat/completions", json={"model": "m", "messages": HELLO})
         assert good.status_code == 200
+
+
+def test_the_monitor_counts_what_it_kept_over_the_time_that_it_kept_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_runner, "MAX_HISTORY", 10)
+    with running({"echo": FakeModel("echo")}) as address:
+        for _ in range(15):
+            client(address).chat.completions.create(model="echo", messages=HELLO)
+        found = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+    assert found["requests"] == 10
+    assert 1 <= found["window_seconds"] < 60  # and not the five minutes that it didn't live
+    assert found["output_tokens_per_s"] == pytest.approx(found["completion_tokens"] / found["window_seconds"])

@@ -116,8 +116,7 @@ def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, 
 
 
 async def _warm_up(state: State) -> None:
-    await asyncio.to_thread(state.guard.warm_up)
-    await asyncio.gather(*(runner.start() for runner in state.runners))
+    await asyncio.gather(asyncio.to_thread(state.guard.warm_up), *(runner.start() for runner in state.runners))
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -146,13 +146,20 @@ class Restorer:
                     fields[name] = found
         if not isinstance(delta, dict):
             return
+        legacy = delta.get("function_call")
+        if isinstance(legacy, dict) or (ended and (index, "arguments", None) in self._channels):
+            fields = legacy if isinstance(legacy, dict) else {}
+            fed = self._feed((index, "arguments", None), fields.get("arguments"), ended)
+            if fed or "arguments" in fields:
+                delta["function_call"] = fields | {"arguments": fed or ""}
         calls = delta.get("tool_calls") or []
         for call in calls:
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict) and "arguments" in function:
                 fed = self._feed((index, "arguments", call.get("index")), function["arguments"], False)
                 function["arguments"] = fed if fed is not None else function["arguments"]
-        rests = {key[2]: self._finish(key) for key in list(self._channels) if key[:2] == (index, "arguments") and ended}
+        open_calls = [key for key in self._channels if key[:2] == (index, "arguments") and key[2] is not None]
+        rests = {key[2]: self._finish(key) for key in open_calls if ended}
         more = [{"index": number, "function": {"arguments": rest}} for number, rest in rests.items() if rest]
         if more:
             delta["tool_calls"] = [*calls, *more]
