@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from sizewise.service.api_keys import Keys
+from sizewise.service.usage import UsageStore, Use, sqlite_url
 from tests.cli.test_cli import call
 
 
@@ -53,6 +54,22 @@ def test_a_key_is_created_listed_rotated_and_revoked(keys: Any, tmp_path: Path) 
     assert keys("revoke", "ann")[0] == 0
     assert Keys.load(file).names == {"ben"}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_limits_are_set_when_a_key_is_made_and_usage_is_listed(
+    keys: Any, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ("--models", "small", "--models", "auto", "--tokens-per-day", "1000", "--usd-per-day", "1.5", "--staff")
+    assert keys("new", "ann", *limits)[0] == 0
+    assert 'ann,"small, auto",no limit,"1,000",1.5,yes' in keys("list", "--csv")[1]
+
+    def usage() -> str:
+        return call(capsys, monkeypatch, "keys", "usage", "--csv")[1]
+
+    assert usage().splitlines() == ["key,model,requests,tokens,USD"]
+    store = UsageStore(sqlite_url(home / "service" / "usage.sqlite"), 900)
+    store.charge("ann", "small", Use(2, 1_500, 0.25), None, ended=True)
+    assert usage().splitlines()[1:] == ['ann,small,2,"1,500",0.2500']
 
 
 @pytest.mark.parametrize(

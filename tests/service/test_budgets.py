@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +21,12 @@ import httpx
 from sizewise.models import Model
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
-from sizewise.service import Settings, budgets
+from sizewise.service import Settings, usage
 from sizewise.service.api_keys import Key, Keys, add_key
 from sizewise.service.budgets import Budgets
 from sizewise.service.schemas import APIError
+from sizewise.service.state import State
+from sizewise.service.usage import Limits, Reservation, UsageRow, UsageStore, Use, sqlite_url
 from sizewise.store import Store
 from tests.service.test_service import running
 
@@ -42,7 +47,7 @@ def said(words: int, **more: Any) -> dict[str, Any]:
 
 def used(store: Store) -> int:
     with sqlite3.connect(store.home / "service" / "usage.sqlite") as connection:
-        return int(connection.execute("SELECT SUM(tokens) FROM uses").fetchone()[0] or 0)
+        return int(connection.execute("SELECT SUM(tokens) FROM key_usage").fetchone()[0] or 0)
 
 
 def test_truncated_answers_are_charged(tmp_path: Path, store: Store) -> None:
@@ -154,50 +159,153 @@ def test_daily_budget_in_dollars(tmp_path: Path, store: Store) -> None:
     assert found[-1] == 429
 
 
-def test_reservations_are_released(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Budgets(store.home / "usage.sqlite")
-    key = Key(name="a", sha256="0" * 64, tokens_per_day=1_000)
-    first = found.reserve(key, 900, 10)
-    second = found.reserve(key, 900, 10)
-    assert (first.tokens, second.tokens) == (900, 100)
-    with pytest.raises(APIError, match="reservations"):
-        found.reserve(key, 1)
-    first.update(0, 300)
-    first.end()
-    first.end()
-    second.end()
-    assert found.reserve(key, 900).tokens == 700
-    now = time.time()
-    monkeypatch.setattr(budgets.time, "time", lambda: now + 86_401)
-    assert found.reserve(key, 10_000).tokens == 300  # what the last one set aside is still under way
-    assert Budgets(store.home / "usage.sqlite").reserve(key, 10_000).tokens == 1_000
-    with pytest.raises(APIError):
-        found.reserve(key, 10, prompt_tokens=100_000)
+def store_at(path: Path) -> UsageStore:
+    return UsageStore(sqlite_url(path), 900)
 
 
-def test_services_with_the_same_home_share_usage(tmp_path: Path) -> None:
-    key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000, requests_per_minute=3)
-    first, second = (Budgets(tmp_path / "usage.sqlite") for _ in range(2))
-    first.admit(key)
-    charge = first.reserve(key, 600)
-    charge.update(0, 600)
-    charge.end()
-    second.admit(key)
-    assert second.reserve(key, 600).tokens == 400
-    first.admit(key)
-    with pytest.raises(APIError, match="requests per minute"):
-        second.admit(key)
-    with pytest.raises(APIError, match="requests per minute"):
-        first.admit(key)
-    assert Budgets(tmp_path / "usage.sqlite").reserve(key, 900).tokens == 400
+def take(found: UsageStore, tokens: int, least: int = 0, limit: int = 1_000) -> int:
+    """Reserve tokens of a budget; 0 if it is exhausted."""
+    reserved = found.reserve("one", Limits(limit), Use(0, tokens), least)
+    return reserved.tokens if isinstance(reserved, Reservation) else 0
 
 
-def test_old_usage_expires_and_usage_of_other_services_counts(tmp_path: Path) -> None:
-    path = tmp_path / "usage.sqlite"
+def test_reservations_shrink_with_usage_and_are_released(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = store.home / "usage.sqlite"
     key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000)
-    Budgets(path).add(key, budgets.Use(1, 700))
+
+    async def use() -> None:
+        found = Budgets(lambda: sqlite_url(path))
+        first, second = await found.reserve(key, 900, 10), await found.reserve(key, 900, 10)
+        assert (first.tokens, second.tokens) == (900, 100)
+        with pytest.raises(APIError, match="reservations"):
+            await found.reserve(key, 1)
+        first.update(0, 300)
+        first.end()
+        first.end()
+        second.end()
+        third = await found.reserve(key, 900, model="m")
+        assert third.tokens == 700
+        third.update(0, 64)
+        await third.saved()
+        assert [row.tokens for row in await found.used()] == [300, 64]
+        with pytest.raises(APIError, match="reservations"):
+            await found.reserve(key, 10)  # charged tokens and what is still reserved, no more and no less
+        found.close()
+
+    asyncio.run(use())
+    found = store_at(path)
+    assert take(found, 5_000) == 636  # what the service held was released when it closed
+    now = time.time()
+    monkeypatch.setattr(usage.time, "time", lambda: now + 86_461)
+    assert take(found, 10_000) == 1_000  # reservations without progress end
+    assert take(store_at(path), 10, least=100_000) == 0
+
+
+def test_services_with_the_same_home_share_usage_and_reservations(tmp_path: Path) -> None:
+    first, second = store_at(tmp_path / "usage.sqlite"), store_at(tmp_path / "usage.sqlite")
+    assert first.admit("one", 2, 3) is None
+    reserved = first.reserve("one", Limits(1_000), Use(0, 600))
+    assert take(second, 600) == 400
+    assert take(second, 1) == 0
+    first.charge("one", "m", Use(1, 500), reserved, ended=True)
+    assert take(second, 600) == 100
+    assert second.admit("one", 1, 3) is None
+    assert 0 < (first.admit("one", 1, 3) or 0) <= 62
+    assert second.since(60) == [UsageRow("one", "m", 1, 500, 0.0)]
+
+
+def test_reservations_of_a_killed_process_end(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom sizewise.service.usage import *\n"
+        "found = UsageStore(sqlite_url(Path(sys.argv[1])), 900)\n"
+        "kept = found.reserve('one', Limits(1000), Use(0, 900))\n"
+        "found.charge('one', 'm', Use(1, 64), kept._replace(tokens=836), False)\n"
+        "print('reserved', flush=True)\nsys.stdin.read()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"reserved\n"
+    assert take(store_at(path), 900) == 100
+    process.kill()
+    process.communicate()
+    assert take(store_at(path), 900) == 836
+
+
+def test_usage_of_an_earlier_version_counts_and_old_usage_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite"
+    now = time.time()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE uses SET at = 0")
-    first, second = Budgets(path), Budgets(path)
-    first.add(key, budgets.Use(1, 300))
-    assert second.reserve(key, 900).tokens == 700
+        connection.execute("CREATE TABLE uses (at REAL, key TEXT, answers INTEGER, tokens INTEGER, usd REAL)")
+        rows = [(now - 120, "one", 1, 200, 0.0), (now - 121, "one", 0, 100, 0.5), (0, "one", 1, 700, 0.0)]
+        connection.executemany("INSERT INTO uses VALUES (?, ?, ?, ?, ?)", rows)
+    assert take(store_at(path), 1_000) == 700
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT SUM(tokens) FROM key_usage").fetchone() == (300,)
+
+
+def test_usage_that_cannot_be_checked_stops_limited_keys_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limited = Key(name="one", sha256="0" * 64, tokens_per_day=1_000)
+    found = Budgets(lambda: f"sqlite:///{tmp_path}/no/such/folder/usage.sqlite")
+
+    async def use() -> None:
+        with pytest.raises(APIError) as refused:
+            await found.reserve(limited, 10)
+        assert refused.value.status == 503
+        charge = await found.reserve(limited.model_copy(update={"tokens_per_day": None}), 10)
+        charge.update(0, 100)
+        charge.end()
+        await charge.saved()
+
+    asyncio.run(use())
+    assert "Failed to save usage" in caplog.text
+
+
+def test_a_key_for_auto_uses_no_model_by_its_name() -> None:
+    key = Key(name="one", sha256="0" * 64, models=("auto",))
+    state = State({"small": FakeModel("echo"), "large": FakeModel("echo")}, Settings(), Store())
+    assert state.find("large", key, by_auto=True).name == "large"
+    with pytest.raises(APIError, match="may not use large"):
+        state.find("large", key)
+    with pytest.raises(APIError, match="Available models: none"):
+        state.find("other", key)
+
+
+def test_two_services_answer_one_of_fifty_requests_at_once_on_a_budget_of_ten(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "tokens_per_day = 10")
+    settings = Settings(keys=keys)
+    with (
+        running({"echo": FakeModel("echo", 0.05)}, settings, store) as first,
+        running({"echo": FakeModel("echo", 0.05)}, settings, store) as second,
+    ):
+
+        def ask(number: int) -> int:
+            address = (first, second)[number % 2]
+            return httpx.post(f"{address}{CHAT}", json=said(4), headers=headers, timeout=30).status_code
+
+        with ThreadPoolExecutor(50) as pool:
+            found = list(pool.map(ask, range(50)))
+    assert (found.count(200), found.count(429)) == (1, 49)
+    assert used(store) <= 10
+
+
+def test_guessed_keys_are_counted_and_logged_with_their_address(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, headers = keyed(tmp_path, "staff = true\ntokens_per_day = 1000")
+    with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
+        for number in range(5):
+            wrong = {"Authorization": f"Bearer sw-guess-{number}", "X-Request-Id": f"guess-{number}"}
+            answer = httpx.post(f"{address}{CHAT}", json=said(2), headers=wrong)
+            assert (answer.status_code, answer.headers["x-request-id"]) == (401, f"guess-{number}")
+        assert httpx.post(f"{address}{CHAT}", json={"model": "echo"}, headers=headers).status_code == 400
+        assert httpx.post(f"{address}{CHAT}", json=said(2), headers=headers).status_code == 200
+        open_text = httpx.get(f"{address}/metrics").text
+        text = httpx.get(f"{address}/metrics", headers=headers).text
+    assert "1 request(s) from 127.0.0.1 had no valid API key, the last to /v1/chat/completions" in caplog.text
+    assert "guess" not in caplog.text
+    assert "sizewise_rejected_keys_total 5.0" in open_text
+    assert 'sizewise_http_requests_total{path="/v1/chat/completions",status="400"} 1.0' in open_text
+    assert 'key="one"' not in open_text
+    assert 'sizewise_key_http_requests_total{key="one",status="200"} 1.0' in text
+    assert 'sizewise_key_tokens_total{key="one",model="echo"} 4.0' in text

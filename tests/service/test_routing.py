@@ -156,6 +156,14 @@ def test_requests_with_tools_go_to_a_model_that_supports_them(policy: Policy, la
     assert "1234567" not in "".join(large.seen)
 
 
+def test_a_confidential_description_of_a_tool_keeps_the_request_here(client: TestClient, large: Large) -> None:
+    tool = {"type": "function", "function": {"name": "pay", "description": "Raises a salary."}}
+    answer = ask(client, HARD[0], tools=[tool])
+    assert (answer.status_code, answer.headers["x-sizewise-model"]) == (200, "small")
+    assert ask(client, HARD[0]).headers["x-sizewise-model"] == "large"
+    assert "Raises" not in "".join(large.seen)
+
+
 def test_tool_results_are_not_routed_as_questions(client: TestClient) -> None:
     tool = {"type": "function", "function": {"name": "weather"}}
     for number in range(20):

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
-from sizewise.service import Settings, create_app  # noqa: E402
+from sizewise.service import Settings, create_app, model_runner  # noqa: E402
 from sizewise.service.api_keys import Keys, add_key  # noqa: E402
 from sizewise.service.connections import make_server  # noqa: E402
 from sizewise.service.hosting import listen  # noqa: E402
@@ -41,7 +41,7 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
     app = create_app(models, settings, store)
     with listen("127.0.0.1", 0) as listening:
         state = app.state.sizewise
-        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0, backlog=2_048)
+        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -251,6 +251,8 @@ def test_health_pages_feedback_and_metrics(address: str, home: Path) -> None:
     thumb = {"answer": "chatcmpl-1", "model": "echo", "up": True}
     assert httpx.post(f"{address}/feedback", json=thumb).status_code == 200
     assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [1, 0]}
+    assert httpx.post(f"{address}/feedback", json=thumb | {"up": False}).status_code == 200
+    assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [0, 1]}
     client(address).chat.completions.create(model="echo", messages=HELLO)
     counted = httpx.get(f"{address}/metrics").text
     assert 'sizewise_requests_total{model="echo",status="200"} 1.0' in counted
@@ -273,6 +275,9 @@ def test_metric_names_follow_prometheus_conventions(address: str, home: Path) ->
         "sizewise_e2e_request_latency_seconds": "histogram",
         "sizewise_requests_running": "gauge",
         "sizewise_requests_waiting": "gauge",
+        "sizewise_http_requests_total": "counter",
+        "sizewise_http_request_duration_seconds": "histogram",
+        "sizewise_rejected_keys_total": "counter",
     }
     assert {name: kind for name, kind in types.items() if not name.endswith("_created")} == expected
     assert described >= set(expected)
@@ -477,3 +482,14 @@ def test_requests_beyond_capacity_are_rejected_before_tokenization() -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded"), body
         good = httpx.post(f"{address}/v1/chat/completions", json={"model": "m", "messages": HELLO})
         assert good.status_code == 200
+
+
+def test_the_monitor_counts_what_it_kept_over_the_time_that_it_kept_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_runner, "MAX_HISTORY", 10)
+    with running({"echo": FakeModel("echo")}) as address:
+        for _ in range(15):
+            client(address).chat.completions.create(model="echo", messages=HELLO)
+        found = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+    assert found["requests"] == 10
+    assert 1 <= found["window_seconds"] < 60  # and not the five minutes that it didn't live
+    assert found["output_tokens_per_s"] == pytest.approx(found["completion_tokens"] / found["window_seconds"])

@@ -20,21 +20,39 @@ def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
     keys = typer.Typer(
         cls=Group,
-        help="Example: sizewise keys new support-team --keys keys.toml\n\nCreate, list, revoke and rotate API keys.",
+        help="Example: sizewise keys new support-team --keys keys.toml\n\n"
+        "Create, list, revoke and rotate API keys, and show their usage.",
     )
-    for command in (new, list_, revoke, rotate):
+    for command in (new, list_, usage, revoke, rotate):
         keys.command(command.__name__.rstrip("_"), cls=Command)(command)
     app.add_typer(keys, name="keys", rich_help_panel=panel)
 
 
-def new(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+def new(
+    name: Name,
+    models: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Models the key may use, or auto.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1, help="Limit of requests.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(metavar="N", min=1, help="Budget of tokens.")] = None,
+    usd_per_day: Annotated[float | None, typer.Option(metavar="USD", min=1e-6, help="Budget in US dollars.")] = None,
+    staff: Annotated[bool, typer.Option("--staff", help="May read handovers and metrics of keys.")] = False,
+    file: KeysFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
     """Create an API key. It is shown once; the file stores its hash only.
 
-    Example: sizewise keys new support-team
+    Example: sizewise keys new support-team --tokens-per-day 1000000
     """
     from sizewise.service.api_keys import add_key
 
-    _print_key(name, add_key(file, name), file, json)
+    limits = {
+        "models": list(models or ()),
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "usd_per_day": usd_per_day,
+        "staff": staff,
+    }
+    made = add_key(file, name, {field: value for field, value in limits.items() if value})
+    _print_key(name, made, file, json)
 
 
 def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -> None:
@@ -55,8 +73,35 @@ def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -
         print_table(headings, rows)
 
 
+def usage(
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=35, help="Number of days, ending now.")] = 1,
+    json: Json = False,
+    csv: Csv = False,
+) -> None:
+    """Show requests, tokens and US dollars of each key and model. Budgets of backends are listed as keys.
+
+    Example: sizewise keys usage --days 7
+    """
+    from sizewise.service.usage import DAY_S, UsageStore, sqlite_url
+    from sizewise.store import Store
+
+    path = Store().home / "service" / "usage.sqlite"
+    rows = []
+    if path.exists():
+        store = UsageStore(sqlite_url(path), 0.0)
+        rows = store.since(days * DAY_S)
+        store.close()
+    record = {"days": days, "usage": [row._asdict() for row in rows]}
+    if print_object("usage", f"{days} days", str(path), record, json):
+        return
+    headings = ["key", "model", "requests", "tokens", "USD"]
+    cells = [[row.key, row.model, f"{row.requests:,}", f"{row.tokens:,}", f"{row.usd:.4f}"] for row in rows]
+    if not print_csv(headings, cells, csv):
+        print_table(headings, cells)
+
+
 def revoke(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
-    """Remove an API key. A running service must be restarted to stop accepting it.
+    """Remove an API key. A running service stops accepting it after SIGHUP or a restart.
 
     Example: sizewise keys revoke support-team
     """
@@ -64,7 +109,7 @@ def revoke(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> Non
 
     revoke_key(file, name)
     if not print_object("key", name, str(file.resolve()), {"name": name, "revoked": True}, json):
-        print_line(f"Revoked '{name}' in {file}. Restart `sizewise serve` to apply it.")
+        print_line(f"Revoked '{name}' in {file}. Send `sizewise serve` the signal HUP, or restart it, to apply this.")
 
 
 def rotate(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:

@@ -25,6 +25,7 @@ from sizewise.cli.options import (
 )
 from sizewise.cli.output import print_object, print_path, reporting
 from sizewise.errors import UsageError
+from sizewise.progress import Reporter
 
 Engine = Literal["auto", "openvino", "llamacpp", "transformers"]
 REMOTE = ("fake", "http", "https", "openai", "anthropic", "google", "deepseek", "mistral", "recorded")
@@ -59,6 +60,14 @@ def register(app: typer.Typer, panel: str) -> None:
             Path | None,
             typer.Option(
                 metavar="FILE", rich_help_panel=SERVER, help="File of API keys; required unless --host is this machine."
+            ),
+        ] = None,
+        config: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=SERVER,
+                help="TOML file of models, keys, policy, guard, documents, workers and TLS; reloaded on SIGHUP.",
             ),
         ] = None,
         new_key: Annotated[
@@ -155,6 +164,12 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Confidence threshold (0 to 1); below it the agent says that it doesn't know.",
             ),
         ] = 0.5,
+        inside: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME", rich_help_panel=PRIVACY, help="Model on another server that may see all text unmasked."
+            ),
+        ] = None,
         confidential: Annotated[
             list[str] | None,
             typer.Option(
@@ -190,9 +205,16 @@ def register(app: typer.Typer, panel: str) -> None:
             refuse_others(context, ("models", "keys", "new_key", "json"), "--new-key")
             _add_key(keys, new_key, json)
             return
+        if config is not None:
+            refuse_others(context, ("config", "json"), "--config")
+            with reporting() as reporter:
+                _serve_config(config, reporter, json)
+            return
         if (not models) == (study is None):
             raise UsageError(
-                "`sizewise serve` takes either models or a study.", "MODEL..., or --study ID", "sizewise serve --help"
+                "`sizewise serve` takes either models, a study or a file.",
+                "MODEL..., --study ID or --config FILE",
+                "sizewise serve --help",
             )
         if study is not None:
             refuse_others(context, ("study", "host", "port", "keys", "json"), "--study")
@@ -216,6 +238,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 as_measured=None if own_prompt else as_measured or (),
                 shadow=shadow,
                 decide_at=None if decide_at is None else (decide_at, decide_at_large),
+                inside=inside or (),
                 documents=docs,
                 sure=min_confidence,
                 guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
@@ -235,7 +258,7 @@ class _Announced:
 
     def __init__(self, say: Callable[[str], None], host: str, models: list[str], study: str | None = None) -> None:
         self._say, self._models, self._study = say, models, study
-        self._address = re.compile(rf"http://\[?{re.escape(host)}\]?:\d+")
+        self._address = re.compile(rf"https?://\[?{re.escape(host)}\]?:\d+")
         self._printed = False
 
     def say(self, line: str) -> None:
@@ -249,6 +272,16 @@ class _Announced:
 
     def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
         """Ignore progress."""
+
+
+def _serve_config(path: Path, reporter: Reporter, as_json: bool) -> None:
+    """Serve what a file describes."""
+    from sizewise.service.config_file import load_config
+    from sizewise.service.configured import serve_config
+
+    config = load_config(path)
+    uris = [model.uri for model in config.model]
+    serve_config(path, reporter=_Announced(reporter.say, config.server.host, uris) if as_json else reporter)
 
 
 def _add_key(keys: Path | None, name: str, as_json: bool) -> None:

@@ -33,8 +33,12 @@ PROVIDERS = {
 }
 
 
-def resolve_service(uri: str) -> tuple[str, str, str, str]:
+def resolve_service(uri: str, own_key: str = "") -> tuple[str, str, str, str]:
     """Return scheme, model name, base URL and API key of a URI.
+
+    Args:
+        uri: URI of the model.
+        own_key: API key of this service; empty: that of the environment.
 
     Raises:
         UsageError: the URI names no server or no model.
@@ -45,11 +49,11 @@ def resolve_service(uri: str) -> tuple[str, str, str, str]:
         address, _, name = uri.partition("#")
         if not urlsplit(address).netloc:
             raise UsageError(f"'{uri}' names no server.", "http://host:port/v1#model", "sizewise models")
-        key = os.environ.get("SIZEWISE_API_KEY") or "none"
+        key = own_key or os.environ.get("SIZEWISE_API_KEY") or "none"
     else:
         provider = PROVIDERS[kind]
         address = os.environ.get(provider.address) or provider.default or ""
-        key = os.environ.get(provider.key, "")
+        key = own_key or os.environ.get(provider.key, "")
         if not key and name:
             raise SizewiseError(
                 f"{provider.title} needs an API key, but {provider.key} is not set.",

@@ -60,6 +60,7 @@ class RemoteModel(Model):
         uri: `openai:gpt-4o` or another provider's model, or `http://host:port/v1#name`.
         answers: file that caches answers.
         max_usd: budget while the model is open; None for no limit.
+        api_key: API key of this service; empty: that of the environment.
 
     Raises:
         UsageError: the URI names no model.
@@ -67,9 +68,9 @@ class RemoteModel(Model):
         MissingExtraError: the API clients are not installed.
     """
 
-    def __init__(self, uri: str, answers: Path, max_usd: float | None = None) -> None:
+    def __init__(self, uri: str, answers: Path, max_usd: float | None = None, api_key: str = "") -> None:
         bare, self._asked = split_reasoning(uri)
-        kind, name, address, key = resolve_service(bare)
+        kind, name, address, key = resolve_service(bare, api_key)
         self._uri, self._kind, self._name, self._address = uri, kind, name, address
         self._client, self._disconnect = _client(kind, name, address, key)
         self._budget = Budget(max_usd)
@@ -492,9 +493,7 @@ def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable
 
         http = DefaultAsyncHttpxClient(event_hooks={"response": [read_response]})
         openai = AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=http)
-        provider = (
-            DeepSeekProvider(openai_client=openai) if kind == "deepseek" else OpenAIProvider(openai_client=openai)
-        )
+        provider = (DeepSeekProvider if kind == "deepseek" else OpenAIProvider)(openai_client=openai)
         return OpenAIChatModel(name, provider=provider), openai.close
     except ImportError as error:
         raise MissingExtraError("pydantic-ai-slim", "remote") from error

@@ -80,7 +80,7 @@ class Agent(ModelRunner):
 
     def __init__(self, base: ModelRunner, support: Support, hand_over: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(NAME, base.model, base.guard)
-        self.admission = base.admission
+        self.admission, self.outside = base.admission, base.outside
         self.description = base.description.model_copy(update={"offers": (), "can_chat": True, "can_score": False})
         self._base, self._support, self._store_handover = base, support, hand_over
 
@@ -179,8 +179,7 @@ class Agent(ModelRunner):
     def _may_use(self, passage: Passage) -> bool:
         """Check that a passage has no signs of injection, and nothing confidential if the model is external."""
         texts = [passage.title, passage.heading, passage.text]
-        external = not self._base.description.local
-        return not signals_in(texts) and not (external and self.guard.is_confidential(texts))
+        return not signals_in(texts) and not (self._base.outside and self.guard.is_confidential(texts))
 
     def _can_answer(self, finding: Finding) -> bool:
         """Check whether the documents contain the answer.

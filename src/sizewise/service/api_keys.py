@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import tomllib
 from base64 import b64decode
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +20,7 @@ from sizewise.errors import SizewiseError
 from sizewise.service.schemas import APIError
 
 MAX_NAME_LENGTH = 60
+_LOG = logging.getLogger("sizewise.service")
 
 
 class Key(BaseModel):
@@ -27,7 +31,7 @@ class Key(BaseModel):
     name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     models: tuple[str, ...] = ()
-    """Models the key may use; empty: all."""
+    """Models the key may use; empty: all. `auto` allows every model that `auto` chooses, through `auto` only."""
     requests_per_minute: int | None = Field(None, ge=1)
     """Rate limit; a request with n completions counts n times."""
     tokens_per_day: int | None = Field(None, ge=1)
@@ -36,6 +40,15 @@ class Key(BaseModel):
     """Daily budget in US dollars, at the list prices of models behind an API."""
     staff: bool = False
     """Whether the key may read conversations that were handed over."""
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the usage of the key is limited."""
+        return bool(self.requests_per_minute or self.tokens_per_day or self.usd_per_day)
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key may ask for a model by this name."""
+        return not self.models or model in self.models
 
 
 class _File(BaseModel):
@@ -70,6 +83,16 @@ class Keys:
                 '[[key]] tables with "name" and "sha256"',
                 f"sizewise keys new NAME --keys {path}",
             ) from error
+
+    def reload(self, path: Path) -> None:
+        """Replace the keys by those of a file; if it isn't valid, the old ones stay."""
+        try:
+            loaded = Keys.load(path)
+        except SizewiseError as error:
+            _LOG.error("The API keys were not reloaded: %s", error.what)
+            return
+        self._by_hash, self.names = loaded._by_hash, loaded.names
+        _LOG.warning("Reloaded %d API keys", len(self.names))
 
     @property
     def required(self) -> bool:
@@ -112,8 +135,13 @@ def key_of(http: HttpRequest) -> Key | None:
     return key
 
 
-def add_key(path: Path, name: str) -> str:
+def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> str:
     """Create a key, append its hash to a key file, and return the key, which is not stored anywhere.
+
+    Args:
+        path: the key file.
+        name: name of the key.
+        limits: further fields of `Key`, such as `tokens_per_day`.
 
     Raises:
         SizewiseError: the file cannot be written, or the name is invalid or already used.
@@ -131,7 +159,7 @@ def add_key(path: Path, name: str) -> str:
     key_hash = hashlib.sha256(key.encode("utf-8")).hexdigest()
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash}]}) + "\n")
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash, **(limits or {})}]}) + "\n")
         path.chmod(0o600)
     except OSError as error:
         raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error

@@ -20,6 +20,7 @@ from sizewise.models import Model
 from sizewise.service import responses, schemas
 from sizewise.service.agent import Agent
 from sizewise.service.api_keys import Key, key_of
+from sizewise.service.backends import CHAT
 from sizewise.service.decision_cascade import has_cascade
 from sizewise.service.decision_schemas import AnyDecisionRequest
 from sizewise.service.decisions import Decisions
@@ -29,27 +30,34 @@ from sizewise.service.limits import Gate
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
 from sizewise.service.pages.monitor import add_pages
-from sizewise.service.prompts import echo, embed
+from sizewise.service.prompts import client_of, echo, embed
+from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
-from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, TextRequest
+from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, ResponsesRequest, TextRequest
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
 
-OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
+OPEN_PATHS = ("/", "/monitor", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
 
 
-def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
+def create_app(
+    models: dict[str, Model],
+    settings: Settings | None = None,
+    store: Store | None = None,
+    previous: State | None = None,
+) -> FastAPI:
     """Build the service.
 
     Args:
         models: models by client-facing name; the chat page preselects the first.
         settings: settings of the service.
         store: where feedback, handovers and usage are stored.
+        previous: state of the service before a reload, which goes on with its usage, metrics and queues.
     """
-    state = State(models, settings or Settings(), store or Store())
+    state = State(models, settings or Settings(), store or Store(), previous)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -59,10 +67,19 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         if state.router is not None and state.router.shadow is not None:
             state.router.shadow.close()
         warmup.cancel()
+        for runner in state.runners:
+            if runner.backend is not None:
+                await runner.backend.close()
+        if not state.replaced:
+            await asyncio.to_thread(state.budgets.close)
 
     app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
+    if state.has_backends:
+        from sizewise.service.passing import Passing
+
+        app.add_middleware(Passing, state=state)
     app.add_middleware(
         Gate,
         max_bytes=state.settings.max_body_bytes,
@@ -70,14 +87,17 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         open_paths=OPEN_PATHS,
         raw_paths=(documents.PATH,),
         body_timeout_s=state.settings.body_timeout_s,
+        on_rejected=RejectedKeys(state.metrics).add,
     )
     if "*" not in state.settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
+    app.add_middleware(RequestLog, metrics=state.metrics)
     _add_errors(app)
     _add_chat(app, state)
     _add_completions(app, state)
     _add_embeddings(app, state)
     _add_decisions(app, state)
+    _add_responses(app, state)
     _add_models(app, state)
     _add_health(app, state)
     add_pages(app, state)
@@ -96,7 +116,7 @@ def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, 
 
 
 async def _warm_up(state: State) -> None:
-    await asyncio.gather(*(runner.start() for runner in state.runners))
+    await asyncio.gather(asyncio.to_thread(state.guard.warm_up), *(runner.start() for runner in state.runners))
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -137,10 +157,10 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(f"Internal server error ({type(error).__name__}).", 500)
 
 
-def _begin(state: State, http: HttpRequest) -> Key | None:
+async def _begin(state: State, http: HttpRequest) -> Key | None:
     """Count a request against its key's rate limit and return the key."""
     key = key_of(http)
-    state.budgets.admit(key)
+    await state.budgets.admit(key)
     REQUESTED_BY.set(key.name if key else "")
     return key
 
@@ -148,10 +168,14 @@ def _begin(state: State, http: HttpRequest) -> Key | None:
 def _add_chat(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
-        key = _begin(state, http)
+        key = await _begin(state, http)
         lenient = state.settings.lenient
 
         async def generate(runner: ModelRunner) -> Response:
+            if runner.backend is not None:
+                from sizewise.service.forwarding import Forward  # needs the extra for remote models
+
+                return await Forward(state, runner, key, http, CHAT).respond(await http.json())
             schemas.reject_unsupported(body, runner.description, lenient)
             if not runner.description.can_chat:
                 raise APIError(f"{runner.name} has no chat template. Use /v1/completions instead.", "model")
@@ -165,23 +189,24 @@ def _add_chat(app: FastAPI, state: State) -> None:
             return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)
 
         router = state.router if body.model == AUTO else None
-        runner = state.find(router.small.name if router else body.model, key)
+        runner = state.find(router.small.name if router else body.model, key, by_auto=router is not None)
         tools = Tools.from_request(body, lenient)
         request = responses.chat_request(body, lenient)
         signals = await state.admit([request])
         if router is None:
             return await generate(runner)
         question = responses.last_question(body)
-        decision = router.decide(request, question, tools is not None, key.name if key else "")
+        routed = tools.add_to(request, takes_tools=True) if tools else request  # descriptions may be confidential
+        decision = router.decide(routed, question, tools is not None, key.name if key else "")
         if decision.may_leave:
-            state.find(router.large.name, key)
+            state.find(router.large.name, key, by_auto=True)
         return await router.answer(decision, generate, bool(body.stream), body.n or 1)
 
 
 def _add_completions(app: FastAPI, state: State) -> None:
     @app.post("/v1/completions", responses=schemas.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
-        key = _begin(state, http)
+        key = await _begin(state, http)
         runner = state.find(body.model, key)
         schemas.reject_unsupported(body, runner.description, state.settings.lenient)
         prompts = [responses.text_request(body, prompt) for prompt in body.prompts()]
@@ -192,7 +217,7 @@ def _add_completions(app: FastAPI, state: State) -> None:
         if echoes and not (body.stream and state.settings.lenient):
             if body.stream:
                 raise APIError("echo cannot be combined with stream.", "stream")
-            return await echo(state, runner, key, body, prompts)
+            return await echo(state, runner, key, body, prompts, client_of(http))
         requests = [with_index(prompt, i) for prompt in prompts for i in range(body.n or 1)]
         runner.watch_drift(requests[0])
         job, form = Job(state, runner, key, requests, http), TextForm(runner.name, body)
@@ -203,24 +228,34 @@ def _add_embeddings(app: FastAPI, state: State) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
         key = key_of(http)
-        state.budgets.admit(key)
-        return await embed(state, state.find(body.model, key), key, body)
+        await state.budgets.admit(key)
+        return await embed(state, state.find(body.model, key), key, body, client_of(http))
 
 
 def _add_decisions(app: FastAPI, state: State) -> None:
     @app.post("/v1/decisions")
     async def decisions(body: AnyDecisionRequest, http: HttpRequest) -> Response:
-        return await Decisions(state, _begin(state, http), http, body).answer()
+        return await Decisions(state, await _begin(state, http), http, body).answer()
+
+
+def _add_responses(app: FastAPI, state: State) -> None:
+    @app.post("/v1/responses")
+    async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
+        key = await _begin(state, http)
+        runner = state.find(body.model, key)
+        raise APIError(
+            f"{runner.name} offers no /v1/responses. Use /v1/chat/completions instead.", "model", "unsupported_endpoint"
+        )
 
 
 def _add_models(app: FastAPI, state: State) -> None:
     @app.get("/v1/models")
     async def models(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        state.budgets.admit(key)
-        visible = [runner for runner in state.runners if not key or not key.models or runner.name in key.models]
+        await state.budgets.admit(key)
+        visible = [runner for runner in state.runners if key is None or key.may_use(runner.name)]
         rows = [_model_card(runner) for runner in visible]
-        if has_cascade(state) and len(visible) == len(state.runners):
+        if has_cascade(state) and (len(visible) == len(state.runners) or (key and key.may_use(AUTO))):
             routes = [runner.name for runner in state.runners[:2] if not isinstance(runner, Agent)]
             rows.insert(0, _model_card(state.runners[0]) | {"id": AUTO, "routes": routes})
         return {"object": "list", "data": rows}
@@ -228,15 +263,14 @@ def _add_models(app: FastAPI, state: State) -> None:
     @app.get("/v1/models/{name:path}")
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        state.budgets.admit(key)
+        await state.budgets.admit(key)
         return _model_card(state.find(name, key))
 
 
 def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/health")
-    async def health() -> JSONResponse:
-        failed = state.failures()
-        starting = [runner.name for runner in state.runners if not runner.ready and runner.name not in failed]
+    async def health(http: HttpRequest) -> JSONResponse:
+        failed, starting = state.failures(), state.starting
         healthy = not starting and len(failed) < len(state.runners) and not state.draining
         if state.draining:
             status = "draining"
@@ -246,12 +280,21 @@ def _add_health(app: FastAPI, state: State) -> None:
             status = "failed"
         else:
             status = "degraded" if failed else "ready"
-        body = {"status": status, "models": list(state.by_name), "starting": starting, "failed": failed}
+        body: dict[str, Any] = {"status": status}
+        if not state.settings.keys.required or key_of(http) is not None:
+            body |= {"models": list(state.by_name), "starting": starting, "failed": failed}
         return JSONResponse(body, 200 if healthy else 503)
 
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """Answer as long as the process does; /health says whether it may receive requests."""
+        return {"status": "alive"}
+
     @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> PlainTextResponse:
-        text = state.metrics.render(state.runners, state.guard.counts)
+    async def metrics(http: HttpRequest) -> PlainTextResponse:
+        key = key_of(http)
+        by_key = key is not None and key.staff
+        text = state.metrics.render(state.runners, state.guard.counts, by_key)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 

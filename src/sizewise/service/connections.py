@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+BACKLOG = 2_048
+"""Maximum number of pending connections."""
 HEADER_TIMEOUT_S = 10.0
 """Maximum time until the first request arrives, and until its headers are complete."""
 KEEP_ALIVE_S = 30
@@ -137,7 +139,14 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    app: Any, *, host: str, port: int, drain_s: float, on_stop: Callable[[], None], grace_s: float, backlog: int
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    drain_s: float,
+    on_stop: Callable[[], None],
+    grace_s: float,
+    options: Mapping[str, Any] | None = None,
 ) -> Server:
     """Create the server of an application.
 
@@ -148,7 +157,7 @@ def make_server(
         drain_s: seconds that requests in progress may take to finish.
         on_stop: called as soon as the server is asked to stop.
         grace_s: seconds after that in which it still accepts requests.
-        backlog: maximum number of pending connections.
+        options: further options of uvicorn.
     """
     config = uvicorn.Config(
         app,
@@ -160,6 +169,7 @@ def make_server(
         timeout_graceful_shutdown=int(drain_s),
         timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
-        backlog=backlog,
+        backlog=BACKLOG,
+        **(options or {}),
     )
     return Server(config, on_stop, grace_s)

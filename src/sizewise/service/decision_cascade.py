@@ -61,7 +61,7 @@ class Cascade:
         """
         steps, closed = self._steps()
         for step in steps:
-            self._state.find(step.runner.name, self._key)
+            self._state.find(step.runner.name, self._key, by_auto=True)
         pending = dict.fromkeys(range(len(self._asked)), "")
         outcomes: dict[int, Outcome] = {}
         for number, step in enumerate(steps):
@@ -101,7 +101,7 @@ class Cascade:
             answers_first = state.settings.decide_at is not None or (after is not None and after.chosen is not None)
             first = decision.model if decision.forced or not answers_first else "small"
         step = Step(small, lambda outcome: self._doubt_small(outcome, predicted))
-        if large is None or (confidential and (router is not None or not large.description.local)):
+        if large is None or (confidential and (router is not None or large.outside)):
             return [step], confidential and large is not None
         minimum = state.settings.decide_at[1] if state.settings.decide_at else 0.0
         last = Step(large, lambda outcome: _less_than(minimum, outcome))

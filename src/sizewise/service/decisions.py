@@ -121,8 +121,8 @@ class Decisions:
             if not outcome.probabilities:
                 found.append(outcome)
                 continue
-            runner = self._state.find(outcome.decided_by, self._key)
-            if not runner.description.local:
+            runner = self._state.find(outcome.decided_by, self._key, by_auto=self._body.model == AUTO)
+            if runner.outside:
                 raise APIError(f"{runner.name} runs elsewhere; only models on this machine are explained.", "sizewise")
             work = asyncio.create_task(explain_outcome(runner, client, self.request(asked), asked, outcome, passages))
             done, _ = await asyncio.wait({work}, timeout=max(0.0, self._deadline - monotonic()))
@@ -166,7 +166,7 @@ class Decisions:
         """Reserve budget and a slot, and run the model in a thread."""
         size = sum(runner.size_of(request) for request in requests)
         reject_too_long(runner, requests, size)
-        charge = reserve(self._state, runner, self._key, requests)
+        charge = await reserve(self._state, runner, self._key, requests)
         client = self._key.name if self._key else (self._http.client.host if self._http.client else "")
         try:
             async with runner.admission.slot(client, size):
@@ -220,7 +220,7 @@ async def _complete(runner: ModelRunner, requests: Sequence[Request]) -> list[Co
         requests = [await asyncio.to_thread(model.rewritten, request) for request in requests]
         runner.block_confidential(requests)
         model = model.innermost
-    if runner.description.local:
+    if not runner.outside:
         return await asyncio.to_thread(decide, model, requests)
     masked = [await runner.guard.mask(request, runner.name) for request in requests]
     sent = [external.masked if external else request for external, request in zip(masked, requests, strict=True)]

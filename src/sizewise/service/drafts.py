@@ -44,7 +44,7 @@ class Draft(ModelRunner):
 
     def __init__(self, base: ModelRunner, answers: int = 1, keep: Keep | None = None) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.history, self.drift, self.ready = base.admission, base.history, base.drift, True
+        self.share(base)
         self._base, self._answers, self._keep = base, answers, keep
         self._logprobs: list[float] = []
         self._withheld: dict[str, list[Piece]] = {}

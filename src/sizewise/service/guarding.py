@@ -15,6 +15,7 @@ from sizewise.errors import UsageError
 from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
+from sizewise.service.payloads import map_texts, texts_in
 from sizewise.service.schemas import APIError
 
 Part = Literal["mask", "confidential", "signals", "audit"]
@@ -126,10 +127,20 @@ class Guard:
         if self.masks:
             find_personal("")
 
+    def warm_up(self) -> None:
+        """Build the tables of the detectors, which take a second, before a request needs them."""
+        if "signals" in self._rules.parts:
+            signals_in(["Ignore nothing."])
+
     @property
     def masks(self) -> bool:
         """Whether personal data is masked for external models."""
         return "mask" in self._rules.parts
+
+    @property
+    def checks(self) -> bool:
+        """Whether text for external models is masked, or checked by rules."""
+        return self.masks or ("confidential" in self._rules.parts and bool(self._confidential))
 
     def is_confidential(self, texts: Sequence[str]) -> bool:
         """Check whether a rule for confidential text matches."""
@@ -144,22 +155,29 @@ class Guard:
             APIError: a request is confidential, or cannot be checked.
         """
         for request in requests:
-            if request.ids is not None and (self.masks or self._confidential):
+            if request.ids is not None and self.checks:
                 raise APIError(
                     f"{model} is an external model. Prompts given as token ids can't be checked for confidential text; "
                     "send text instead.",
                     "prompt",
                 )
-            texts = [*request.texts(), *request.stop]
-            if self.is_confidential([*texts, request.json_schema or ""]):
-                self.counts["blocked_confidential"] += 1
-                raise APIError(
-                    f"This request matches a rule for confidential text, and {model} is an external model. "
-                    "Use a local model instead.",
-                    "model",
-                    "confidential",
-                    403,
-                )
+            self.block_texts([*request.texts(), *request.stop, request.json_schema or ""], model)
+
+    def block_texts(self, texts: Sequence[str], model: str) -> None:
+        """Reject confidential texts to an external model.
+
+        Raises:
+            APIError: a text is confidential.
+        """
+        if self.is_confidential(texts):
+            self.counts["blocked_confidential"] += 1
+            raise APIError(
+                f"This request matches a rule for confidential text, and {model} is an external model. "
+                "Use a local model instead.",
+                "model",
+                "confidential",
+                403,
+            )
 
     async def check_injection(self, requests: Sequence[Request]) -> tuple[str, ...]:
         """Detect and count signs of prompt injection.
@@ -171,6 +189,16 @@ class Guard:
             return ()
         texts = [text for message in requests[0].messages if message.role != "system" for text in message.texts()]
         texts += list(dict.fromkeys(request.text for request in requests if request.text))
+        return await self.check_texts(texts)
+
+    async def check_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Detect and count signs of prompt injection in texts.
+
+        Raises:
+            APIError: signs were found and the rules reject them.
+        """
+        if "signals" not in self._rules.parts:
+            return ()
         short = sum(map(len, texts)) <= MAX_INLINE_CHARACTERS
         signals = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
         for kind in signals:
@@ -180,13 +208,31 @@ class Guard:
             raise APIError(message, "messages", "injection", 400)
         return signals
 
+    async def mask_payload(self, payload: dict[str, Any], model: str) -> tuple[dict[str, Any], dict[str, str]]:
+        """Mask a payload to an external model and write an audit entry.
+
+        Returns:
+            The payload, and the masked values by token.
+        """
+
+        def masked() -> tuple[dict[str, Any], Mask]:
+            mask = Mask([*texts_in(payload)])
+            return map_texts(payload, mask.hide), mask
+
+        sent, mask = await asyncio.to_thread(masked) if self.masks else (payload, None)
+        for kind, count in (mask.counts if mask else {}).items():
+            self.counts[f"masked_{kind}"] += count
+        await self._audit(model, sum(map(len, texts_in(payload))), dict(mask.counts) if mask else None)
+        return sent, mask.values if mask else {}
+
+    async def _audit(self, model: str, characters: int, masked: dict[str, int] | None) -> None:
+        self.counts["external_requests"] += 1
+        if "audit" in self._rules.parts:
+            entry = {"at": time.time(), "model": model, "letters": characters, "masked": masked}
+            await asyncio.to_thread(self._log, secrets.token_hex(8), entry)
+
     async def mask(self, request: Request, model: str) -> ExternalRequest | None:
         """Mask a request to an external model and write an audit entry; returns None if masking is off."""
         external = await asyncio.to_thread(ExternalRequest, request, self.counts) if self.masks else None
-        self.counts["external_requests"] += 1
-        if "audit" in self._rules.parts:
-            characters = sum(map(len, request.texts()))
-            masked = external.masked_counts if external else None
-            entry = {"at": time.time(), "model": model, "letters": characters, "masked": masked}
-            await asyncio.to_thread(self._log, secrets.token_hex(8), entry)
+        await self._audit(model, sum(map(len, request.texts())), external.masked_counts if external else None)
         return external

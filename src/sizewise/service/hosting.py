@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -47,6 +49,7 @@ def run_app(
     drain_s: int = 5,
     grace_s: float = 0.0,
     on_stop: Callable[[], None] | None = None,
+    on_hangup: Callable[[], None] | None = None,
 ) -> None:
     """Run an application until SIGINT or SIGTERM.
 
@@ -58,28 +61,74 @@ def run_app(
         drain_s: seconds that requests in progress may take to finish.
         grace_s: seconds after SIGTERM in which the service still accepts connections.
         on_stop: called as soon as the service is asked to stop.
+        on_hangup: called in a thread on SIGHUP.
 
     Raises:
         SizewiseError: the address cannot be bound.
         MissingExtraError: uvicorn is not installed.
     """
+    with bind(host, port) as listener:
+        announce(f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}")
+        serve_app(app, listener, drain_s=drain_s, grace_s=grace_s, on_stop=on_stop, on_hangup=on_hangup)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a port.
+
+    Raises:
+        SizewiseError: the address cannot be bound.
+    """
     try:
-        from sizewise.service.connections import make_server
-    except ImportError as error:
-        raise MissingExtraError("uvicorn", "serve") from error
-    try:
-        listener = listen(host, port)
+        return listen(host, port)
     except OSError as error:
         raise SizewiseError(
             f"Cannot bind {host}, port {port}: {error.strerror or error}.",
             "an address of this machine and a free port",
             "--port 0 picks a free port",
         ) from error
-    announce(f"http://{'[' + host + ']' if ':' in host else host}:{listener.getsockname()[1]}")
+
+
+def serve_app(
+    app: Any,
+    listener: socket.socket,
+    *,
+    drain_s: int = 5,
+    grace_s: float = 0.0,
+    on_stop: Callable[[], None] | None = None,
+    on_hangup: Callable[[], None] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Run an application on a socket until SIGINT or SIGTERM.
+
+    Args:
+        app: the application.
+        listener: the socket.
+        drain_s: seconds that requests in progress may take to finish.
+        grace_s: seconds after SIGTERM in which the service still accepts connections.
+        on_stop: called as soon as the service is asked to stop.
+        on_hangup: called in a thread on SIGHUP.
+        options: options of uvicorn.
+
+    Raises:
+        MissingExtraError: uvicorn is not installed.
+    """
+    try:
+        from sizewise.service.connections import make_server
+    except ImportError as error:
+        raise MissingExtraError("uvicorn", "serve") from error
     ignore_hangup()
+    if on_hangup is not None and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=on_hangup, daemon=True).start())
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains and then re-raises the signal
+    host, port = listener.getsockname()[:2]
     server = make_server(
-        app, host=host, port=port, drain_s=drain_s, on_stop=on_stop or (lambda: None), grace_s=grace_s, backlog=BACKLOG
+        app,
+        host=host,
+        port=port,
+        drain_s=drain_s,
+        on_stop=on_stop or (lambda: None),
+        grace_s=grace_s,
+        options=options,
     )
     server.run(sockets=[listener])
 

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing
 from time import monotonic
 from typing import Any, TypeVar
 
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
-from starlette.types import Receive, Scope, Send
 
 from sizewise.models.base import Piece, failed
 from sizewise.records import Completion, Request
-from sizewise.service import responses, schemas
+from sizewise.service import responses, schemas, sse
 from sizewise.service.admission import Busy
 from sizewise.service.api_keys import Key
 from sizewise.service.budgets import Charge, estimate_tokens
-from sizewise.service.drafts import Discarded
+from sizewise.service.drafts import Discarded, Draft
 from sizewise.service.failures import failure_of
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.prompts import reject_too_long
 from sizewise.service.responses import ChatForm
 from sizewise.service.schemas import APIError
+from sizewise.service.sse import DONE, format_event
 from sizewise.service.state import State
+from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
-CLIENT_CLOSED = 499
-DISCONNECT_POLL_S = 0.25
-STREAM_GRACE_S = 1.0
-"""Seconds after the response timeout in which the text generated so far may still be sent."""
-TIMED_OUT = "The response timed out."
 T = TypeVar("T")
+END = format_event(DONE)
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -40,32 +37,6 @@ def with_index(request: Request, index: int) -> Request:
     """Number one of several requests, and offset its seed so that their samples differ."""
     seed = request.seed + index if request.seed is not None else None
     return request.model_copy(update={"id": str(index), "seed": seed})
-
-
-class _Stream(StreamingResponse):
-    """A stream that frees its slot at the deadline, even if the client has stopped reading.
-
-    Args:
-        events: server-sent events.
-        deadline: end, in seconds of the monotonic clock.
-        close: frees the slot.
-    """
-
-    def __init__(
-        self, events: AsyncGenerator[bytes, None], deadline: float, close: Callable[[], Awaitable[None]]
-    ) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._deadline, self._close = deadline, close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        try:
-            with suppress(TimeoutError):  # the connection is closed when this returns
-                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
-                    await super().__call__(scope, receive, send)
-        finally:
-            await self._close()
 
 
 class Job:
@@ -97,11 +68,12 @@ class Job:
             slot.callback(lambda: self._charge.end())
             await self._while_connected(self._enter(slot))
             choices, completions = await self._while_connected(self._collect(form))
+            self._record(200, completions)
+            await self._charge.saved()
         body = responses.base(form.object, responses.new_id(form.prefix), form.model) | {
             "choices": choices,
             "usage": form.usage(completions),
         }
-        self._record(200, completions)
         return JSONResponse(body | _extension(completions), headers=self._headers)
 
     async def _while_connected(self, work: Coroutine[Any, Any, T]) -> T:
@@ -110,23 +82,12 @@ class Job:
         Raises:
             APIError: the client disconnected, or the response timed out.
         """
-        task, disconnected = asyncio.create_task(work), asyncio.create_task(self._disconnected())
         try:
-            remaining = max(0.0, self._deadline - monotonic())
-            await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED, timeout=remaining)
-            if task.done():
-                return await task
-            status = CLIENT_CLOSED if disconnected.done() else 504
-            self._record(status, None)
-            raise APIError(TIMED_OUT if status == 504 else "The client disconnected.", status=status)
-        finally:
-            task.cancel()
-            disconnected.cancel()
-            await asyncio.gather(task, disconnected, return_exceptions=True)
-
-    async def _disconnected(self) -> None:
-        while not await self._http.is_disconnected():
-            await asyncio.sleep(DISCONNECT_POLL_S)
+            return await while_connected(self._http, self._deadline, work)
+        except APIError as error:
+            if error.status in (CLIENT_CLOSED, 504):
+                self._record(error.status, None)
+            raise
 
     async def _collect(self, form: ChatForm) -> tuple[list[dict[str, Any]], list[Completion]]:
         async def collect_one(index: int, request: Request) -> tuple[dict[str, Any], Completion]:
@@ -155,28 +116,52 @@ class Job:
         return [choice for choice, _ in results], [completion for _, completion in results]
 
     async def stream(self, form: ChatForm) -> Response:
-        """Stream the response as server-sent events; errors before the first event keep their HTTP status."""
+        """Stream the response as server-sent events; errors before the first event keep their HTTP status.
+
+        If the first event takes longer than a proxy may wait, the stream begins with comments. A draft may still be
+        discarded, so its stream never begins early.
+        """
         slot = AsyncExitStack()
         slot.callback(lambda: self._charge.end())
         events = self._events(form)
-        try:
-            await self._while_connected(self._enter(slot))
-            first = await self._while_connected(_next(events))
-        except BaseException:
+
+        async def begin() -> bytes:
+            await self._enter(slot)
+            return await anext(events)
+
+        first = asyncio.create_task(begin())
+
+        async def close() -> None:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            self._record(CLIENT_CLOSED, None)
             await events.aclose()
             await slot.aclose()
-            raise
 
         async def body() -> AsyncGenerator[bytes, None]:
-            yield first
+            try:
+                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
+                    event = await first
+                yield event
+            except TimeoutError:
+                self._record(504, None)
+                yield format_event(ENCODE(schemas.error_body(TIMED_OUT, 504, None, "timeout")))
+                yield END
+                return
+            except APIError as error:
+                yield format_event(ENCODE(schemas.error_body(error.message, error.status, None, error.code)))
+                yield END
+                return
             async for event in events:
                 yield event
 
-        async def close() -> None:
-            await events.aclose()
-            await slot.aclose()
-
-        response = _Stream(body(), self._deadline + STREAM_GRACE_S, close)
+        try:
+            patience_s = self._state.settings.timeout_s if isinstance(self._runner, Draft) else sse.PING_S
+            await self._while_connected(begun(first, patience_s))
+        except BaseException:
+            await close()
+            raise
+        response = DeadlineStream(body(), self._deadline, close)
         response.headers.update(self._headers)
         return response
 
@@ -200,6 +185,7 @@ class Job:
                     if not started:
                         raise error
                     yield _event(schemas.error_body(error.message, 500))
+                    yield END
                     return
                 assert isinstance(piece, Piece)
                 choices = [] if index in started else form.first(index)
@@ -215,10 +201,13 @@ class Job:
             if form.wants_usage:
                 yield _event(base | {"choices": [], "usage": form.usage(completions)} | _extension(completions))
             status = 200
-            yield b"data: [DONE]\n\n"
+            self._record(status, completions)
+            await self._charge.saved()
+            yield END
         except TimeoutError:
             status = 504
             yield _event(schemas.error_body(TIMED_OUT, 504))
+            yield END
         finally:
             # No await in this block: a client that disconnected may have cancelled the task.
             self._record(status, completions)
@@ -274,7 +263,7 @@ class Job:
         except APIError:
             self._record(400, None)
             raise
-        self._reserve_budget()
+        await self._reserve_budget()
         client = self._key.name if self._key else (self._http.client.host if self._http.client else "")
         try:
             await slot.enter_async_context(runner.admission.slot(client, self._size))
@@ -284,14 +273,15 @@ class Job:
             message = f"All slots are in use. Try again in {busy.retry_s} s."
             raise APIError(message, None, "busy", 429, retry) from None
 
-    def _reserve_budget(self) -> None:
+    async def _reserve_budget(self) -> None:
         """Reserve budget for the answers, and lower max_tokens if less is left than they may use."""
         budgets, key = self._state.budgets, self._key
         if key is None:
             return
-        budgets.admit(key, len(self._requests) - 1)  # the first was counted on arrival
+        await budgets.admit(key, len(self._requests) - 1)  # the first was counted on arrival
         prompt_tokens = sum(self._runner.prompt_size(request) for request in self._requests)
-        self._charge = budgets.reserve(key, self._size, prompt_tokens, self._runner.estimate_cost(self._size))
+        cost = self._runner.estimate_cost(self._size)
+        self._charge = await budgets.reserve(key, self._size, prompt_tokens, cost, self._runner.name)
         per_answer = max(1, (self._charge.tokens - prompt_tokens) // len(self._requests))
         if self._charge.tokens < self._size:
             self._headers = {"X-Sizewise-Max-Tokens": str(per_answer)}
@@ -306,6 +296,7 @@ class Job:
             return
         self._recorded = True
         runner = self._runner
+        self._http.state.logged = logged(runner.name, completions or ())
         for completion in completions or [None]:  # type: ignore[list-item]
             runner.record(self._started, status, completion, self._ttft_s)
             latency_s = monotonic() - self._started
@@ -313,12 +304,16 @@ class Job:
         self._charge.end()
 
 
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes:
-    return await anext(events)
+def logged(model: str, completions: Sequence[Completion]) -> dict[str, Any]:
+    """Return what the log line of a request says about its answers."""
+    tokens = {
+        field: sum(getattr(found, field) for found in completions) for field in ("prompt_tokens", "completion_tokens")
+    }
+    return {"model": model} | tokens
 
 
 def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + ENCODE(body).encode("utf-8") + b"\n\n"
+    return format_event(ENCODE(body))
 
 
 def _extension(completions: Sequence[Completion]) -> dict[str, Any]:

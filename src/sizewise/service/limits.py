@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from sizewise.service.api_keys import Keys
+from sizewise.service.api_keys import Key, Keys
+from sizewise.service.request_log import path_of
 from sizewise.service.schemas import APIError, error_body
 
 Message = MutableMapping[str, Any]
@@ -42,6 +43,7 @@ class Gate:
         raw_paths: paths whose bodies are not JSON.
         body_timeout_s: maximum time to receive a body.
         browser_login: let browsers prompt for the key.
+        on_rejected: called with each request that has no valid key.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Gate:
         raw_paths: Collection[str] = (),
         body_timeout_s: float = BODY_TIMEOUT_S,
         browser_login: bool = False,
+        on_rejected: Callable[[Message], None] | None = None,
     ) -> None:
+        self._on_rejected = on_rejected
         self._browser_login = browser_login
         self._app, self._keys = app, keys or Keys()
         self._max_bytes, self._body_timeout_s = max_bytes, body_timeout_s
@@ -75,9 +79,9 @@ class Gate:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_origin(headers):
                 raise APIError("Cross-origin requests are not allowed.", None, "cross_origin", 403)
-            if scope["path"] not in self._open:
-                header = headers.get("authorization", "")
-                scope.setdefault("state", {})["key"] = self._keys.find(header, self._browser_login)
+            header = headers.get("authorization", "")
+            if header or path_of(scope) not in self._open:
+                scope.setdefault("state", {})["key"] = self._find_key(scope, header)
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
                 await self._app(scope, receive, _with_timeout(send))
                 return
@@ -96,6 +100,21 @@ class Gate:
 
         if body is not None:
             await self._app(scope, replay, _with_timeout(send))
+
+    def _find_key(self, scope: Message, header: str) -> Key | None:
+        """Find the key of a request; on open paths, a wrong key is as good as none.
+
+        Raises:
+            APIError: the key is missing or invalid.
+        """
+        try:
+            return self._keys.find(header, self._browser_login)
+        except APIError:
+            if path_of(scope) in self._open:
+                return None
+            if self._on_rejected is not None:
+                self._on_rejected(scope)
+            raise
 
     async def _body(self, scope: Message, receive: Receive) -> bytes | None:
         """Read the body; None if the client disconnected.
@@ -133,7 +152,7 @@ class Gate:
         finally:
             self._buffered -= size
         body = b"".join(parts)
-        if scope["path"] not in self._raw:
+        if path_of(scope) not in self._raw:
             await _check_structure(body)
         return body
 

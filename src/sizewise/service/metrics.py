@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from sizewise.records import Completion
 from sizewise.service.model_runner import ModelRunner
@@ -17,13 +19,13 @@ class Metrics:
     """Counters, gauges and histograms since the start of the service."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry, self._by_key = CollectorRegistry(), CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=self._registry)
+            return Counter(name, text, labels, registry=self._by_key if "key" in labels else self._registry)
 
         def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, ["model"], registry=self._registry)
+            return Gauge(name, text, ["model"], registry=self._registry, multiprocess_mode="livesum")
 
         def histogram(name: str, text: str) -> Histogram:
             return Histogram(name, text, ["model"], buckets=LATENCY_BUCKETS_S, registry=self._registry)
@@ -41,6 +43,43 @@ class Metrics:
             "sizewise_guard_events", "Number of guard events: masked, restored, blocked, signs of injection.", "event"
         )
         self._guard_exported: Counts[str] = Counts()
+        self._http = counter("sizewise_http_requests", "Number of HTTP requests by path and status.", "path", "status")
+        self._http_by_key = counter(
+            "sizewise_key_http_requests", "Number of HTTP requests by API key and status.", "key", "status"
+        )
+        self._rejected = counter("sizewise_rejected_keys", "Number of requests without a valid API key.")
+        self._key_tokens = counter("sizewise_key_tokens", "Number of tokens charged to an API key.", "key", "model")
+        self._key_cost = counter("sizewise_key_cost_usd", "US dollars charged to an API key.", "key", "model")
+        self._http_duration = Histogram(
+            "sizewise_http_request_duration_seconds",
+            "Duration of HTTP requests in seconds.",
+            ["path"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self._registry,
+        )
+
+    def observe_http(self, path: str, status: int, key: str, seconds: float) -> None:
+        """Record an HTTP request.
+
+        Args:
+            path: path of the route; `other` for unknown paths.
+            status: HTTP status; 499 if the client disconnected first.
+            key: name of the API key; empty without one.
+            seconds: duration.
+        """
+        self._http.labels(path, str(status)).inc()
+        self._http_duration.labels(path).observe(seconds)
+        if key:
+            self._http_by_key.labels(key, str(status)).inc()
+
+    def count_rejected_key(self) -> None:
+        """Count a request without a valid API key."""
+        self._rejected.inc()
+
+    def count_use(self, key: str, model: str, tokens: int, usd: float) -> None:
+        """Count what an API key is charged."""
+        self._key_tokens.labels(key, model).inc(tokens)
+        self._key_cost.labels(key, model).inc(max(0.0, usd))
 
     def observe(
         self, model: str, status: int, latency_s: float, ttft_s: float | None, completion: Completion | None
@@ -69,12 +108,24 @@ class Metrics:
         """Count a decision: decided, handed_over or refused."""
         self._decisions.labels(model, result).inc()
 
-    def render(self, runners: Sequence[ModelRunner], guard_counts: Mapping[str, int]) -> str:
-        """Write all metrics in the Prometheus text format."""
+    def render(self, runners: Sequence[ModelRunner], guard_counts: Mapping[str, int], by_key: bool = True) -> str:
+        """Write the metrics in the Prometheus text format, those of all workers together.
+
+        Args:
+            runners: the models.
+            guard_counts: events of the guard.
+            by_key: include the metrics of API keys.
+        """
         for event, count in list(guard_counts.items()):
             self._guard.labels(event).inc(count - self._guard_exported[event])
             self._guard_exported[event] = count
         for runner in runners:
             self._running.labels(runner.name).set(runner.admission.running)
             self._waiting.labels(runner.name).set(runner.admission.queued)
-        return generate_latest(self._registry).decode("utf-8")
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            merged = CollectorRegistry()
+            MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+            text = generate_latest(merged).decode("utf-8")
+            return text if by_key else "".join(line for line in text.splitlines(True) if "sizewise_key_" not in line)
+        text = generate_latest(self._registry).decode("utf-8")
+        return text + generate_latest(self._by_key).decode("utf-8") if by_key else text

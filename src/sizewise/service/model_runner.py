@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from functools import cache
 from time import monotonic, time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
-from sizewise.models.base import Piece
+from sizewise.models.base import Cancel, Deliver, Piece
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Request
 from sizewise.routing import TrainingDrift
@@ -20,18 +22,47 @@ from sizewise.service.admission import Admission
 from sizewise.service.guarding import ExternalRequest, Guard
 from sizewise.service.schemas import APIError
 
+if TYPE_CHECKING:
+    from sizewise.service.backends import Backend
+
 MAX_RUNNING = 64
 REMOTE_MAX_RUNNING = 200
 REMOTE_MAX_TOKENS = 2_000_000
 QUEUE_FRACTION = 0.5
 """Tokens that may be queued, as a fraction of those that may run."""
 MAX_QUEUED_PER_KEY = 4
-MAX_HISTORY = 5_000
+MAX_HISTORY = 50_000
 RETRY_START_S = 30.0
 STARTING_RETRY_S = 5
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 8
+MAX_INLINE_CHARACTERS = 2_000
+"""Prompts up to this length are rendered and tokenized on the event loop."""
+MAX_STARTERS = 4
 _LOG = logging.getLogger("sizewise.service")
+
+
+@cache
+def _starters() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_STARTERS, "start")
+
+
+async def _started(start: Callable[[Request, Deliver], Cancel], request: Request, deliver: Deliver) -> Cancel:
+    """Start an answer; a long prompt is rendered and tokenized in a thread, so that it delays nobody's tokens."""
+    if sum(map(len, request.texts())) + len(request.text or "") + len(request.tools or "") <= MAX_INLINE_CHARACTERS:
+        return start(request, deliver)
+    work = asyncio.get_running_loop().run_in_executor(_starters(), start, request, deliver)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(_cancel_started)
+        raise
+
+
+def _cancel_started(work: asyncio.Future[Cancel]) -> None:
+    """Stop an answer whose client left while it was being started."""
+    if not work.cancelled() and work.exception() is None:
+        work.result()()
 
 
 class RequestRecord(NamedTuple):
@@ -47,6 +78,10 @@ class RequestRecord(NamedTuple):
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
+
+
+def _innermost(model: Model) -> Model:
+    return model.innermost if isinstance(model, PromptWrapper) else model
 
 
 class ModelRunner:
@@ -68,7 +103,14 @@ class ModelRunner:
         self.drift: TrainingDrift | None = None
         """Compares prompts with the training distribution; None if that is unknown."""
         self.history: deque[RequestRecord] = deque(maxlen=MAX_HISTORY)
+        self.since = time()
+        """Unix time of the beginning of the history."""
         self._usd_per_token = 0.0
+        self.backend: Backend | None = None
+        """Server to which requests are passed on as they are; None: requests are converted for the model."""
+        self.outside = not self.description.local or self.description.uri.startswith(("http:", "https:"))
+        """Whether the guard protects what the model receives. A loopback address may be a proxy, so the operator
+        declares which servers are inside."""
         self.ready = False
         self.start_failure = ""
         """Why the model did not start."""
@@ -78,7 +120,7 @@ class ModelRunner:
         """Why the model cannot answer now; empty if it can, or if it is still starting."""
         if not self.ready:
             return self.start_failure
-        model = self.model.innermost if isinstance(self.model, PromptWrapper) else self.model
+        model = _innermost(self.model)
         stalled: Callable[[], str] | None = getattr(model, "trouble", None)
         return stalled() if stalled else ""
 
@@ -127,8 +169,26 @@ class ModelRunner:
         if not isinstance(self.model, PromptWrapper):
             return self
         runner = ModelRunner(self.name, self.model.innermost, self.guard)
-        runner.admission, runner.history, runner.ready = self.admission, self.history, True
+        runner.share(self)
         return runner
+
+    def share(self, base: ModelRunner) -> None:
+        """Use the queue, the history and the zone of another runner of the same model, which is ready."""
+        self.admission, self.history, self.drift = base.admission, base.history, base.drift
+        self.outside, self.ready = base.outside, True
+
+    def is_same(self, other: ModelRunner) -> bool:
+        """Whether another runner has the same model in memory."""
+        return type(self) is type(other) and _innermost(self.model) is _innermost(other.model)
+
+    def keep(self, earlier: ModelRunner) -> None:
+        """Go on with the queue and the history of a runner of the same model before a reload."""
+        self.history, self.drift, self.ready = earlier.history, earlier.drift, earlier.ready
+        self.since = earlier.since
+        self.start_failure, self._usd_per_token = earlier.start_failure, earlier._usd_per_token
+        limit, earlier_limit = self.backend and self.backend.settings, earlier.backend and earlier.backend.settings
+        if limit == earlier_limit:
+            self.admission = earlier.admission
 
     @property
     def takes_tools(self) -> bool:
@@ -147,7 +207,7 @@ class ModelRunner:
         Raises:
             APIError: a request is confidential.
         """
-        if not self.description.local:
+        if self.outside:
             self.guard.block_confidential(requests, self.name)
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
@@ -160,7 +220,7 @@ class ModelRunner:
             request = await asyncio.to_thread(self.model.rewritten, request)
         self.block_confidential([request])
         external: ExternalRequest | None = None
-        if not self.description.local:
+        if self.outside:
             external = await self.guard.mask(request, self.name)
         async with aclosing(self._generate(external.masked if external else request)) as pieces:
             async for piece in pieces:
@@ -178,7 +238,7 @@ class ModelRunner:
 
         start = self.model.start_rewritten if isinstance(self.model, PromptWrapper) else self.model.start
         try:
-            cancel = start(request, deliver)
+            cancel = await _started(start, request, deliver)
         except SizewiseError as error:
             raise APIError(error.what) from error
         try:

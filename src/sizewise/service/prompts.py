@@ -9,13 +9,14 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import ScoredPrompt
-from sizewise.records import Request
+from sizewise.records import Completion, Request
 from sizewise.service import responses, schemas
 from sizewise.service.admission import Busy
-from sizewise.service.api_keys import Key
+from sizewise.service.api_keys import Key, key_of
 from sizewise.service.budgets import Charge
 from sizewise.service.failures import failure_of
 from sizewise.service.model_runner import ModelRunner
@@ -46,7 +47,7 @@ def reject_too_long(runner: ModelRunner, requests: Sequence[Request], size: int)
         )
 
 
-def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
+async def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
     """Reserve the tokens of prompts that are read once.
 
     Raises:
@@ -54,8 +55,8 @@ def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequen
     """
     size = sum(runner.size_of(request) for request in requests)
     reject_too_long(runner, requests, size)
-    state.budgets.admit(key, len(requests) - 1)
-    return state.budgets.reserve(key, size, size, runner.estimate_cost(size))
+    await state.budgets.admit(key, len(requests) - 1)
+    return await state.budgets.reserve(key, size, size, runner.estimate_cost(size), runner.name)
 
 
 def busy_error(error: Busy) -> APIError:
@@ -63,7 +64,29 @@ def busy_error(error: Busy) -> APIError:
     return APIError("All slots are in use.", None, "busy", 429, {"Retry-After": str(error.retry_s)})
 
 
-async def embed(state: State, runner: ModelRunner, key: Key | None, body: EmbeddingRequest) -> Response:
+def client_of(http: HttpRequest) -> str:
+    """Return the name of a client's queue: its key or else its address."""
+    key = key_of(http)
+    return key.name if key else (http.client.host if http.client else "")
+
+
+def _record(state: State, runner: ModelRunner, started: float, prompt_tokens: int, completion_tokens: int) -> None:
+    seconds = monotonic() - started
+    completion = Completion(
+        id="",
+        text="",
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        seconds=seconds,
+        finish="stop",
+    )
+    runner.record(started, 200, completion, None)
+    state.metrics.observe(runner.name, 200, seconds, None, completion)
+
+
+async def embed(
+    state: State, runner: ModelRunner, key: Key | None, body: EmbeddingRequest, client: str = ""
+) -> Response:
     """Compute embeddings of texts.
 
     Raises:
@@ -73,8 +96,9 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
     if "embeddings" not in runner.description.offers:
         raise APIError(f"{engine} does not support embeddings.", "model", "unsupported_parameter")
     requests = body.requests()
+    runner.check_ready()
     runner.block_confidential(requests)
-    if not runner.description.local and state.guard.masks:
+    if runner.outside and state.guard.masks:
         raise APIError(
             f"{runner.name} is an external model. Personal data would be masked first, which changes the embeddings.",
             "model",
@@ -85,10 +109,10 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
         raise APIError(f"{engine} accepts text input only, not token ids.", "input")
     started = monotonic()
     compute: Callable[[list[Request]], tuple[list[list[float]], int]] = runner.model.embed  # type: ignore[attr-defined]
-    charge = reserve(state, runner, key, requests)
+    charge = await reserve(state, runner, key, requests)
     size = sum(runner.size_of(request) for request in requests)
     try:
-        async with runner.admission.slot(key.name if key else "", size):
+        async with runner.admission.slot(client, size):
             charge.update(0, charge.tokens)  # an upper bound until the tokens are counted
             vectors, tokens = await asyncio.to_thread(compute, requests)
             charge.update(0, tokens)
@@ -99,7 +123,7 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
         raise APIError(error.what, "input", "context_length_exceeded") from error
     finally:
         charge.end()
-    runner.record(started, 200, None, None)
+    _record(state, runner, started, tokens, 0)
     return JSONResponse(schemas.embedding_body(body, vectors, tokens))
 
 
@@ -137,7 +161,7 @@ async def _continue(runner: ModelRunner, request: Request) -> _Continuation:
 
 
 async def echo(
-    state: State, runner: ModelRunner, key: Key | None, body: TextRequest, prompts: list[Request]
+    state: State, runner: ModelRunner, key: Key | None, body: TextRequest, prompts: list[Request], client: str = ""
 ) -> Response:
     """Return prompts with the log-probabilities of their tokens, followed by a continuation if max_tokens allows one.
 
@@ -147,17 +171,18 @@ async def echo(
     engine = runner.description.engine
     if "echo" not in runner.description.offers:
         raise APIError(f"{engine} does not support log-probabilities of prompts.", "echo", "unsupported_parameter")
+    runner.check_ready()
     runner.block_confidential(prompts)
-    if not runner.description.local and state.guard.masks:
+    if runner.outside and state.guard.masks:
         raise APIError(
             f"{runner.name} is an external model. Personal data is masked first, so the prompt cannot be echoed.",
             "echo",
         )
     started = monotonic()
-    charge = reserve(state, runner, key, prompts)
+    charge = await reserve(state, runner, key, prompts)
     size = sum(runner.size_of(request) for request in prompts)
     try:
-        async with runner.admission.slot(key.name if key else "", size):
+        async with runner.admission.slot(client, size):
             charge.update(0, charge.tokens)  # an upper bound until the tokens are counted
             scored, continuations = await _score_and_continue(runner, prompts, bool(body.max_tokens))
             prompt_tokens = sum(len(prompt.tokens) for prompt in scored)
@@ -169,7 +194,7 @@ async def echo(
         raise group.exceptions[0] from None
     finally:
         charge.end()
-    runner.record(started, 200, None, None)
+    _record(state, runner, started, prompt_tokens, completion_tokens)
     usage = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

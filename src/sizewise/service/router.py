@@ -68,6 +68,7 @@ class Router:
             client: name of the API key; drift of one client alone doesn't reroute the others.
         """
         texts = [text for message in request.messages for text in message.texts()]
+        texts += [request.tools] if request.tools else []
         conversation = "\n".join(texts) or (request.text or "")
         last = question or (request.messages[-1].content if request.messages else conversation)
         by_rules = decide_prompt(self.policy, conversation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sizewise.documents import read_paths
@@ -18,6 +19,7 @@ from sizewise.routing import read_policy
 from sizewise.service.agent import MIN_CONFIDENCE, Support
 from sizewise.service.agent import NAME as AGENT
 from sizewise.service.app import create_app
+from sizewise.service.backends import BackendSettings, check_shared_key
 from sizewise.service.guarding import GuardRules
 from sizewise.service.hosting import allowed_hosts, ignore_hangup, load_keys, run_app
 from sizewise.service.measured import implied_evaluations, resolve_studies
@@ -134,6 +136,7 @@ def serve(
     shadow: float = 0.0,
     decide_at: tuple[float, float] | None = None,
     guard: GuardRules | None = None,
+    inside: Sequence[str] = (),
     documents: Path | None = None,
     sure: float = MIN_CONFIDENCE,
     store: Store | None = None,
@@ -155,6 +158,7 @@ def serve(
         shadow: fraction of the small model's routed answers that the large model checks.
         decide_at: minimum probability of a decision of the first and the second model for `auto`; others go to people.
         guard: guard rules; by default all parts are on, without rules for confidential text.
+        inside: names of models on other servers that may see personal data and confidential text.
         documents: documents for a support agent, which answers with the first model.
         sure: minimum probability that the documents contain the answer; below it the agent declines to answer.
         store: where records are stored.
@@ -170,18 +174,28 @@ def serve(
         keys=load_keys(host, keys, "sizewise serve MODEL", "query the models"),
         hosts=allowed_hosts(host),
         lenient=lenient,
-        policy=_load_policy(policy, uris),
+        policy=load_policy(policy, uris),
         guard=guard or GuardRules(),
-        support=None if documents is None else Support(_load_library(documents, reporter), sure),
+        backends=_backends(uris, inside),
+        support=None if documents is None else Support(load_library(documents, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
     models = open_all(uris, store, engine, delay_s, reporter, share_base)
     chosen = None if as_measured is None else [*as_measured, *recommended]
-    _run(_apply_evaluations(models, settings.policy, chosen, store, reporter), settings, store, reporter, host, port)
+    _run(models, chosen, settings, store, reporter, (host, port), keys)
 
 
-def _apply_evaluations(
+def _backends(uris: Sequence[str], inside: Sequence[str]) -> dict[str, BackendSettings]:
+    named = {name_of(uri): uri for uri in uris}
+    unknown = [name for name in inside if name not in named]
+    if unknown:
+        raise UsageError(f"--inside names '{unknown[0]}', which is not served.", ", ".join(named), "")
+    check_shared_key(named)
+    return {name: BackendSettings(zone="inside") for name in inside}
+
+
+def apply_evaluations(
     models: dict[str, Model], policy: Policy | None, chosen: Sequence[str] | None, store: Store, reporter: Reporter
 ) -> dict[str, Model]:
     """Prompt models as in the chosen evaluations, those of the policy, and the latest ones of models trained here."""
@@ -192,7 +206,12 @@ def _apply_evaluations(
     return _as_measured(_as_measured(models, weak, store, reporter, strict=False), chosen or (), store, reporter)
 
 
-def _load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
+def load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
+    """Read a routing policy, which needs two models.
+
+    Raises:
+        SizewiseError: the file isn't a policy, or there is one model only.
+    """
     if path is None:
         return None
     policy = read_policy(path)
@@ -203,25 +222,37 @@ def _load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
     return policy
 
 
-def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: Reporter, host: str, port: int) -> None:
-    """Run the service, and close the models when it stops."""
+def _run(
+    models: dict[str, Model],
+    chosen: Sequence[str] | None,
+    settings: Settings,
+    store: Store,
+    reporter: Reporter,
+    address: tuple[str, int],
+    keys: Path | None,
+) -> None:
+    """Prompt models as measured, run the service, and close the models when it stops."""
+    models = apply_evaluations(models, settings.policy, chosen, store, reporter)
     app = create_app(models, settings, store)
-    if not all(model.describe().local for model in models.values()):
+    if any(runner.outside for runner in app.state.sizewise.runners):
         reporter.say(f"guard: {settings.guard.summary()}")
     routed = settings.policy is not None or settings.decide_at is not None
     names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if settings.support else [])])
 
-    def announce(address: str) -> None:
-        reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
+    def announce(url: str) -> None:
+        reporter.say(f"chat: {url}/   monitor: {url}/monitor   API: {url}/v1   models: {names}")
 
     try:
-        run_app(app, host, port, announce, drain_s=DRAIN_S, grace_s=GRACE_S, on_stop=app.state.sizewise.stop)
+        stop = app.state.sizewise.stop
+        reload = None if keys is None else partial(settings.keys.reload, keys)
+        run_app(app, *address, announce, drain_s=DRAIN_S, grace_s=GRACE_S, on_stop=stop, on_hangup=reload)
     finally:
         for model in models.values():
             model.close()
 
 
-def _load_library(documents: Path, reporter: Reporter) -> Library:
+def load_library(documents: Path, reporter: Reporter) -> Library:
+    """Read and index the documents of the support agent."""
     reading = read_paths([documents])
     library = Library(cut(list(reading.documents)))
     reporter.say(f"support agent: indexed {len(reading.documents):,} document(s), {len(library):,} passage(s)")

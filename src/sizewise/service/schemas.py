@@ -28,6 +28,12 @@ CONSTRAINTS_OF_OTHER_SERVERS = (
 """Parameters with which other servers constrain the output; rejected, because ignoring them would break clients."""
 
 
+WITHOUT_EFFECT = frozenset(
+    {"metadata", "store", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"}
+)
+"""Parameters that change nothing about an answer, so that models of our own accept them; others are refused."""
+
+
 class _FirstError(FailFast):
     """Stop validation at the first invalid item of a list; hashable, so that it works inside a union."""
 
@@ -263,6 +269,12 @@ class TextRequest(Common):
         return [item if isinstance(item, str) else tuple(item) for item in prompt]  # type: ignore[arg-type]
 
 
+class ResponsesRequest(RequestBody):
+    """A body of /v1/responses, which only models behind an API have; theirs are passed on as they are."""
+
+    model: str
+
+
 class EmbeddingRequest(RequestBody):
     """A body of /v1/embeddings."""
 
@@ -311,6 +323,9 @@ def reject_unsupported(body: Common, description: ModelDescription, lenient: boo
     """
     if lenient:
         return
+    unknown = next((name for name in body.model_extra or () if name not in WITHOUT_EFFECT), None)
+    if unknown is not None and unknown not in CONSTRAINTS_OF_OTHER_SERVERS:
+        raise APIError(f"Unknown parameter: {unknown[:100]!r}.", unknown[:100], "unknown_parameter")
     for field in (
         "frequency_penalty",
         "presence_penalty",

@@ -137,7 +137,7 @@ class Observed(ModelRunner):
 
     def __init__(self, base: ModelRunner, observe: Callable[[Request, Completion], None]) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.history, self.drift, self.ready = base.admission, base.history, base.drift, True
+        self.share(base)
         self._base, self._observe = base, observe
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:

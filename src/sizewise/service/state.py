@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,18 +11,22 @@ from typing import Any
 from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
+from sizewise.models.remote import RemoteModel
 from sizewise.records import Policy, Request
 from sizewise.routing import TrainingDrift
+from sizewise.service.admission import Admission
 from sizewise.service.agent import Agent, Support
 from sizewise.service.api_keys import Key, Keys
+from sizewise.service.backends import Backend, BackendSettings
 from sizewise.service.budgets import Budgets
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
 from sizewise.service.limits import BODY_TIMEOUT_S
 from sizewise.service.metrics import Metrics
-from sizewise.service.model_runner import ModelRunner
-from sizewise.service.router import Router
+from sizewise.service.model_runner import MAX_QUEUED_PER_KEY, REMOTE_MAX_TOKENS, ModelRunner
+from sizewise.service.router import AUTO, Router
 from sizewise.service.schemas import APIError
+from sizewise.service.usage import sqlite_url
 from sizewise.store import Store
 
 MAX_DRIFT_PROMPTS = 2_000
@@ -53,8 +58,12 @@ class Settings:
     """Fraction of the small model's routed answers that the large model checks."""
     guard: GuardRules = field(default_factory=GuardRules)
     """Rules for text that is sent to external models."""
+    backends: Mapping[str, BackendSettings] = field(default_factory=dict)
+    """Zones, keys, prices and limits of models behind an API, by name; others have the defaults."""
     support: Support | None = None
     """Documents and settings of the support agent; None: no agent."""
+    usage_url: str = ""
+    """SQLAlchemy URL of the database of usage; empty: a SQLite file in SIZEWISE_HOME."""
     max_answer_tokens: int = 8_192
     """Maximum value of max_tokens."""
 
@@ -62,28 +71,49 @@ class Settings:
 class State:
     """State shared by the routes of a service."""
 
-    def __init__(self, models: dict[str, Model], settings: Settings, store: Store) -> None:
+    def __init__(
+        self, models: dict[str, Model], settings: Settings, store: Store, previous: State | None = None
+    ) -> None:
         policy = settings.policy
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
         self.guard = Guard(rules, partial(self._log, "crossings"))
-        self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
+        if previous is None:
+            self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
+        else:
+            self.handovers, self.guard.counts = previous.handovers, previous.guard.counts
         self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
-        if not all(runner.description.local for runner in self.runners):
+        for runner in self.runners:
+            _connect(runner, settings.backends.get(runner.name))
+        self.has_backends = any(runner.backend is not None for runner in self.runners)
+        if any(runner.outside for runner in self.runners):
             self.guard.prepare()
         if settings.support is not None:
             self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, self.handovers.add))
         for runner in self.runners:
-            runner.drift = _training_drift(runner, store)
-        self.by_name = {runner.name: runner for runner in self.runners}
+            earlier = previous.by_name.get(runner.name) if previous else None
+            if earlier is not None and earlier.is_same(runner):
+                runner.keep(earlier)
+            else:
+                runner.drift = _training_drift(runner, store)
+        self.by_name: dict[str, ModelRunner] = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
-        self.metrics = Metrics()
-        self.budgets = Budgets(store.home / "service" / "usage.sqlite")
+        self.metrics: Metrics = previous.metrics if previous else Metrics()
+        self.started_at = int(time.time())
+        self.budgets: Budgets = previous.budgets if previous else _budgets(settings, store, self.metrics)
         self.router: Router | None = None
         if policy is not None:
             self.router = Router(policy, self.runners[0], self.runners[1], self.guard, settings.shadow)
         self.draining = False
+        self.replaced = False
+        """Whether another state uses the budgets and metrics now."""
+
+    @property
+    def starting(self) -> list[str]:
+        """Names of models that aren't ready yet, and haven't failed."""
+        failed = self.failures()
+        return [runner.name for runner in self.runners if not runner.ready and runner.name not in failed]
 
     def failures(self) -> dict[str, str]:
         """Return why models cannot answer, by name; a model that shares another's engine shares its failure."""
@@ -114,24 +144,47 @@ class State:
         with self.store.service_ledger() as ledger:
             ledger.append(topic, key, body)
 
-    def find(self, name: str, key: Key | None) -> ModelRunner:
+    def find(self, name: str, key: Key | None, by_auto: bool = False) -> ModelRunner:
         """Find a model by name.
+
+        Args:
+            name: client-facing name.
+            key: key of the client.
+            by_auto: `auto` chose the model, so a key for `auto` may use it.
 
         Raises:
             APIError: the model does not exist, or the key may not use it.
         """
         runner = self.by_name.get(name) or (self.runners[0] if self.settings.lenient else None)
         if runner is None:
-            available = ", ".join(self.by_name)
+            available = ", ".join(one for one in self.by_name if key is None or key.may_use(one)) or "none"
             raise APIError(
                 f"The model '{name[:200]}' does not exist. Available models: {available}.",
                 "model",
                 "model_not_found",
                 404,
             )
-        if key and key.models and runner.name not in key.models:
+        if key and not (key.may_use(runner.name) or (by_auto and key.may_use(AUTO))):
             raise APIError(f"This key may not use {runner.name}.", "model", "permission_denied", 403)
         return runner
+
+
+def _budgets(settings: Settings, store: Store, metrics: Metrics) -> Budgets:
+    path = store.home / "service" / "usage.sqlite"
+    return Budgets(lambda: settings.usage_url or sqlite_url(path), metrics.count_use)
+
+
+def _connect(runner: ModelRunner, settings: BackendSettings | None) -> None:
+    """Connect a model behind an API to its server, and set who may see the texts."""
+    description = runner.description
+    if not description.api:
+        return
+    if settings is not None:
+        runner.outside = settings.zone == "outside"
+    if Backend.takes(description.uri) and isinstance(runner.model, RemoteModel):
+        runner.backend = Backend(runner.name, description.uri, settings or BackendSettings())
+        most = runner.backend.settings.max_concurrent
+        runner.admission = Admission(most, REMOTE_MAX_TOKENS, REMOTE_MAX_TOKENS // 2, MAX_QUEUED_PER_KEY)
 
 
 def _handovers_in_ledger(store: Store) -> dict[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ def add_documents(app: FastAPI, state: State) -> None:
     @app.post(PATH)
     async def document_text(http: HttpRequest, name: str = Query(min_length=1, max_length=300)) -> DocumentText:
         nonlocal active
-        state.budgets.admit(key_of(http))
+        await state.budgets.admit(key_of(http))
         suffix = Path(name).suffix.lower()
         if suffix not in KINDS:
             raise APIError(

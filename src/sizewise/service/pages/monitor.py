@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from time import time
 from typing import Any
@@ -37,7 +38,7 @@ def add_pages(app: FastAPI, state: State) -> None:
     @app.get("/monitor/data")
     def monitor_data(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        count, latest = state.handovers.previews(MAX_PREVIEWS) if _is_staff(key) else (0, [])
+        count, latest = state.handovers.previews(MAX_PREVIEWS) if is_staff(key) else (0, [])
         return {
             "window_seconds": WINDOW_S,
             "models": usage(state.runners, WINDOW_S),
@@ -65,7 +66,7 @@ def add_pages(app: FastAPI, state: State) -> None:
     @app.post("/feedback")
     def feedback(body: Feedback) -> dict[str, str]:
         with state.store.service_ledger() as ledger:
-            ledger.append("thumbs", body.answer, body.model_dump())
+            ledger.append("thumbs", secrets.token_hex(8), body.model_dump())
         return {"status": "saved"}
 
     for path, name in (("/", "chat.html"), ("/monitor", "monitor.html")):
@@ -80,10 +81,13 @@ def usage(runners: Sequence[ModelRunner], window_s: float) -> dict[str, Any]:
         window_s: length of the window in seconds, ending now.
     """
     since = time() - window_s
-    return {runner.name: _usage_of(runner, since, window_s) for runner in runners}
+    return {runner.name: _usage_of(runner, since) for runner in runners}
 
 
-def _usage_of(runner: ModelRunner, since: float, window_s: float) -> dict[str, Any]:
+def _usage_of(runner: ModelRunner, since: float) -> dict[str, Any]:
+    if len(runner.history) == runner.history.maxlen:  # older ones of this window were dropped
+        since = max(since, runner.history[0].at)
+    window_s = max(1.0, time() - max(since, runner.since))
     recent = [record for record in runner.history if record.at >= since]
     succeeded = [record for record in recent if record.status == 200]
     costs = [record.cost_usd for record in succeeded if record.cost_usd is not None]
@@ -92,6 +96,7 @@ def _usage_of(runner: ModelRunner, since: float, window_s: float) -> dict[str, A
         "engine": runner.description.engine,
         "precision": runner.description.precision,
         "ready": runner.ready,
+        "window_seconds": window_s,
         "requests": len(recent),
         "succeeded": len(succeeded),
         "rejected": sum(record.status == 429 for record in recent),
@@ -119,7 +124,7 @@ def _p50_p95(values: list[float]) -> list[float] | None:
     return [ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]]
 
 
-def _is_staff(key: Key | None) -> bool:
+def is_staff(key: Key | None) -> bool:
     """Check whether a key may read conversations; without keys, only local users reach the service."""
     return key is None or key.staff
 
@@ -130,15 +135,15 @@ def _require_staff(http: HttpRequest) -> None:
     Raises:
         APIError: the key is not a staff key.
     """
-    if not _is_staff(key_of(http)):
+    if not is_staff(key_of(http)):
         raise APIError("This key may not read conversations.", None, "permission_denied", 403)
 
 
 def _count_thumbs(state: State) -> dict[str, list[int]]:
-    """Count thumbs up and thumbs down per model."""
+    """Count thumbs up and thumbs down per model; of several for one answer, the last counts."""
     counts: dict[str, list[int]] = {}
     with state.store.service_ledger() as ledger:
-        for body in ledger.entries("thumbs").values():
+        for body in {str(body["answer"]): body for body in ledger.entries("thumbs").values()}.values():
             counts.setdefault(str(body["model"]), [0, 0])[0 if body["up"] else 1] += 1
     return counts
 
