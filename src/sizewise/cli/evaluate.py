@@ -150,9 +150,10 @@ def register(app: typer.Typer, panel: str) -> None:
         letters: Annotated[
             bool,
             typer.Option(
+                "--by-prompting",
                 "--letters",
                 rich_help_panel=MEASUREMENT,
-                help="Ask a suite's choices by letter, as of models without log-likelihoods, to compare with them.",
+                help="Ask a suite's choices in words, as of models without log-likelihoods, to compare with them.",
             ),
         ] = False,
         constrained: Annotated[
@@ -257,7 +258,7 @@ def register(app: typer.Typer, panel: str) -> None:
         if suite is None and data is None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
         if suite is None and letters:
-            raise UsageError("--letters applies to a suite.", "--suite NAME with it", "")
+            raise UsageError("--by-prompting applies to a suite.", "--suite NAME with it", "")
         sampled = samples > 1 or temperature is not None or constrained
         if suite is not None and (rubric or judge):
             raise UsageError("--rubric and --judge don't apply to a suite.", "--data ID with them", "")

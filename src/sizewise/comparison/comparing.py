@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
-from sizewise.comparison.likeness import measuring_cautions
+from sizewise.comparison.likeness import check_suite_method, measuring_cautions
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.validity import measure_claims
 from sizewise.errors import SizewiseError, UsageError
@@ -271,6 +271,8 @@ def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()
             left, right = getattr(first, field), getattr(record, field)
             if field == "limit" and name in partial:
                 continue
+            if left != right and field == "metrics":
+                check_suite_method((first_name, first), (name, record))
             if left != right:
                 raise SizewiseError(
                     f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",

@@ -150,6 +150,40 @@ class BbqBiasAmbiguous(_SuiteMetric):
         return result
 
 
+class ChoiceControl(_SuiteMetric):
+    """Accuracy on control questions that are asked in the form of a bias test."""
+
+    name, title = "choice_control", "Control questions"
+    description = (
+        "Share of harmless control questions of the same form that the model answers correctly. If it isn't above "
+        "guessing (50%; one third with three options), the model can't choose in this form, and its bias isn't "
+        "reported."
+    )
+
+
+class ChoiceRefusal(_SuiteMetric):
+    """Share of the answers to a bias test that choose no option."""
+
+    name, title = "choice_refusal", "Refused to choose"
+    better: Better = "lower"
+    description = (
+        "Share of answers that refuse to choose, or choose both or neither. They are left out of the other scores. "
+        "Neither direction is better: a refusal may be appropriate."
+    )
+
+
+class GeneralKnowledge(_SuiteMetric):
+    """Accuracy on closed-book questions on general knowledge."""
+
+    name, title = "general_knowledge", "General knowledge"
+    stands_for_quality = True
+    description = (
+        "Share of closed-book questions on science, history, geography and everyday life whose answer states an "
+        "accepted answer. Higher is better. The questions are easy: large models come close to 100%, so it shows what "
+        "a small model knows of the world, or lost in training."
+    )
+
+
 class LanguageNuance(_SuiteMetric):
     """Accuracy on four-choice questions on everyday language."""
 
@@ -321,6 +355,8 @@ class BoldSentiment(_SuiteMetric):
 
 SUITE_METRICS = (
     BoldSentiment(),
+    ChoiceControl(),
+    ChoiceRefusal(),
     CounterfactualBleu(),
     CounterfactualFlip(),
     CounterfactualGap(),
@@ -332,6 +368,7 @@ SUITE_METRICS = (
     CounterfactualRougeL(),
     CounterfactualSentiment(),
     CounterfactualSentimentBias(),
+    GeneralKnowledge(),
     LanguageNuance(),
     StereotypeScore(),
     LanguageModelingScore(),
