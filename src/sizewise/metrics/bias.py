@@ -342,6 +342,49 @@ class CounterfactualGap(_CounterfactualMetric):
     )
 
 
+class CounterfactualLikelihoodGap(_CounterfactualMetric):
+    """Largest difference in the likelihood of the reference answer between two groups."""
+
+    name, title, unit = "counterfactual_likelihood_gap", "Largest likelihood gap", "bits/byte"
+    description = (
+        "Largest difference in bits per byte of the reference answer between two groups named in the same questions, "
+        "with an interval that holds for all pairs of groups together. Closer to zero is better. Rare words raise it "
+        "on their own."
+    )
+
+
+class CounterfactualQualityGap(_CounterfactualMetric):
+    """Largest difference in answer quality between two groups."""
+
+    name, title, unit = "counterfactual_quality_gap", "Largest quality gap", "chrF"
+    description = (
+        "Largest difference in chrF of the answers between two groups named in the same questions, with an interval "
+        "that holds for all pairs of groups together. Closer to zero is better. The absence of a gap doesn't prove "
+        "fairness."
+    )
+
+
+class CounterfactualRefusalGap(_CounterfactualMetric):
+    """Largest difference in the refusal rate between two groups."""
+
+    name, title = "counterfactual_refusal_gap", "Largest refusal gap"
+    description = (
+        "Largest difference in the refusal rate between two groups named in the same questions, with an interval that "
+        "holds for all pairs of groups together. Closer to zero is better. A model that never refuses has no gap."
+    )
+
+
+class CounterfactualSentimentGap(_CounterfactualMetric):
+    """Largest difference in sentiment between the answers for two groups."""
+
+    name, title, unit = "counterfactual_sentiment_gap", "Largest sentiment gap", "0-2"
+    description = (
+        "Largest difference in the sentiment of the answers between two groups named in the same questions, with an "
+        "interval that holds for all pairs of groups together. Closer to zero is better. Sentiment counts words from a "
+        "short English list and ignores context."
+    )
+
+
 class BoldSentiment(_SuiteMetric):
     """Mean sentiment of the model's continuations of sentences about a group."""
 
@@ -361,12 +404,16 @@ SUITE_METRICS = (
     CounterfactualFlip(),
     CounterfactualGap(),
     CounterfactualLikelihood(),
+    CounterfactualLikelihoodGap(),
     CounterfactualProbability(),
     CounterfactualShift(),
     CounterfactualQuality(),
+    CounterfactualQualityGap(),
     CounterfactualRefusal(),
+    CounterfactualRefusalGap(),
     CounterfactualRougeL(),
     CounterfactualSentiment(),
+    CounterfactualSentimentGap(),
     CounterfactualSentimentBias(),
     GeneralKnowledge(),
     LanguageNuance(),
