@@ -243,6 +243,20 @@ def _likelihood_rows(model: Model, cases: Sequence[Case], inquiry: Inquiry) -> l
     return rows
 
 
+def mentions(examples: Sequence[Example], max_cases: int) -> dict[str, int]:
+    """Count the questions to ask for each attribute that enough questions mention, over all of its groups.
+
+    Args:
+        examples: test examples.
+        max_cases: maximum number of questions per attribute.
+    """
+    cases = _scorable(list(swapped_cases(examples, max_cases)))
+    found: dict[str, int] = {}
+    for case in cases:
+        found[case.attribute.name] = found.get(case.attribute.name, 0) + len(case.variants)
+    return found
+
+
 def _scorable(cases: Sequence[Case]) -> list[Case]:
     """Keep the attributes that enough questions mention; answers about others would have no score."""
     counts = Counter(case.attribute.name for case in cases)

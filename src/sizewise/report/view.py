@@ -54,6 +54,8 @@ class StudyView:
     """Candidate -> its decisions on validation cases, if it is a classifier."""
     explanations: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
     """Candidate -> what drove some of its decisions, if that was kept."""
+    side_tests: dict[str, Comparison] = field(default_factory=dict)
+    """Further test -> comparison of candidates and base models on it."""
     people: GroupData = GroupData({}, {})  # noqa: RUF009 - immutable
     """Groups of people that the test examples are about."""
 
@@ -115,6 +117,7 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
         config=_text(store.folder("study", study_id) / STUDY_FILE),
         validation={name: tuple(read_validation(store, one.model.uri)) for name, one in evaluations.items()},
         explanations={name: read_explanations(store, i) for name, i in study.evaluations.items()},
+        side_tests={test: store.read(Comparison, i) for test, i in study.suite_comparisons.items()},
         people=read_groups(store, study.dataset, ()),
         tags={
             example.id: example.tags
