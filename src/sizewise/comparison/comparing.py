@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
 from sizewise.comparison.likeness import check_suite_method, measuring_cautions
@@ -16,6 +18,10 @@ from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
 from sizewise.store import Saved, Store, id_of
 
+SAME_ANSWER = ("accuracy", "exact_match")
+"""Metrics by which an answer that equals its reference is known."""
+MIN_OWN = 20
+"""Answers from which on it is told that all of them equal their references."""
 COMPARISON_VERSION = 6
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 # Whether higher or lower is better, for scores that aren't item metrics.
@@ -86,7 +92,12 @@ def compare(
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=_cautions(data, _incomplete(records, tables, biased), measuring_cautions(found.unlike, records)),
+        cautions=_cautions(
+            data,
+            _incomplete(records, tables, biased),
+            measuring_cautions(found.unlike, records),
+            _own_references(records, tables),
+        ),
         partial=tuple(name for name in named if name in partial),
         asked=_asked(records, tables, partial),
     )
@@ -220,6 +231,23 @@ def _incomplete(
         if suite.unanswered
     ]
     return notes
+
+
+def _own_references(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:
+    """List recorded candidates all of whose answers equal the references, which are then likely their own answers."""
+    found = []
+    for name, record in records.items():
+        metric = next((one for one in SAME_ANSWER if one in record.metrics), None)
+        if record.model.engine != "recorded" or metric is None:
+            continue
+        column = tables[name].column(metric)
+        known = column[~np.isnan(column[:, 0])] if len(column) else column
+        if len(known) >= MIN_OWN and bool((known[:, 0] == known[:, 1]).all()):
+            found.append(
+                f"every recorded answer of {name} equals its reference; if the references are its own answers, the "
+                "scores show agreement with it, not quality"
+            )
+    return found
 
 
 def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:

@@ -71,10 +71,10 @@ def run_suites(steps: Steps) -> str | None:
         evidence.bias.update({name: one for name, one in evidence.found(BIAS.title).items() if name in scoring})
         nuance = {name: uri for name, uri in (scoring | bases).items() if not _is_wrapped(uris.get(name, ""))}
         _suite(steps, NUANCE, nuance, evidence.nuance, limit)
-    if hosted:
+    if hosted and len(hosted | scoring) > 1:
         _suite(steps, BIAS_BY_PROMPTING, hosted | scoring, evidence.found(BIAS_BY_PROMPTING.title), limit)
     asked = {name: uri for name, uri in (scoring | bases | hosted).items() if not _is_wrapped(uris.get(name, ""))}
-    if asked:
+    if len(asked) > 1:
         _suite(steps, KNOWLEDGE, asked, evidence.found(KNOWLEDGE.title), limit)
     swapped = _counterfactuals(steps, models)
     return None if scoring or hosted or swapped else "no candidate can be asked further questions"
