@@ -24,6 +24,7 @@ from sizewise.evaluation.forced_choice import (
     score_choices,
 )
 from sizewise.evaluation.rescoring import rescore
+from sizewise.evaluation.suite_run import suite_prompts
 from sizewise.evaluation.suites import SUITES, packaged_bias
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Evaluation, ItemRow, Request
@@ -271,3 +272,26 @@ def test_other_suites_are_asked_too(store: Store, tmp_path: Path, monkeypatch: p
         evaluate_suite(
             "fake:copy", "bbq", tmp_path, store=store, options=EvaluationOptions(count_failures_as_wrong=True)
         )
+
+
+def test_prompts_are_answered_elsewhere_and_evaluated_as_a_recording(store: Store, tmp_path: Path) -> None:
+    requests = suite_prompts("bias", limit=40)
+    assert len(requests) == 40 * 4 + 40 * 2
+    model = StandIn(bias_questions(), 1.0, 0)
+    rows = [
+        {"id": one.id, "prompt": one.messages[-1].content, "completion": model.answer(one.messages[-1].content)}
+        for one in requests
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    record = evaluate_suite(f"recorded:{path}", "bias", store=store, limit=40).record
+    assert record.scores["stereotype_score"].value == 1
+    assert record.scores["choice_control"].value == 1
+    assert record.failed == 0
+    with pytest.raises(UsageError, match="no questions to be answered elsewhere"):
+        suite_prompts("bold", tmp_path_with_bold(tmp_path))
+
+
+def tmp_path_with_bold(folder: Path) -> Path:
+    (folder / "race_prompt.json").write_text(json.dumps({"A": {"B": ["B is"]}}), encoding="utf-8")
+    return folder

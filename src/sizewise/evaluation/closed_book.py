@@ -21,8 +21,8 @@ from sizewise.models.prompts import question_of, question_prompt
 from sizewise.records import Completion, ItemRow, Message, Request
 
 METRIC = "general_knowledge"
-ANSWER_TOKENS = 200
-"""Maximum length of an answer; leaves room for models that reason first."""
+ANSWER_TOKENS = 48
+"""Maximum length of an answer; reasoning has a limit of its own."""
 TEXT_TOKENS = 24
 """Maximum length of an answer that continues a text: it ends with its line."""
 SHOTS = (

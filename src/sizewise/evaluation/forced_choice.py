@@ -33,6 +33,8 @@ from sizewise.text import fold_text, read_label
 CHOICE_VERSION = 1
 """Raised when the questions, their orders or the reading of answers change; part of an evaluation's id."""
 LETTERS = "ABCDEFGH"
+CHOICE_TOKENS = 64
+"""Maximum length of an answer; reasoning has a limit of its own."""
 ORDERS = 2
 CONTROL, REFUSAL = "choice_control", "choice_refusal"
 METRICS = (REFUSAL, CONTROL)
@@ -171,7 +173,7 @@ def choice_requests(questions: Sequence[Question], *, chat: bool, max_tokens: in
     Args:
         questions: what is asked.
         chat: whether the model takes a conversation; otherwise it continues a text.
-        max_tokens: maximum length of an answer, with room for models that reason first.
+        max_tokens: maximum length of an answer.
     """
     found = []
     for question in questions:

@@ -13,9 +13,10 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
-from sizewise.evaluation.closed_book import knowledge_request, knowledge_rows
+from sizewise.evaluation.closed_book import ANSWER_TOKENS, knowledge_request, knowledge_rows
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
 from sizewise.evaluation.forced_choice import (
+    CHOICE_TOKENS,
     CHOICE_VERSION,
     CONTROL,
     GATED,
@@ -33,7 +34,7 @@ from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
 from sizewise.evaluation.suite_types import Suite, SuiteItem
-from sizewise.evaluation.suites import COUNTERFACTUALS, find_suite, groups_of
+from sizewise.evaluation.suites import COUNTERFACTUALS, SUITES, find_suite, groups_of
 from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
@@ -139,6 +140,32 @@ def evaluate_suite(
             return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, answers)
     finally:
         opened.close()
+
+
+def suite_prompts(
+    name: str, path: str | Path | None = None, *, limit: int | None = None, options: EvaluationOptions | None = None
+) -> list[Request]:
+    """Return the prompts of a suite, to have them answered elsewhere and evaluated as recorded answers.
+
+    Args:
+        name: name in `SUITES`.
+        path: data of the suite, if it isn't packaged.
+        limit: maximum number of items, sampled with the seed.
+        options: the seed.
+
+    Raises:
+        UsageError: the suite is unknown, needs a path, or has no questions.
+    """
+    run = _load(name, Path(path).expanduser() if path is not None else None, limit, options or EvaluationOptions())
+    if run.suite.control:
+        questions = [*map(question_of_item, run.items), *control_questions(run.suite.control)]
+        return choice_requests(questions, chat=True, max_tokens=CHOICE_TOKENS)
+    if run.suite.closed_book:
+        return [knowledge_request(item, chat=True) for item in run.items]
+    if run.suite.by_letter:
+        return [_letter_request(item, letter_order(run.seed, item.id, len(item.texts))) for item in run.items]
+    asked = [one for one, suite in SUITES.items() if suite.control or suite.closed_book or suite.by_letter]
+    raise UsageError(f"The suite {name} has no questions to be answered elsewhere.", ", ".join(asked), "")
 
 
 def _retry(run: _Run, uri: str) -> str:
@@ -282,7 +309,7 @@ def _ask_choices(model: Model, run: _Run, inquiry: Inquiry, begun: float) -> tup
     """Ask for the choices of a bias suite and its control questions."""
     description, form = model.describe(), run.suite.control
     questions = [*map(question_of_item, run.items), *control_questions(form)]
-    requests = choice_requests(questions, chat=description.can_chat, max_tokens=LETTER_TOKENS)
+    requests = choice_requests(questions, chat=description.can_chat, max_tokens=CHOICE_TOKENS)
     answers = inquiry.ask(requests, Work("choices", f"Suite {run.name}: choices"))
     inquiry.require(retry=_retry(run, description.uri))
     method = f"{ASKED_BY_LETTER}|choices:both orders, control:{form}, v{CHOICE_VERSION}"
@@ -315,6 +342,12 @@ def _method(model: Model, run: _Run) -> str:
         form = "chat" if model.describe().can_chat else "few_shot"
         method = f"{CLOSED_BOOK}|form:{form}"
     return method + (f"|{FAILURES_AS_WRONG}" if run.as_wrong else "")
+
+
+def _answer_limit(run: _Run) -> int:
+    if run.suite.closed_book:
+        return ANSWER_TOKENS
+    return CHOICE_TOKENS if run.suite.control else LETTER_TOKENS
 
 
 def _scores(run: _Run, rows: Sequence[ItemRow], metrics: Sequence[str], signature: str) -> dict[str, Score]:
@@ -367,7 +400,7 @@ def _record(
             *([] if run.suite.by_letter or run.suite.closed_book else [WARNING]),
             *inquiry.notes(as_wrong=run.as_wrong if run.suite.by_letter or run.suite.closed_book else None),
             # Continuations are short by design, so a cut one deserves no note.
-            *([] if run.suite.generates else asking.answer_notes(answers, LETTER_TOKENS, model.describe())),
+            *([] if run.suite.generates else asking.answer_notes(answers, _answer_limit(run), model.describe())),
         ),
         method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
