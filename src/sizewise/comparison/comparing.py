@@ -15,7 +15,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
+from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, Unlike, fingerprint
 from sizewise.store import Saved, Store, id_of
 
 SAME_ANSWER = ("accuracy", "exact_match")
@@ -92,12 +92,7 @@ def compare(
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=_cautions(
-            data,
-            _incomplete(records, tables, biased),
-            measuring_cautions(found.unlike, records),
-            _own_references(records, tables),
-        ),
+        cautions=_cautions(data, _incomplete(records, tables, biased), _likely_reasons(found.unlike, records, tables)),
         partial=tuple(name for name in named if name in partial),
         asked=_asked(records, tables, partial),
     )
@@ -231,6 +226,13 @@ def _incomplete(
         if suite.unanswered
     ]
     return notes
+
+
+def _likely_reasons(
+    unlike: Sequence[Unlike], records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]
+) -> list[str]:
+    """List what the scores may show besides quality: different ways of measuring, or a candidate's own references."""
+    return [*measuring_cautions(unlike, records), *_own_references(records, tables)]
 
 
 def _own_references(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:

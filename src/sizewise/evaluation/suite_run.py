@@ -122,24 +122,30 @@ def evaluate_suite(
     run = _load(name, Path(path).expanduser() if path is not None else None, limit, options)
     opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
     try:
-        description = opened.describe()
-        parts = (run.data, limit, options.seed, *_identity(opened, run))
-        evaluation_id = asking.choose_run(store, opened, asking.evaluation_id(description, *parts), options)
-        if (existing := asking.find_existing(store, evaluation_id)) is not None:
-            return existing
-        with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
-            begun = time.monotonic()
-            inquiry = asking.inquire(opened, ledger, reporter)
-            if run.is_asked(opened):
-                rows, record = _ask_choices(opened, run, inquiry, begun)
-            else:
-                rows = _measure(opened, run, inquiry)
-                inquiry.require(retry=_retry(run, description.uri))
-                record = _record(opened, run, rows, inquiry, time.monotonic() - begun)
-            answers = inquiry.outcomes().values()
-            return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, answers)
+        return _evaluate(opened, run, store, options, reporter)
     finally:
         opened.close()
+
+
+def _evaluate(
+    model: Model, run: _Run, store: Store, options: EvaluationOptions, reporter: Reporter
+) -> Saved[Evaluation]:
+    """Evaluate an opened model on the items of a suite, unless the store holds that already."""
+    description = model.describe()
+    parts = (run.data, run.limit, options.seed, *_identity(model, run))
+    evaluation_id = asking.choose_run(store, model, asking.evaluation_id(description, *parts), options)
+    if (existing := asking.find_existing(store, evaluation_id)) is not None:
+        return existing
+    with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
+        begun = time.monotonic()
+        inquiry = asking.inquire(model, ledger, reporter)
+        if run.is_asked(model):
+            rows, record = _ask_choices(model, run, inquiry, begun)
+        else:
+            rows = _measure(model, run, inquiry)
+            inquiry.require(retry=_retry(run, description.uri))
+            record = _record(model, run, rows, inquiry, time.monotonic() - begun)
+        return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, inquiry.outcomes().values())
 
 
 def suite_prompts(

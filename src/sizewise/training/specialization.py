@@ -92,13 +92,13 @@ def _difference(one: Score, other: Score) -> Score | None:
     ends = (one.value, one.ci_low, one.ci_high, other.value, other.ci_low, other.ci_high)
     if any(end is None for end in ends):
         return None
-    value, low, high, other_value, other_low, other_high = (float(end or 0.0) for end in ends)
+    value, lower, upper, other_value, other_lower, other_upper = (float(end or 0.0) for end in ends)
     middle = value - other_value
     return Score(
         metric="specialization",
         value=middle,
-        ci_low=middle - hypot(value - low, other_high - other_value),
-        ci_high=middle + hypot(high - value, other_value - other_low),
+        ci_low=middle - hypot(value - lower, other_upper - other_value),
+        ci_high=middle + hypot(upper - value, other_value - other_lower),
         n=one.n + other.n,
         unit="bits/byte",
         signature="change on general questions minus change in the domain",
