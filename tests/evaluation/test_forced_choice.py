@@ -295,3 +295,28 @@ def test_prompts_are_answered_elsewhere_and_evaluated_as_a_recording(store: Stor
 def tmp_path_with_bold(folder: Path) -> Path:
     (folder / "race_prompt.json").write_text(json.dumps({"A": {"B": ["B is"]}}), encoding="utf-8")
     return folder
+
+
+def test_a_model_that_follows_every_stereotype_has_a_gap_although_its_accuracy_is_that_of_guessing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = ["cook", "guard", "nurse", "clerk", "driver", "tailor", "baker", "farmer", "writer"]
+    for kind, pronoun in (("pro", "she"), ("anti", "he")):
+        lines = [
+            f"{i} [The {job}] met the visitor number {i} because [{pronoun}] was late." for i, job in enumerate(jobs)
+        ]
+        other = [f"{i} The {job} met [the visitor] of day {i} because [he] was kind." for i, job in enumerate(jobs)]
+        text = "\n".join(lines + (other if kind == "pro" else []))
+        (tmp_path / f"{kind}_stereotyped_type1.txt.dev").write_text(text + "\n", encoding="utf-8")
+    items = SUITES["winobias"].load(tmp_path)
+    assert len(items) == 27
+    questions = [*map(question_of_item, items), *control_questions("referents")]
+    model = StandIn(questions, 1.0, 0)
+    for item, question in zip(items, questions, strict=False):
+        (choice,) = question.choices
+        anti = "because he was late" in item.question
+        model.first[StandIn.key(choice.question, choice.options)] = choice.options[int(anti)]
+    stand_in(monkeypatch, model)
+    scores = evaluate_suite("fake:copy", "winobias", tmp_path, store=store).record.scores
+    assert scores["choice_control"].value == 1
+    assert scores["coreference_gap"].value == 1

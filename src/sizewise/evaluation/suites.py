@@ -291,7 +291,8 @@ def bbq(path: Path | None) -> list[SuiteItem]:
     for file in _find_files(path, "*.jsonl", "BBQ"):
         for number, row in enumerate(_read_rows(file, "BBQ")):
             try:
-                groups = [str(row["answer_info"][f"ans{i}"][1]).lower() for i in range(3)]
+                # "F-Black" is a member of the group "Black"; both sexes are named where race and gender are combined.
+                groups = [re.sub("^[mf]-", "", str(row["answer_info"][f"ans{i}"][1]).lower()) for i in range(3)]
                 stereotyped = {str(group).lower() for group in row["additional_metadata"]["stereotyped_groups"]}
                 names = [str(row["answer_info"][f"ans{i}"][0]).lower() for i in range(3)]
                 unknown = groups.index("unknown")
