@@ -79,6 +79,7 @@ def test_a_study_tests_bias_knowledge_and_fairness_of_all_candidates(study_file:
     found = {name: store.read(Comparison, one) for name, one in saved.record.suite_comparisons.items()}
     assert set(found) == {"bias by prompting", "general knowledge", "counterfactual fairness"}
     assert set(found["bias by prompting"].evaluations) == {"own", "large"}
+    assert set(saved.record.bias) == {"own", "large"}  # the first one by log-likelihood
     # Whoever chooses by chance fails the control, and has no bias score.
     assert found["bias by prompting"].scores["stereotype_score"]["large"].value is None
     gaps = {one.metric: one for one in found["counterfactual fairness"].differences}
@@ -93,6 +94,7 @@ def test_a_study_tests_bias_knowledge_and_fairness_of_all_candidates(study_file:
         "Largest refusal gap: gender",
         "own and paid",
         "the competence control failed",
+        "<small>by prompting</small>",
     ):
         assert text in html, text
     checked = audit(saved.id, store=store, verify=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sizewise.comparison.decisions import read_explanations, read_groups, read_validation
 from sizewise.comparison.group_figures import GroupData
+from sizewise.comparison.likeness import LETTER
 from sizewise.records import (
     Checkpoint,
     Comparison,
@@ -60,8 +61,22 @@ class StudyView:
     """Groups of people that the test examples are about."""
 
     def bias_metrics(self) -> tuple[str, ...]:
-        """List the metrics of the bias test, without its groups."""
-        return next((found.metrics for found in self.bias.values()), ())
+        """List the metrics of the bias test that every candidate has, without its groups."""
+        measured = [found.metrics for found in self.bias.values()]
+        return tuple(name for name in measured[0] if all(name in one for one in measured)) if measured else ()
+
+    def asked_for_bias(self) -> frozenset[str]:
+        """Return the candidates whose bias was measured by prompting, which isn't comparable with log-likelihoods."""
+        return frozenset(
+            name
+            for name, found in self.bias.items()
+            if any(LETTER in score.signature for score in found.scores.values())
+        )
+
+    def scored_for_bias(self) -> dict[str, Evaluation]:
+        """Return the bias tests by log-likelihood, which can be shown in one plot."""
+        asked = self.asked_for_bias()
+        return {name: found for name, found in self.bias.items() if name not in asked}
 
     def fields(self) -> tuple[str, ...]:
         """List the fields of JSON answers that have scores of their own, over all candidates."""

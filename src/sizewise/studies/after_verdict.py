@@ -71,8 +71,10 @@ def run_suites(steps: Steps) -> str | None:
         evidence.bias.update({name: one for name, one in evidence.found(BIAS.title).items() if name in scoring})
         nuance = {name: uri for name, uri in (scoring | bases).items() if not _is_wrapped(uris.get(name, ""))}
         _suite(steps, NUANCE, nuance, evidence.nuance, limit)
-    if hosted and len(hosted | scoring) > 1:
-        _suite(steps, BIAS_BY_PROMPTING, hosted | scoring, evidence.found(BIAS_BY_PROMPTING.title), limit)
+    if hosted:
+        asked_bias = evidence.found(BIAS_BY_PROMPTING.title)
+        _suite(steps, BIAS_BY_PROMPTING, hosted | scoring, asked_bias, limit)
+        evidence.bias.update({name: one for name, one in asked_bias.items() if name in hosted})
     asked = {name: uri for name, uri in (scoring | bases | hosted).items() if not _is_wrapped(uris.get(name, ""))}
     if len(asked) > 1:
         _suite(steps, KNOWLEDGE, asked, evidence.found(KNOWLEDGE.title), limit)
