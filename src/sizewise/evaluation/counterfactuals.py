@@ -122,7 +122,7 @@ def evaluate_counterfactuals(
     references = [example for split in contents.examples.values() for example in split]
     cases = list(swapped_cases(examples, limit or MAX_SCORED))
     run = _Run(data_id, cases, min(limit or MAX_ANSWERED, MAX_SCORED), references, limit, seed)
-    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
         if "decisions" in description.offers:

@@ -120,7 +120,7 @@ def evaluate_suite(
             )
         return evaluate_counterfactuals(model, str(path), store=store, limit=limit, options=options, reporter=reporter)
     run = _load(name, Path(path).expanduser() if path is not None else None, limit, options)
-    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         return _evaluate(opened, run, store, options, reporter)
     finally:
