@@ -120,7 +120,7 @@ def question_of_item(item: SuiteItem) -> Question:
     measure = item.measure
     if isinstance(measure, TripleMeasure):
         meaningful = _number(item.id) % 2
-        choices = (
+        choices: tuple[Choice, ...] = (
             Choice(item.id, item.question, texts[:2], measure.of_preference),
             Choice(f"{item.id}|meaning", item.question, (texts[meaningful], texts[2]), measure.of_meaning),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sizewise.metrics.display import measure_of, value_text
-from sizewise.records import Comparison, Difference
+from sizewise.records import Comparison, Difference, ModelDescription
 from sizewise.report.rounding import rounded_difference
 from sizewise.report.view import StudyView
 from sizewise.stats import LEVEL
@@ -96,13 +96,18 @@ def _relation(view: StudyView, found: Comparison, one: Difference) -> str:
             return "after and before training"
         if (one.left, one.right) == (base, trained):
             return "before and after training"
-    sizes = [found.models[name].parameters or found.models[name].parameters_estimate for name in (one.left, one.right)]
     paid = [found.models[name].hosted for name in (one.left, one.right)]
     if paid[0] != paid[1]:
         return "paid and own" if paid[0] else "own and paid"
-    if sizes[0] and sizes[1] and max(sizes) >= MIN_RATIO * min(sizes):
-        return "large and small" if sizes[0] > sizes[1] else "small and large"
+    left, right = (_size(found.models[name]) for name in (one.left, one.right))
+    if left and right and max(left, right) >= MIN_RATIO * min(left, right):
+        return "large and small" if left > right else "small and large"
     return ""
+
+
+def _size(model: ModelDescription) -> int:
+    """Return the number of parameters, published or estimated; 0 if unknown."""
+    return model.parameters or model.parameters_estimate or 0
 
 
 def specializations(view: StudyView) -> dict[str, str]:
