@@ -106,8 +106,8 @@ def _relation(view: StudyView, found: Comparison, one: Difference) -> str:
 
 
 def _size(model: ModelDescription) -> int:
-    """Return the number of parameters, published or estimated; 0 if unknown."""
-    return model.parameters or model.parameters_estimate or 0
+    """Return the number of parameters; 0 if it is unknown or only estimated."""
+    return model.parameters or 0
 
 
 def specializations(view: StudyView) -> dict[str, str]:
