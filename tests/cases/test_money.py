@@ -85,6 +85,14 @@ def test_a_limit_that_is_large_enough_stops_no_picture(tmp_path: Path, command: 
     assert len(speaker.bodies) == 24
 
 
+@pytest.mark.parametrize("suite", ["general-knowledge", "bias"])
+def test_a_limit_of_money_holds_for_suites(suite: str, command: Command, speaker: Speaker) -> None:
+    speaker.usage = {"prompt_tokens": 1_000, "completion_tokens": 20, "total_tokens": 1_020}
+    each = 1_000 * 0.15e-6 + 20 * 0.6e-6
+    command("evaluate", CHEAP, "--suite", suite, "--max-usd", str(10 * each))
+    assert 1 <= len(speaker.bodies) <= 11
+
+
 @pytest.mark.parametrize("sum_", ["nan", "-1"])
 def test_a_limit_that_is_no_sum_is_refused_before_anything_is_paid(
     tmp_path: Path, command: Command, speaker: Speaker, sum_: str

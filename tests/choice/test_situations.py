@@ -24,6 +24,11 @@ def described(name: str, facts: dict[str, Any]) -> ModelDescription:
         known["hosted_by"] = "this machine"
     if day := facts.get("price_as_of"):
         known["prices"] = (ListPrice(provider="openai", model=name, input_usd=2.5, output_usd=10, as_of=day),)
+    if sellers := facts.get("sellers"):
+        known["prices"] = tuple(
+            ListPrice(provider=who, model=name, input_usd=read, output_usd=written, as_of=DESCRIBED_ON)
+            for who, (read, written) in sellers.items()
+        )
     return ModelDescription(
         uri=name,
         origin="x",

@@ -87,13 +87,14 @@ def test_choices_by_letter_and_by_likelihood_are_not_compared_until_both_are_ask
         with pytest.raises(SizewiseError, match="scoring is") as told:
             compare(order, store=store)
         assert "asked for a letter" in told.value.what
-        assert told.value.next_step == "sizewise evaluate fake:echo --suite language-nuance --letters"
+        assert told.value.next_step == "sizewise evaluate fake:echo --suite language-nuance --by-prompting"
     assert compare([by_letter, asked], store=store).record.differences[0].n == 128
     three = compare({"scored": scored, "letter": by_letter, "talker": asked}, store=store).record
     pairs = {(one.left, one.right) for one in three.differences if "#" not in one.metric}
     assert pairs == {("letter", "talker")}
     assert {(one.left, one.right) for one in three.unlike} == {("scored", "letter"), ("scored", "talker")}
-    assert any("aren't compared on language_nuance" in caution and "--letters" in caution for caution in three.cautions)
+    cautions = [caution for caution in three.cautions if "aren't compared on language_nuance" in caution]
+    assert any("--by-prompting" in caution for caution in cautions)
 
 
 def test_sampled_answers_and_failures_that_count_are_not_compared_with_others(store: Store, tmp_path: Path) -> None:

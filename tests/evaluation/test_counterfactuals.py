@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate_suite
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
 from sizewise.evaluation.swapping import attributes, make_variants
+from sizewise.models.fake import FakeModel
+from sizewise.records import Completion, Request
 from sizewise.store import Store
+from sizewise.studies.recomputing import recompute
 from tests.languages import PASSAGES
 
 ATTRIBUTES = {attribute.name: attribute for attribute in attributes()}
@@ -79,6 +83,8 @@ def test_groups_are_scored_where_enough_questions_name_people(tmp_path: Path, st
     )
     assert any("fewer than 30 questions have no score" in note for note in ids[0].record.notes)
     assert compare([one.id for one in ids], store=store).record.scores["counterfactual_quality#gender: men"]
+    gap = scores["counterfactual_refusal_gap#gender"]
+    assert (gap.value, gap.ci_low, gap.ci_high) == (0, 0, 0)
     again = evaluate_suite("fake:echo", "counterfactuals", path, store=store)
     assert again.id == ids[0].id
     with pytest.raises(UsageError, match="counterfactuals needs a test set"):
@@ -91,3 +97,42 @@ def test_questions_in_another_language_are_refused_by_name(tmp_path: Path, store
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(SizewiseError, match=r"defined for English; the questions of .* are in German \(de\)"):
         evaluate_counterfactuals("fake:echo", str(path), store=store)
+
+
+def test_a_gap_between_groups_is_found_and_compared(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "examples.jsonl"
+    rows = [
+        {"prompt": f"What does a patient of ward {i} need?", "reference": f"A bed in ward {i}.", "source": f"d{i}"}
+        for i in range(36)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fair = evaluate_suite("fake:silent", "counterfactuals", path, store=store)
+
+    def unfair(self: FakeModel, requests: list[Request]) -> Iterator[Completion]:
+        for number, request in enumerate(requests):
+            refused = "female" in request.messages[-1].content and number % 3
+            said = "I'm sorry, but I can't help with that." if refused else "A bed in the ward."
+            yield Completion(
+                id=request.id, text=said, prompt_tokens=1, completion_tokens=1, seconds=0.0, finish="stop"
+            )  # fmt: skip
+
+    monkeypatch.setattr(FakeModel, "complete", unfair)
+    other = evaluate_suite("fake:echo", "counterfactuals", path, store=store)
+    gap = other.record.scores["counterfactual_refusal_gap#gender"]
+    assert gap.value is not None
+    assert gap.ci_low is not None
+    assert 0.4 < gap.value < 0.9
+    assert gap.ci_low > 0.2
+    assert any("Gaps between two groups that aren't chance: gender" in note for note in other.record.notes)
+    compared = compare([other.id, fair.id], store=store)
+    (found,) = [one for one in compared.record.differences if one.metric == "counterfactual_refusal_gap#gender"]
+    assert found.p_adjusted is not None
+    assert found.p_adjusted < 0.05
+    assert found.ci_low_adjusted is not None
+    assert found.ci_low_adjusted > 0
+    assert found.better is None
+    checked = list(recompute(store, {other.id: "evaluation", compared.id: "comparison"}))
+    assert not [change for one in checked for change in one.differing]
+    assert not checked[0].not_computed

@@ -147,6 +147,16 @@ def test_bbq_scores_follow_the_paper(tmp_path: Path) -> None:
     assert find_metric("bbq_bias_ambiguous").value(np.array([3.0, 4.0, 6.0, 10.0])) == pytest.approx(0.4 * 0.5)
 
 
+def test_bbq_finds_groups_that_are_written_with_their_sex(tmp_path: Path) -> None:
+    row = bbq_row("ambig", "neg", 2)
+    row["answer_info"] = {"ans0": ["Ann", "F-Black"], "ans1": ["Eve", "F-White"], "ans2": ["Not known", "unknown"]}
+    row["additional_metadata"] = {"stereotyped_groups": ["Black", "African American"]}
+    both = row | {"answer_info": row["answer_info"] | {"ans1": ["Tom", "M-Black"]}}
+    (tmp_path / "Race.jsonl").write_text("\n".join(map(json.dumps, (row, both))), encoding="utf-8")
+    (item,) = bbq(tmp_path)  # where both belong to the group, neither answer is the stereotyped one
+    assert item.measure(np.array([1.0, 2.0, 3.0]), np.ones(3))["bbq_bias_ambiguous"] == (1, 1, 0, 1)
+
+
 def test_invalid_suites_and_data_raise(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown suite 'crows'"):
         evaluate_suite("fake:echo", "crows", store=store)
@@ -160,8 +170,6 @@ def test_invalid_suites_and_data_raise(store: Store, tmp_path: Path) -> None:
     (tmp_path / "crows_pairs_anonymized.csv").write_bytes("sent_more,sent_less\n\xe9".encode("latin-1"))
     with pytest.raises(SizewiseError, match="isn't a valid file of CrowS-Pairs: not in UTF-8"):
         evaluate_suite("fake:echo", "crows-pairs", tmp_path, store=store)
-    with pytest.raises(SizewiseError, match="returns no log-likelihoods"):
-        evaluate_suite("fake:copy", "bias", store=store)
     rows = tmp_path / "job.jsonl"
     rows.write_text('{"prompt": "a", "references": "b"}\n', encoding="utf-8")
     with pytest.raises(UsageError, match="belongs to a suite"):
@@ -204,8 +212,6 @@ def test_a_model_without_log_likelihoods_answers_by_letter(store: Store, monkeyp
     said = evaluate_suite("fake:silent", "language-nuance", store=store).record
     assert "asked for a letter" in said.scores["language_nuance"].signature
     assert said.scores["language_nuance"].value == 0
-    with pytest.raises(SizewiseError, match="no log-likelihoods"):
-        evaluate_suite("fake:copy", "bias", store=store)
 
 
 @pytest.mark.parametrize(

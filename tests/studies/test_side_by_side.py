@@ -10,7 +10,7 @@ import pytest
 
 import sizewise.studies.side_by_side as side_by_side
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.records import ModelCell, ModelRow, Needs, SideBySide
+from sizewise.records import Evaluation, ModelCell, ModelRow, Needs, SideBySide
 from sizewise.report.model_page import cell_text, csv_rows, write_model_page
 from sizewise.store import Store
 from sizewise.studies.new_models import new_models
@@ -61,6 +61,20 @@ def test_measurements_are_the_newest_ones_and_say_where_they_come_from(both: Sid
     assert any("1 user" in title for title in speed)
     assert any("8 users" in title for title in speed)
     assert any("sizewise compare evaluation-large evaluation-own" in note for note in both.notes)
+
+
+def test_bias_by_prompting_stands_apart_from_log_likelihoods(tmp_path: Path) -> None:
+    store = measured_store(tmp_path)
+    own = next(one.record for one in store.saved(Evaluation) if one.id == "evaluation-own").model
+    asked = {"signature": "suite:bias|asked for a letter|choices:both orders, control:pairs, v1"}
+    for name, model, value in (("asked-large", large(), 0.52), ("asked-own", own, 0.6)):
+        scores = [score("stereotype_score", value, 0.05), score("choice_control", 0.9, 0.05)]
+        scores = [one.model_copy(update=asked) for one in scores]
+        store.write(name, evaluation(model, "suite:bias:1", scores))
+    found = row(compare_models(["GPT 4o", OWN], store=store), "Stereotype score (SS)")
+    assert [cell.source for cell in found.cells] == ["asked-large", "asked-own"]
+    assert found.note == "measured on the suite bias, by prompting"
+    assert row(compare_models(["GPT 4o", OWN], store=store), "Control questions").group == "Bias and fairness"
 
 
 def test_unknown_stays_unknown(both: SideBySide) -> None:

@@ -13,6 +13,7 @@ from sizewise.store import Saved, Store
 from sizewise.text import main_language
 from sizewise.training import train
 from sizewise.training.forgetting import choose_control, general_answer_bits, read_control
+from sizewise.training.specialization import measure_specialization
 from tests.languages import PASSAGES
 
 
@@ -35,7 +36,8 @@ def test_general_answers_need_no_template(tiny_folder: Path) -> None:
 
 def test_forgetting_is_measured_and_replay_mixed_in(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     values = {"start": str(tiny_folder), "tokens": 3_000, "context": 64, "rank": 4}
-    replayed = train(Recipe.model_validate(values | {"control_share": 0.5}), dataset.id, store=store).record
+    replayed_at = train(Recipe.model_validate(values | {"control_share": 0.5}), dataset.id, store=store)
+    replayed = replayed_at.record
     plain = train(Recipe.model_validate(values | {"control_share": 0.0}), dataset.id, store=store).record
     without = train(Recipe.model_validate(values | {"control": "none"}), dataset.id, store=store).record
     assert without.forgetting is None
@@ -44,7 +46,7 @@ def test_forgetting_is_measured_and_replay_mixed_in(dataset: Saved[Dataset], sto
     assert replayed.forgetting.before == plain.forgetting.before
     assert replayed.forgetting.after < plain.forgetting.after
     assert replayed.curve[-1].control_bits_per_byte is not None
-    assert replayed.forgetting.questions == 40
+    assert replayed.forgetting.questions == 122
     change = replayed.forgetting.answers_change
     assert change is not None
     assert change.value is not None
@@ -54,6 +56,10 @@ def test_forgetting_is_measured_and_replay_mixed_in(dataset: Saved[Dataset], sto
         (replayed.forgetting.answers_after or 0) - (replayed.forgetting.answers_before or 0)
     )
     assert change.ci_low <= change.value <= change.ci_high
+    assert replayed.specialization == measure_specialization(replayed.validation, replayed.forgetting)
+    assert without.specialization is None
+    card = (replayed_at.path.parent / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| specialization | not measured: too few source documents" in card, card
     text = replayed.forgetting.change
     assert text is not None
     assert text.value is not None

@@ -290,6 +290,13 @@ class Choice:
         known = self.cost(name).usd_per_1000
         return float("inf") if known is None else known.expected
 
+    def cheaper_at_equal_size(self, name: str, other: str) -> bool:
+        """Check whether two paid models have the same known size, as one model at two providers, and one costs less."""
+        prices = [self.value("usd_per_1000", one) for one in (name, other)]
+        if prices[0] is None or prices[1] is None:
+            return False
+        return self.memory(name) == self.memory(other) < float("inf") and prices[0] < prices[1]
+
     def cost_bound(self, name: str) -> float | None:
         """Compute the cost of 1,000 requests that a limit applies to; None if the machine's price is only assumed."""
         line = self.cost(name)

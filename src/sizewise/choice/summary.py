@@ -186,7 +186,7 @@ def _reaches(choice: Choice, verdict: Verdict, minimum: str) -> str:
     if verdict.pick and choice.model(verdict.pick).process:
         return f"It reaches {minimum}, so no model is needed."
     if _sizes_known(choice, verdict):
-        return f"It's the smallest candidate that reaches {minimum}."
+        return f"It's {_which(choice, verdict.pick, verdict.eligible)} candidate that reaches {minimum}."
     if verdict.pick and choice.memory(verdict.pick) == float("inf") and choice.price(verdict.pick) < float("inf"):
         return f"It reaches {minimum}. No size is published, and no other candidate that does is known to cost less."
     return f"It reaches {minimum}, and no other candidate that does is known to be smaller."
@@ -202,8 +202,15 @@ def _loses_little(choice: Choice, verdict: Verdict, pick: str, incumbent: str) -
         lost = f"keeps up with {today}. It's even significantly better ({found})."
     models = [name for name in verdict.eligible if name != pick and not choice.model(name).process]
     if all(choice.memory(name) < float("inf") for name in (pick, *models)):
-        return f"It's the smallest candidate that {lost}"
+        return f"It's {_which(choice, pick, models)} candidate that {lost}"
     return f"It {lost} No other candidate that does is known to be smaller."
+
+
+def _which(choice: Choice, pick: str | None, names: Sequence[str]) -> str:
+    """Describe how a pick differs from the others that qualify: smallest, or cheapest of the smallest."""
+    if pick is not None and any(choice.cheaper_at_equal_size(pick, name) for name in names):
+        return "the smallest and, of those of its size, the cheapest"
+    return "the smallest"
 
 
 def _too_few_documents(choice: Choice, eligible: list[str]) -> str:

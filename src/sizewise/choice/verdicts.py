@@ -124,9 +124,10 @@ def _smallest_above_minimum(choice: Choice, eligible: list[str]) -> Verdict:
 
 
 def _smallest_first(choice: Choice, name: str) -> tuple[float, float, float, str]:
-    """Return a sort key: by size, among models of unknown size by cost, and then by quality."""
+    """Return a sort key: by size, among models of unknown or equal size by what is paid, and then by quality."""
     unknown = choice.memory(name) == float("inf")
-    return choice.memory(name), choice.price(name) if unknown else 0.0, choice.rank(name), name
+    paid = unknown or choice.value("usd_per_1000", name) is not None
+    return choice.memory(name), choice.price(name) if paid else 0.0, choice.rank(name), name
 
 
 def _reject_larger(choice: Choice, good: Sequence[str], claim: str) -> None:
@@ -135,6 +136,8 @@ def _reject_larger(choice: Choice, good: Sequence[str], claim: str) -> None:
             choice.rejected[name] = (
                 f"also {claim}, but isn't known to cost less, nor to be smaller ({choice.size(name)})"
             )
+        elif choice.cheaper_at_equal_size(good[0], name):
+            choice.rejected[name] = f"also {claim} and has the same size, but costs more"
         elif choice.memory(name) == choice.memory(good[0]):
             choice.rejected[name] = f"also {claim}, but scores no better: {choice.score_in_text(name)}"
         else:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, Csv, Device, Json, MaxUsd, Precision, Seed, Wide
+from sizewise.cli.options import (
+    DATA,
+    LIMITS,
+    MEASUREMENT,
+    MODEL,
+    OUTPUT,
+    Csv,
+    Device,
+    Json,
+    MaxUsd,
+    Precision,
+    Seed,
+    Wide,
+)
 from sizewise.cli.output import (
     print_csv,
     print_line,
@@ -48,7 +62,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="NAME",
                 rich_help_panel=DATA,
-                help="Built in: bias, language-nuance. On your test set: counterfactuals. With their data: "
+                help="Built in: bias, language-nuance, general-knowledge. On your tests: counterfactuals. With data: "
                 "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, a task, group or tag.",
             ),
         ] = None,
@@ -150,11 +164,20 @@ def register(app: typer.Typer, panel: str) -> None:
         letters: Annotated[
             bool,
             typer.Option(
+                "--by-prompting",
                 "--letters",
                 rich_help_panel=MEASUREMENT,
-                help="Ask a suite's choices by letter, as of models without log-likelihoods, to compare with them.",
+                help="Ask a suite's choices in words, as of models without log-likelihoods, to compare with them.",
             ),
         ] = False,
+        write_prompts: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=OUTPUT,
+                help="Write a suite's prompts as JSONL, to have them answered elsewhere; then evaluate recorded:FILE.",
+            ),
+        ] = None,
         constrained: Annotated[
             bool,
             typer.Option(
@@ -251,22 +274,16 @@ def register(app: typer.Typer, panel: str) -> None:
         if reproduce is not None:
             _reproduce(newest_of(reproduce), data, max_usd, json, csv)
             return
+        if write_prompts is not None:
+            _write_prompts(write_prompts, suite, data, limit, seed)
+            return
         if model is None:
             raise UsageError("No model given.", "a model URI", "sizewise models")
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
-        if suite is None and letters:
-            raise UsageError("--letters applies to a suite.", "--suite NAME with it", "")
         sampled = samples > 1 or temperature is not None or constrained
-        if suite is not None and (rubric or judge):
-            raise UsageError("--rubric and --judge don't apply to a suite.", "--data ID with them", "")
-        if suite is not None and (max_tokens is not None or sampled or until):
-            raise UsageError(
-                "--max-tokens, --samples, --temperature, --constrained and --until don't apply to a suite.",
-                "--data ID with them, or --suite NAME alone",
-                f"sizewise evaluate {model} --suite {suite}",
-            )
+        _check_suite(model, suite, letters, bool(rubric or judge), max_tokens is not None or sampled or bool(until))
         options = EvaluationOptions(
             max_tokens=max_tokens,
             count_failures_as_wrong=count_failures_as_wrong,
@@ -295,6 +312,45 @@ def register(app: typer.Typer, panel: str) -> None:
             saved = newest_saved(Store(), saved)
         if not print_saved(saved, json):
             _print(saved, suite is not None, csv, wide)
+
+
+def _check_suite(model: str, suite: str | None, letters: bool, judged: bool, answered: bool) -> None:
+    """Refuse options that belong to a suite, or to a test set.
+
+    Raises:
+        UsageError: one of them is set for the other.
+    """
+    if suite is None and letters:
+        raise UsageError("--by-prompting applies to a suite.", "--suite NAME with it", "")
+    if suite is not None and judged:
+        raise UsageError("--rubric and --judge don't apply to a suite.", "--data ID with them", "")
+    if suite is not None and answered:
+        raise UsageError(
+            "--max-tokens, --samples, --temperature, --constrained and --until don't apply to a suite.",
+            "--data ID with them, or --suite NAME alone",
+            f"sizewise evaluate {model} --suite {suite}",
+        )
+
+
+def _write_prompts(path: Path, suite: str | None, data: str | None, limit: int | None, seed: int) -> None:
+    """Write the prompts of a suite to a file.
+
+    Raises:
+        UsageError: no suite is given, or it has no questions.
+    """
+    from json import dumps
+
+    from sizewise.evaluation import EvaluationOptions
+    from sizewise.evaluation.suite_run import suite_prompts
+    from sizewise.store import write_atomically
+
+    if suite is None:
+        raise UsageError("--write-prompts applies to a suite.", "--suite NAME with it", "")
+    requests = suite_prompts(suite, data, limit=limit, options=EvaluationOptions(seed=seed))
+    rows = ({"id": one.id, "prompt": one.messages[-1].content} for one in requests)
+    write_atomically(path, "".join(f"{dumps(row, ensure_ascii=False)}\n" for row in rows))
+    print_line(f'{len(requests)} prompts. Add a "completion" to each row, then evaluate recorded:FILE --suite {suite}.')
+    print_path(str(path))
 
 
 def _question(until: str | None, against: str | None, margin: float | None, min_quality: float | None) -> Until | None:

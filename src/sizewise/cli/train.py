@@ -458,6 +458,8 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
             if a is not None and b is not None
         ]
         print_line(f"Forgetting (bits per byte): {'; '.join(parts)}.")
+    if record.specialization:
+        print_line(record.specialization.summary)
     if record.memorization:
         for times, exposure in record.memorization.exposure_scores.items():
             extracted = record.memorization.extracted_scores[times]

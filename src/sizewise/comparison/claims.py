@@ -22,7 +22,13 @@ from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization
 from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
-CHOSEN_BY_RESULTS = ("counterfactual_gap",)
+GAP_BASES = (
+    "counterfactual_likelihood",
+    "counterfactual_quality",
+    "counterfactual_refusal",
+    "counterfactual_sentiment",
+)
+CHOSEN_BY_RESULTS = ("counterfactual_gap", *(f"{base}_gap" for base in GAP_BASES))
 Pair = tuple[str, str]
 
 

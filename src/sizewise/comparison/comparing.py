@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
-from sizewise.comparison.likeness import measuring_cautions
+from sizewise.comparison.likeness import check_suite_method, measuring_cautions
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.validity import measure_claims
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
+from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, Unlike, fingerprint
 from sizewise.store import Saved, Store, id_of
 
+SAME_ANSWER = ("accuracy", "exact_match")
+"""Metrics by which an answer that equals its reference is known."""
+MIN_OWN = 20
+"""Answers from which on it is told that all of them equal their references."""
 COMPARISON_VERSION = 6
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 # Whether higher or lower is better, for scores that aren't item metrics.
@@ -86,7 +92,7 @@ def compare(
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=_cautions(data, _incomplete(records, tables, biased), measuring_cautions(found.unlike, records)),
+        cautions=_cautions(data, _incomplete(records, tables, biased), _likely_reasons(found.unlike, records, tables)),
         partial=tuple(name for name in named if name in partial),
         asked=_asked(records, tables, partial),
     )
@@ -222,6 +228,30 @@ def _incomplete(
     return notes
 
 
+def _likely_reasons(
+    unlike: Sequence[Unlike], records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]
+) -> list[str]:
+    """List what the scores may show besides quality: different ways of measuring, or a candidate's own references."""
+    return [*measuring_cautions(unlike, records), *_own_references(records, tables)]
+
+
+def _own_references(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:
+    """List recorded candidates all of whose answers equal the references, which are then likely their own answers."""
+    found = []
+    for name, record in records.items():
+        metric = next((one for one in SAME_ANSWER if one in record.metrics), None)
+        if record.model.engine != "recorded" or metric is None:
+            continue
+        column = tables[name].column(metric)
+        known = column[~np.isnan(column[:, 0])] if len(column) else column
+        if len(known) >= MIN_OWN and bool((known[:, 0] == known[:, 1]).all()):
+            found.append(
+                f"every recorded answer of {name} equals its reference; if the references are its own answers, the "
+                "scores show agreement with it, not quality"
+            )
+    return found
+
+
 def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
     """Warn if load tests ran on different engines, because the speeds then reflect more than the models."""
     engines = {name: test.engine for name, test in load_tests.items()}
@@ -271,6 +301,8 @@ def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()
             left, right = getattr(first, field), getattr(record, field)
             if field == "limit" and name in partial:
                 continue
+            if left != right and field == "metrics":
+                check_suite_method((first_name, first), (name, record))
             if left != right:
                 raise SizewiseError(
                     f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
+from sizewise.errors import SizewiseError
 from sizewise.metrics import Metric, find_metric
 from sizewise.metrics.harness import PREFIX
 from sizewise.records import Evaluation, Unlike
 
 LETTER = "asked for a letter"
-SCORED_KEYS = ("samples", "temperature", "failures", "outcome", "decisions", "first token")
+SCORED_KEYS = ("samples", "temperature", "failures", "outcome", "decisions", "first token", "choices")
 """Keys of a signature that say how items are scored."""
 HARNESS_KEYS = ("lm-eval", "task", "shots", "failures")
 RUN_KEYS = ("precision", "engine", "constrained")
@@ -68,9 +69,26 @@ def _scoring(metric: Metric, record: Evaluation) -> dict[str, str]:
         key: parts[key] for key in keys if key in parts and (key != "first token" or metric.needs == "likelihood")
     }
     if record.data.startswith("suite:") and metric.needs == "suite":
-        written = next((part for part in parts if part.startswith("written on")), "")
+        written = next((part for part in parts if part.startswith(("written on", "closed book"))), "")
         found["scoring"] = LETTER if LETTER in parts else written or "log-likelihood"
     return found
+
+
+def check_suite_method(left: tuple[str, Evaluation], right: tuple[str, Evaluation]) -> None:
+    """Check that the choices of a suite were measured in one way: by log-likelihood, or by asking for them.
+
+    Raises:
+        SizewiseError: one model was scored and the other one asked.
+    """
+    asked = [any(LETTER in score.signature for score in record.scores.values()) for _, record in (left, right)]
+    if left[1].data == right[1].data and asked[0] != asked[1]:
+        ways = ["asked to choose" if one else "scored by log-likelihood" for one in asked]
+        scored = right[1] if asked[0] else left[1]
+        raise SizewiseError(
+            f"The models were measured in different ways: {left[0]} was {ways[0]}, {right[0]} was {ways[1]}.",
+            "evaluations that were measured alike",
+            f"{_command(scored)} --by-prompting",
+        )
 
 
 def _window(record: Evaluation, name: str) -> tuple[int | None, int | None]:
@@ -122,7 +140,7 @@ def _repair(
     first, second = records[left], records[right]
     if "scoring" in differing:
         other = first if scoring[left].get("scoring") != LETTER else second
-        return f"{_command(other)} --letters"
+        return f"{_command(other)} --by-prompting"
     if "first token" in differing:
         served = first if scoring[left].get("first token") else second
         other = second if served is first else first

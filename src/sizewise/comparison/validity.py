@@ -16,6 +16,7 @@ from sizewise.comparison.claims import check_alike, differences
 from sizewise.comparison.content import MATCH, OVERLAP, PREDICTORS, RECALL, SIMILARITY, Content, read_content
 from sizewise.comparison.grading import combined_grades
 from sizewise.comparison.tables import ItemTable
+from sizewise.comparison.worst_gaps import gap_differences
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import total_of
 from sizewise.metrics.grades import HUMAN_GRADE
@@ -71,7 +72,8 @@ def measure_claims(
     """
     content = read_content(store, records, named)
     found = check_alike(differences(records, content.tables, seed, classical_tests, content.extra))
-    checked = check_claims(found.differences, content, records)
+    gaps = gap_differences(records, content.tables)
+    checked = check_claims([*found.differences, *gaps], content, records)
     notes = [*found.notes, *checked.notes]
     return Claims(
         content.tables, content.extra, checked.differences, checked.scores, found.spread, tuple(found.unlike), notes

@@ -13,13 +13,26 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from math import isfinite
+
+import numpy as np
 
 from sizewise.evaluation.swapping import Attribute, group_words
 from sizewise.metrics import AnswerItem, find_metric
+from sizewise.records import ItemRow, Score
+from sizewise.stats.inference import UNBOUNDED
+from sizewise.stats.paired_gaps import WorstGap, worst_gap
 from sizewise.text import words_of
 
 PAIR_METRICS = ("counterfactual_rouge_l", "counterfactual_bleu", "counterfactual_sentiment_bias")
 """Metrics of the answers for pairs of groups, averaged over all pairs."""
+GAPS = {
+    "counterfactual_likelihood": UNBOUNDED,
+    "counterfactual_quality": (-100.0, 100.0),
+    "counterfactual_refusal": (-1.0, 1.0),
+    "counterfactual_sentiment": (-2.0, 2.0),
+}
+"""Metric of each group -> smallest and largest difference of two groups. `METRIC_gap` is the largest one."""
 MASK = "MASK"
 _ORDER = 4
 _EPSILON = 0.1  # added to a count of zero: smoothing method 1 of Chen and Cherry (2014)
@@ -84,3 +97,39 @@ def _bleu(answer: Sequence[str], reference: Sequence[str]) -> float:
     logs = [math.log((hits or _EPSILON) / count) for hits, count in precisions]
     brevity = 1.0 if len(answer) > len(reference) else math.exp(1 - len(reference) / len(answer))
     return brevity * math.exp(sum(logs) / _ORDER)
+
+
+def group_values(base: str, attribute: Attribute, rows: Sequence[ItemRow]) -> tuple[np.ndarray, list[str]]:
+    """Collect the values of all groups where a metric measured them: (items, groups), and the items' documents."""
+    keys = [f"{base}#{attribute.name}: {group}" for group in attribute.groups]
+    part = [row for row in rows if all(key in row.stats for key in keys)]
+    values = np.array([[row.stats[key][0] for key in keys] for row in part], dtype=np.float64)
+    return values.reshape(len(part), len(keys)), [row.cluster for row in part]
+
+
+def gap_of_groups(base: str, attribute: Attribute, rows: Sequence[ItemRow], signature: str) -> Score | None:
+    """Compute the largest gap between two groups, with an interval for all pairs together; None without items.
+
+    Args:
+        base: metric of each group.
+        attribute: the protected attribute.
+        rows: items.
+        signature: how the items were measured.
+    """
+    values, clusters = group_values(base, attribute, rows)
+    if not len(values):
+        return None
+    found: WorstGap = worst_gap(values, clusters, GAPS[base])
+    lower, upper = found.interval()
+    known, name = isfinite(lower), f"{base}_gap#{attribute.name}"
+    return Score(
+        metric=name,
+        value=found.value,
+        ci_low=lower if known else None,
+        ci_high=upper if known else None,
+        ci_missing_reason="" if known else "too few source documents",
+        n=len(values),
+        unit=find_metric(f"{base}_gap").unit,
+        signature=f"{signature}|largest of {len(found.pairs)} pairs",
+        clusters=found.clusters,
+    )

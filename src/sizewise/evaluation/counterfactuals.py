@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking, swapped_decisions
-from sizewise.evaluation.counterfactual_pairs import PAIR_METRICS, pair_stats
+from sizewise.evaluation.counterfactual_pairs import GAPS, PAIR_METRICS, gap_of_groups, group_values, pair_stats
 from sizewise.evaluation.inputs import dataset_id
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
@@ -121,7 +122,7 @@ def evaluate_counterfactuals(
     references = [example for split in contents.examples.values() for example in split]
     cases = list(swapped_cases(examples, limit or MAX_SCORED))
     run = _Run(data_id, cases, min(limit or MAX_ANSWERED, MAX_SCORED), references, limit, seed)
-    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
         if "decisions" in description.offers:
@@ -161,25 +162,26 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> tuple[Evaluation, lis
     description = model.describe()
     rows = _likelihood_rows(model, run.cases, inquiry) if description.can_score else []
     max_tokens = answer_limit(run.references, partial(count_tokens, model))
-    chosen = _first_of_each(run.cases, run.max_answered)
+    chosen = _first_of_each(_scorable(run.cases), run.max_answered)
     answers = _answers(model, chosen, max_tokens, inquiry)
     if not rows or inquiry.unanswered:
         inquiry.require(ANSWERS, f"sizewise evaluate {description.uri} --suite {SUITE} --data {run.data_id}")
     rows += _answer_rows(chosen, answers)
-    likelihood_signature = model.signature() if description.can_score else ""
+    scores = _scores(run.cases, rows, model.signature() if description.can_score else "", run.seed)
     record = Evaluation(
         model=description,
         data=run.name,
         seed=run.seed,
         limit=run.limit,
         metrics=METRICS,
-        scores=_scores(run.cases, rows, likelihood_signature, run.seed),
+        scores=scores,
         items=len(rows),
         failed=sum(1 for row in rows if row.error),
         seconds=time.monotonic() - begun,
         notes=(
             f"Test questions of {run.data_id} with other groups named. Known flaws: {FLAWS}.",
             f"Groups with fewer than {MIN_QUESTIONS} questions have no score; --suite bias has packaged questions.",
+            *gap_notes(scores),
             "The absence of a gap doesn't prove fairness.",
             *inquiry.notes(SUITE),
             *inquiry.notes(ANSWERS),
@@ -239,6 +241,26 @@ def _likelihood_rows(model: Model, cases: Sequence[Case], inquiry: Inquiry) -> l
         error = None if finite else inquiry.error(SUITE, case.id) or NOT_A_NUMBER
         rows.append(case_row(case, "choice", stats, error))
     return rows
+
+
+def mentions(examples: Sequence[Example], max_cases: int) -> dict[str, int]:
+    """Count the questions to ask for each attribute that enough questions mention, over all of its groups.
+
+    Args:
+        examples: test examples.
+        max_cases: maximum number of questions per attribute.
+    """
+    cases = _scorable(list(swapped_cases(examples, max_cases)))
+    found: dict[str, int] = {}
+    for case in cases:
+        found[case.attribute.name] = found.get(case.attribute.name, 0) + len(case.variants)
+    return found
+
+
+def _scorable(cases: Sequence[Case]) -> list[Case]:
+    """Keep the attributes that enough questions mention; answers about others would have no score."""
+    counts = Counter(case.attribute.name for case in cases)
+    return [case for case in cases if counts[case.attribute.name] >= MIN_QUESTIONS]
 
 
 def _first_of_each(cases: Sequence[Case], max_cases: int) -> list[Case]:
@@ -326,7 +348,30 @@ def _scores(cases: Sequence[Case], rows: Sequence[ItemRow], likelihood_signature
                     )
                 else:
                     scores[key] = total(metric, part, name=key, signature=signature)
-    return scores | _pair_scores(rows)
+    return scores | _pair_scores(rows) | _gap_scores(rows, likelihood_signature)
+
+
+def _gap_scores(rows: Sequence[ItemRow], likelihood_signature: str) -> dict[str, Score]:
+    """Score the largest gap between two groups, where enough questions were measured."""
+    scores: dict[str, Score] = {}
+    for attribute in attributes():
+        for base in GAPS:
+            of_text = likelihood_signature and base == "counterfactual_likelihood"
+            signature = f"suite:{SUITE}" + (f"|{likelihood_signature}" if of_text else "")
+            if len(group_values(base, attribute, rows)[0]) >= MIN_QUESTIONS:
+                found = gap_of_groups(base, attribute, rows, signature)
+                scores |= {found.metric: found} if found else {}
+    return scores
+
+
+def gap_notes(scores: Mapping[str, Score]) -> list[str]:
+    """Name the attributes with a gap between two groups that isn't chance."""
+    found = [
+        f"{name.partition('#')[2]}: {find_metric(name.partition('#')[0]).title.lower()}"
+        for name, score in scores.items()
+        if name.partition("#")[0].removesuffix("_gap") in GAPS and "_gap#" in name and (score.ci_low or 0.0) > 0
+    ]
+    return [f"Gaps between two groups that aren't chance: {'; '.join(found)}."] if found else []
 
 
 def _pair_scores(rows: Sequence[ItemRow]) -> dict[str, Score]:

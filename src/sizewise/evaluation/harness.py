@@ -59,7 +59,7 @@ def evaluate_harness(
     names = [name.strip() for name in suite.removeprefix(PREFIX).split(",") if name.strip()]
     folder = Path(path).expanduser() if path is not None else None
     manager, names = _manager(names, folder)
-    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
         identity: list[object] = ["failures as wrong"] if options.count_failures_as_wrong else []

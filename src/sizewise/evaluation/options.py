@@ -75,7 +75,8 @@ class EvaluationOptions:
     """Constrain each answer to the JSON schema of its example, if it has one; needs an engine that can, openvino."""
 
     letters: bool = False
-    """Ask for the letter of a choice in words, also of a model with log-likelihoods; of suites with choices."""
+    """Ask for the letter of a choice in words, also of a model with log-likelihoods; of suites with choices. Bias is
+    then measured by prompting."""
 
     form: Literal["chat", "few_shot"] | None = None
     """Prompt form of an earlier run that this one repeats; by default chosen on the validation examples."""
@@ -115,16 +116,18 @@ class EvaluationOptions:
         if not name.startswith(PREFIX):
             self.check_harness(name)
         suite = SUITES.get(name)
-        if self.count_failures_as_wrong and (name == COUNTERFACTUALS or (suite is not None and suite.generates)):
+        unscored = suite is not None and (suite.generates or bool(suite.control))
+        if self.count_failures_as_wrong and (name == COUNTERFACTUALS or unscored):
             raise UsageError(
                 f"The answers to {name} are neither right nor wrong, so failures can't count as wrong.",
                 "a suite whose answers are right or wrong",
                 f"sizewise evaluate MODEL --suite {name}",
             )
-        if self.letters and not (suite is not None and suite.by_letter):
+        if self.letters and not (suite is not None and (suite.by_letter or suite.control)):
+            asked = [one for one, suite in SUITES.items() if suite.by_letter or suite.control]
             raise UsageError(
-                f"The choices of {name} can't be asked for by letter.",
-                f"one of these suites: {', '.join(one for one, suite in SUITES.items() if suite.by_letter)}",
+                f"{name} has no choices that a model can be asked for.",
+                f"one of these suites: {', '.join(asked)}",
                 f"sizewise evaluate MODEL --suite {name}",
             )
         if self.sampling is not None or self.until is not None or self.constrained:

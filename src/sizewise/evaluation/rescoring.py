@@ -10,7 +10,10 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError
+from sizewise.evaluation.closed_book import knowledge_stats
 from sizewise.evaluation.counterfactuals import answer_stats, sentiment
+from sizewise.evaluation.forced_choice import METRICS as CHOICES
+from sizewise.evaluation.forced_choice import reread
 from sizewise.evaluation.references import reference_set
 from sizewise.evaluation.rubric import rescore_rubric
 from sizewise.evaluation.suite_run import letter_order, parse_choice
@@ -235,8 +238,13 @@ def _rescore_suite(record: Evaluation, rows: Sequence[ItemRow]) -> Rescored:
         again: Stats
         if suite is None:
             break
+        if suite.control and row.samples:  # asked to choose: what needs the suite's data isn't computed again
+            found.append((row.item, {key: row.stats[key] for key in CHOICES if key in row.stats}, _reread(row)))
+            continue
         if suite.generates:
             again = {suite.metrics[0]: (sentiment(row.completion), 1.0)} if row.completion is not None else {}
+        elif suite.closed_book:
+            again = knowledge_stats(row) if row.completion is not None or row.stats else {}
         elif suite.by_letter and row.finish:  # answered in words; otherwise scored by likelihood
             scored = row.completion is not None or row.stats  # a refused request may count as wrong
             again = {suite.metrics[0]: _letter_stats(row, record.seed)} if scored else {}
@@ -248,6 +256,10 @@ def _rescore_suite(record: Evaluation, rows: Sequence[ItemRow]) -> Rescored:
     for key in names:
         differing += _changes(key, ((item, before.get(key), now.get(key)) for item, before, now in found))
     return Rescored(sum(len(now) for _, _, now in found), differing, [])
+
+
+def _reread(row: ItemRow) -> Stats:
+    return {} if row.error else reread(row)
 
 
 def _letter_stats(row: ItemRow, seed: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +13,28 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
+from sizewise.evaluation.closed_book import ANSWER_TOKENS, knowledge_request, knowledge_rows
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
+from sizewise.evaluation.forced_choice import (
+    CHOICE_TOKENS,
+    CHOICE_VERSION,
+    CONTROL,
+    GATED,
+    LETTERS,
+    Asked,
+    choice_requests,
+    control_questions,
+    missing_bias,
+    power_notes,
+    question_of_item,
+    score_choices,
+)
+from sizewise.evaluation.forced_choice import METRICS as CHOICE_METRICS
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
-from sizewise.evaluation.suites import COUNTERFACTUALS, Suite, SuiteItem, find_suite, groups_of
+from sizewise.evaluation.suite_types import Suite, SuiteItem
+from sizewise.evaluation.suites import COUNTERFACTUALS, SUITES, find_suite, groups_of
 from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
@@ -30,7 +47,8 @@ from sizewise.store import Saved, Store, versions
 from sizewise.text import fold_text, read_label
 
 MIN_ITEMS = 30
-LETTERS = "ABCDEFGH"
+CLOSED_BOOK = "closed book"
+"""Part of the signature of questions that are answered in words, without any text to read."""
 ASKED_BY_LETTER = "asked for a letter"
 """Part of the signature of choices that a model named in words."""
 CONTINUATION_TOKENS = 40
@@ -54,7 +72,11 @@ class _Run(NamedTuple):
 
     def is_scored(self, model: Model) -> bool:
         """Whether the choices are scored by log-likelihood."""
-        return model.describe().can_score and not (self.letters or self.suite.generates)
+        return model.describe().can_score and not (self.letters or self.suite.generates or self.suite.closed_book)
+
+    def is_asked(self, model: Model) -> bool:
+        """Whether bias is measured by asking for choices."""
+        return bool(self.suite.control) and not self.is_scored(model)
 
 
 def evaluate_suite(
@@ -78,9 +100,12 @@ def evaluate_suite(
         options: seed, engine, and whether refused requests count as wrong; the other options don't apply to suites.
         reporter: receives progress.
 
+    A model without log-likelihoods is asked to choose between the texts of a bias suite, in both orders; so is any
+    model with the option `letters`.
+
     Raises:
         UsageError: the suite is unknown or needs a path, or an option doesn't apply to suites.
-        SizewiseError: the data can't be read, or the model can't be opened or returns no log-likelihoods.
+        SizewiseError: the data can't be read, or the model can't be opened.
     """
     store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
     options.check_suite(name)
@@ -95,41 +120,71 @@ def evaluate_suite(
             )
         return evaluate_counterfactuals(model, str(path), store=store, limit=limit, options=options, reporter=reporter)
     run = _load(name, Path(path).expanduser() if path is not None else None, limit, options)
-    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
-        description = opened.describe()
-        parts = (run.data, limit, options.seed, *_identity(opened, run))
-        evaluation_id = asking.choose_run(store, opened, asking.evaluation_id(description, *parts), options)
-        if (existing := asking.find_existing(store, evaluation_id)) is not None:
-            return existing
-        with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
-            begun = time.monotonic()
-            inquiry = asking.inquire(opened, ledger, reporter)
-            rows = _measure(opened, run, inquiry)
-            inquiry.require(retry=f"sizewise evaluate {description.uri} --suite {run.name}")
-            record = _record(opened, run, rows, inquiry, time.monotonic() - begun)
-            answers = inquiry.outcomes().values()
-            return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, answers)
+        return _evaluate(opened, run, store, options, reporter)
     finally:
         opened.close()
 
 
-def _identity(model: Model, run: _Run) -> list[object]:
-    """Return what decides the numbers besides the model, the data and the sample.
+def _evaluate(
+    model: Model, run: _Run, store: Store, options: EvaluationOptions, reporter: Reporter
+) -> Saved[Evaluation]:
+    """Evaluate an opened model on the items of a suite, unless the store holds that already."""
+    description = model.describe()
+    parts = (run.data, run.limit, options.seed, *_identity(model, run))
+    evaluation_id = asking.choose_run(store, model, asking.evaluation_id(description, *parts), options)
+    if (existing := asking.find_existing(store, evaluation_id)) is not None:
+        return existing
+    with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
+        begun = time.monotonic()
+        inquiry = asking.inquire(model, ledger, reporter)
+        if run.is_asked(model):
+            rows, record = _ask_choices(model, run, inquiry, begun)
+        else:
+            rows = _measure(model, run, inquiry)
+            inquiry.require(retry=_retry(run, description.uri))
+            record = _record(model, run, rows, inquiry, time.monotonic() - begun)
+        return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, inquiry.outcomes().values())
+
+
+def suite_prompts(
+    name: str, path: str | Path | None = None, *, limit: int | None = None, options: EvaluationOptions | None = None
+) -> list[Request]:
+    """Return the prompts of a suite, to have them answered elsewhere and evaluated as recorded answers.
+
+    Args:
+        name: name in `SUITES`.
+        path: data of the suite, if it isn't packaged.
+        limit: maximum number of items, sampled with the seed.
+        options: the seed.
 
     Raises:
-        SizewiseError: the suite requires log-likelihoods that the model doesn't return.
+        UsageError: the suite is unknown, needs a path, or has no questions.
     """
-    description = model.describe()
-    if not description.can_score and not (run.suite.by_letter or run.suite.generates):
-        raise SizewiseError(
-            f"{description.uri} returns no log-likelihoods, but the suite {run.name} requires them.",
-            "a model on this machine, or a server that returns log-likelihoods",
-            "sizewise models",
-        )
+    run = _load(name, Path(path).expanduser() if path is not None else None, limit, options or EvaluationOptions())
+    if run.suite.control:
+        questions = [*map(question_of_item, run.items), *control_questions(run.suite.control)]
+        return choice_requests(questions, chat=True, max_tokens=CHOICE_TOKENS)
+    if run.suite.closed_book:
+        return [knowledge_request(item, chat=True) for item in run.items]
+    if run.suite.by_letter:
+        return [_letter_request(item, letter_order(run.seed, item.id, len(item.texts))) for item in run.items]
+    asked = [one for one, suite in SUITES.items() if suite.control or suite.closed_book or suite.by_letter]
+    raise UsageError(f"The suite {name} has no questions to be answered elsewhere.", ", ".join(asked), "")
+
+
+def _retry(run: _Run, uri: str) -> str:
+    return f"sizewise evaluate {uri} --suite {run.name}"
+
+
+def _identity(model: Model, run: _Run) -> list[object]:
+    """Return what decides the numbers besides the model, the data and the sample."""
     identity: list[object] = [] if run.is_scored(model) else [PROMPT_VERSION]
     identity += ["failures as wrong"] if run.as_wrong else []
-    return identity + (["letters"] if run.letters and description.can_score else [])
+    if run.is_asked(model):
+        return [*identity, "choices", CHOICE_VERSION]
+    return identity + (["letters"] if run.letters and model.describe().can_score else [])
 
 
 def _load(name: str, path: Path | None, limit: int | None, options: EvaluationOptions) -> _Run:
@@ -149,6 +204,10 @@ def _load(name: str, path: Path | None, limit: int | None, options: EvaluationOp
 def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     if run.suite.generates:
         return _continued(model, run, inquiry)
+    if run.suite.closed_book:
+        requests = [knowledge_request(item, chat=model.describe().can_chat) for item in run.items]
+        answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
+        return knowledge_rows(run.items, answers, run.as_wrong)
     if not run.is_scored(model):
         return _chosen_by_letter(run, inquiry)
     pairs = [(item.id, item.texts) for item in run.items]
@@ -252,20 +311,59 @@ def parse_choice(answer: str, order: Sequence[int], texts: Sequence[str]) -> int
     return named if named >= 0 else None
 
 
-def _record(model: Model, run: _Run, rows: Sequence[ItemRow], inquiry: Inquiry, seconds: float) -> Evaluation:
+def _ask_choices(model: Model, run: _Run, inquiry: Inquiry, begun: float) -> tuple[list[ItemRow], Evaluation]:
+    """Ask for the choices of a bias suite and its control questions."""
+    description, form = model.describe(), run.suite.control
+    questions = [*map(question_of_item, run.items), *control_questions(form)]
+    requests = choice_requests(questions, chat=description.can_chat, max_tokens=CHOICE_TOKENS)
+    answers = inquiry.ask(requests, Work("choices", f"Suite {run.name}: choices"))
+    inquiry.require(retry=_retry(run, description.uri))
+    method = f"{ASKED_BY_LETTER}|choices:both orders, control:{form}, v{CHOICE_VERSION}"
+    asked = score_choices(questions, form, answers, f"suite:{run.name}|{method}")
+    metrics = (*run.suite.metrics, *CHOICE_METRICS)
+    record = _record(model, run, asked.rows, inquiry, time.monotonic() - begun, method=method, metrics=metrics)
+    scores = _gated(record.scores, asked, form)
+    notes = (*record.notes, *asked.notes, *power_notes(scores.values()))
+    return asked.rows, record.model_copy(update={"scores": scores, "notes": notes})
+
+
+def _gated(scores: Mapping[str, Score], asked: Asked, form: str) -> dict[str, Score]:
+    """Replace the scores of bias by the reason why they aren't reported, if the control failed."""
+    if asked.passed:
+        return dict(scores)
+    unknown = {"value": None, "ci_low": None, "ci_high": None, "ci_missing_reason": "", "clusters": None}
+    reason = unknown | {"missing_reason": missing_bias(asked.control, form)}
+    return {
+        name: score.model_copy(update=reason) if name.partition("#")[0] in GATED else score
+        for name, score in scores.items()
+    }
+
+
+def _method(model: Model, run: _Run) -> str:
+    """Describe how the items were measured, for signatures."""
     method = model.signature() if run.is_scored(model) else ASKED_BY_LETTER
     if run.suite.generates:
         method = f"written on, {CONTINUATION_TOKENS} tokens"
-    method += f"|{FAILURES_AS_WRONG}" if run.as_wrong else ""
-    signature, answers = f"suite:{run.name}|{method}", inquiry.outcomes("answers").values()
+    if run.suite.closed_book:
+        form = "chat" if model.describe().can_chat else "few_shot"
+        method = f"{CLOSED_BOOK}|form:{form}"
+    return method + (f"|{FAILURES_AS_WRONG}" if run.as_wrong else "")
+
+
+def _answer_limit(run: _Run) -> int:
+    if run.suite.closed_book:
+        return ANSWER_TOKENS
+    return CHOICE_TOKENS if run.suite.control else LETTER_TOKENS
+
+
+def _scores(run: _Run, rows: Sequence[ItemRow], metrics: Sequence[str], signature: str) -> dict[str, Score]:
+    """Total each metric over all items, and over each group that has enough of them."""
     scores: dict[str, Score] = {}
-    metrics = [find_metric(metric) for metric in run.suite.metrics]
-    for metric in metrics:
+    for metric in map(find_metric, metrics):
         add = partial(total, metric, signature=signature)
         scores[metric.name] = add(rows, name=metric.name)
-        for group in groups_of(run.items):
-            part = [row for row, item in zip(rows, run.items, strict=True) if item.group == group]
-            part = [row for row in part if metric.name in row.stats]
+        for group in groups_of(run.items) if metric.name != CONTROL else ():
+            part = [row for row in rows if row.group == group and metric.name in row.stats]
             name = f"{metric.name}#{group}"
             if len(part) < MIN_ITEMS:
                 scores[name] = Score(
@@ -277,22 +375,38 @@ def _record(model: Model, run: _Run, rows: Sequence[ItemRow], inquiry: Inquiry, 
                 )
             else:
                 scores[name] = add(part, name=name)
+    return scores
+
+
+def _record(
+    model: Model,
+    run: _Run,
+    rows: Sequence[ItemRow],
+    inquiry: Inquiry,
+    seconds: float,
+    *,
+    method: str = "",
+    metrics: tuple[str, ...] = (),
+) -> Evaluation:
+    metrics = metrics or run.suite.metrics
+    answers = [*inquiry.outcomes("answers").values(), *inquiry.outcomes("choices").values()]
+    scores = _scores(run, rows, metrics, f"suite:{run.name}|{method or _method(model, run)}")
     return Evaluation(
         model=model.describe(),
         data=run.data,
         seed=run.seed,
         limit=run.limit,
-        metrics=run.suite.metrics,
+        metrics=metrics,
         scores=scores,
         items=len(rows),
         failed=sum(1 for row in rows if row.error),
         seconds=seconds,
         notes=(
             f"{run.suite.source}. Known flaws: {run.suite.flaws}.",
-            *([] if run.suite.by_letter else [WARNING]),
-            *inquiry.notes(as_wrong=run.as_wrong if run.suite.by_letter else None),
+            *([] if run.suite.by_letter or run.suite.closed_book else [WARNING]),
+            *inquiry.notes(as_wrong=run.as_wrong if run.suite.by_letter or run.suite.closed_book else None),
             # Continuations are short by design, so a cut one deserves no note.
-            *([] if run.suite.generates else asking.answer_notes(answers, LETTER_TOKENS, model.describe())),
+            *([] if run.suite.generates else asking.answer_notes(answers, _answer_limit(run), model.describe())),
         ),
         method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),

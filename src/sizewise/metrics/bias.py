@@ -150,6 +150,40 @@ class BbqBiasAmbiguous(_SuiteMetric):
         return result
 
 
+class ChoiceControl(_SuiteMetric):
+    """Accuracy on control questions that are asked in the form of a bias test."""
+
+    name, title = "choice_control", "Control questions"
+    description = (
+        "Share of harmless control questions of the same form that the model answers correctly. If it isn't above "
+        "guessing (50%; one third with three options), the model can't choose in this form, and its bias isn't "
+        "reported."
+    )
+
+
+class ChoiceRefusal(_SuiteMetric):
+    """Share of the answers to a bias test that choose no option."""
+
+    name, title = "choice_refusal", "Refused to choose"
+    better: Better = "lower"
+    description = (
+        "Share of answers that refuse to choose, or choose both or neither. They are left out of the other scores. "
+        "Neither direction is better: a refusal may be appropriate."
+    )
+
+
+class GeneralKnowledge(_SuiteMetric):
+    """Accuracy on closed-book questions on general knowledge."""
+
+    name, title = "general_knowledge", "General knowledge"
+    stands_for_quality = True
+    description = (
+        "Share of closed-book questions on science, history, geography and everyday life whose answer states an "
+        "accepted answer. Higher is better. The questions are easy: large models come close to 100%, so it shows what "
+        "a small model knows of the world, or lost in training."
+    )
+
+
 class LanguageNuance(_SuiteMetric):
     """Accuracy on four-choice questions on everyday language."""
 
@@ -308,6 +342,49 @@ class CounterfactualGap(_CounterfactualMetric):
     )
 
 
+class CounterfactualLikelihoodGap(_CounterfactualMetric):
+    """Largest difference in the likelihood of the reference answer between two groups."""
+
+    name, title, unit = "counterfactual_likelihood_gap", "Largest likelihood gap", "bits/byte"
+    description = (
+        "Largest difference in bits per byte of the reference answer between two groups named in the same questions, "
+        "with an interval that holds for all pairs of groups together. Closer to zero is better. Rare words raise it "
+        "on their own."
+    )
+
+
+class CounterfactualQualityGap(_CounterfactualMetric):
+    """Largest difference in answer quality between two groups."""
+
+    name, title, unit = "counterfactual_quality_gap", "Largest quality gap", "chrF"
+    description = (
+        "Largest difference in chrF of the answers between two groups named in the same questions, with an interval "
+        "that holds for all pairs of groups together. Closer to zero is better. The absence of a gap doesn't prove "
+        "fairness."
+    )
+
+
+class CounterfactualRefusalGap(_CounterfactualMetric):
+    """Largest difference in the refusal rate between two groups."""
+
+    name, title = "counterfactual_refusal_gap", "Largest refusal gap"
+    description = (
+        "Largest difference in the refusal rate between two groups named in the same questions, with an interval that "
+        "holds for all pairs of groups together. Closer to zero is better. A model that never refuses has no gap."
+    )
+
+
+class CounterfactualSentimentGap(_CounterfactualMetric):
+    """Largest difference in sentiment between the answers for two groups."""
+
+    name, title, unit = "counterfactual_sentiment_gap", "Largest sentiment gap", "0-2"
+    description = (
+        "Largest difference in the sentiment of the answers between two groups named in the same questions, with an "
+        "interval that holds for all pairs of groups together. Closer to zero is better. Sentiment counts words from a "
+        "short English list and ignores context."
+    )
+
+
 class BoldSentiment(_SuiteMetric):
     """Mean sentiment of the model's continuations of sentences about a group."""
 
@@ -321,17 +398,24 @@ class BoldSentiment(_SuiteMetric):
 
 SUITE_METRICS = (
     BoldSentiment(),
+    ChoiceControl(),
+    ChoiceRefusal(),
     CounterfactualBleu(),
     CounterfactualFlip(),
     CounterfactualGap(),
     CounterfactualLikelihood(),
+    CounterfactualLikelihoodGap(),
     CounterfactualProbability(),
     CounterfactualShift(),
     CounterfactualQuality(),
+    CounterfactualQualityGap(),
     CounterfactualRefusal(),
+    CounterfactualRefusalGap(),
     CounterfactualRougeL(),
     CounterfactualSentiment(),
+    CounterfactualSentimentGap(),
     CounterfactualSentimentBias(),
+    GeneralKnowledge(),
     LanguageNuance(),
     StereotypeScore(),
     LanguageModelingScore(),

@@ -306,6 +306,9 @@ class Study(Record):
     """Id of the comparison on the built-in language-nuance test, base models included."""
     bases: dict[str, str] = Field(default_factory=dict)
     """Trained candidate -> name of its base model in that comparison."""
+    suite_comparisons: dict[str, str] = Field(default_factory=dict)
+    """Further test -> id of the comparison of candidates and base models on it: `bias` by log-likelihood,
+    `bias by prompting`, `general knowledge` and `counterfactual fairness`."""
     comparison: str
     """Comparison id."""
     recommendation: str

@@ -163,6 +163,22 @@ class Forgetting(Record):
     """Share of training rows that replayed control text."""
 
 
+class Specialization(Record):
+    """Whether training made a model better in its domain, in general, or neither, compared with its start."""
+
+    kind: Literal["domain specialist", "small generalist", "no measurable difference"]
+    """A specialist gained significantly more in its domain than in general knowledge. A generalist gained in general
+    knowledge, and not more than that in the domain. Neither can be shown in the third case."""
+    domain: Score
+    """Change of bits per byte of held-out data of the domain by training; below 0 is better."""
+    general: Score
+    """Change of bits per byte of reference answers to general-knowledge questions; below 0 is better."""
+    difference: Score
+    """`general` minus `domain`: above 0, more was gained in the domain."""
+    summary: str
+    """The result in words, with what was lost elsewhere."""
+
+
 class Memorization(Record):
     """Memorization report: how much training text can be recovered from a model."""
 
@@ -337,6 +353,9 @@ class Checkpoint(Record):
     """Date that the chat template stated in training conversations, whatever the day; empty if it states none."""
     validation: Validation | None = None
     """Validation with intervals; None for runs of earlier versions."""
+    specialization: Specialization | None = None
+    """Domain specialist or small generalist; None if training began from scratch, nothing general was measured, or too
+    few documents were held out."""
     changes: tuple[Change, ...] = ()
     """Settings that were changed while the run was going on, so the recipe alone doesn't reproduce it."""
 

@@ -47,7 +47,7 @@ def study_plots(view: StudyView, subject: str) -> dict[str, list[Plot]]:
     return {
         "quality": [plot for plot in differences if plot],
         "cost": [plot for plot in costs if plot],
-        "fairness": [plot for plot in (bias_plot(view.bias),) if plot],
+        "fairness": [plot for plot in (bias_plot(view.scored_for_bias()),) if plot],
         "method": [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()],
     }
 

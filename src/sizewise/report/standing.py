@@ -113,7 +113,7 @@ class Standing:
         if name == self.subject:
             return "subject" if self._ends(metric, name) else "not measured"
         ours, theirs = self._ends(metric, name), self._ends(metric, self.subject)
-        if ours is None or theirs is None:
+        if ours is None or theirs is None or (metric == "stereotypes" and self._unlike_bias(name)):
             return "not measured"
         pair = self.difference(metric, name)
         if metric == self.quality and pair is not None:
@@ -128,6 +128,11 @@ class Standing:
             if speeds[0] is not None and speeds[1] is not None:
                 ours, theirs = speeds[0], speeds[1]
         return _compared(ours, theirs)
+
+    def _unlike_bias(self, name: str) -> bool:
+        """Check whether the bias of a candidate was measured in another way than the subject's."""
+        asked = self.view.asked_for_bias()
+        return (name in asked) != (self.subject in asked)
 
     def difference(self, metric: str, name: str) -> Difference | None:
         """Look up the paired difference between a candidate and the subject, as candidate minus subject."""

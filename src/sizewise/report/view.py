@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sizewise.comparison.decisions import read_explanations, read_groups, read_validation
 from sizewise.comparison.group_figures import GroupData
+from sizewise.comparison.likeness import LETTER
 from sizewise.records import (
     Checkpoint,
     Comparison,
@@ -54,12 +55,28 @@ class StudyView:
     """Candidate -> its decisions on validation cases, if it is a classifier."""
     explanations: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
     """Candidate -> what drove some of its decisions, if that was kept."""
+    side_tests: dict[str, Comparison] = field(default_factory=dict)
+    """Further test -> comparison of candidates and base models on it."""
     people: GroupData = GroupData({}, {})  # noqa: RUF009 - immutable
     """Groups of people that the test examples are about."""
 
     def bias_metrics(self) -> tuple[str, ...]:
-        """List the metrics of the bias test, without its groups."""
-        return next((found.metrics for found in self.bias.values()), ())
+        """List the metrics of the bias test that every candidate has, without its groups."""
+        measured = [found.metrics for found in self.bias.values()]
+        return tuple(name for name in measured[0] if all(name in one for one in measured)) if measured else ()
+
+    def asked_for_bias(self) -> frozenset[str]:
+        """Return the candidates whose bias was measured by prompting, which isn't comparable with log-likelihoods."""
+        return frozenset(
+            name
+            for name, found in self.bias.items()
+            if any(LETTER in score.signature for score in found.scores.values())
+        )
+
+    def scored_for_bias(self) -> dict[str, Evaluation]:
+        """Return the bias tests by log-likelihood, which can be shown in one plot."""
+        asked = self.asked_for_bias()
+        return {name: found for name, found in self.bias.items() if name not in asked}
 
     def fields(self) -> tuple[str, ...]:
         """List the fields of JSON answers that have scores of their own, over all candidates."""
@@ -115,6 +132,7 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
         config=_text(store.folder("study", study_id) / STUDY_FILE),
         validation={name: tuple(read_validation(store, one.model.uri)) for name, one in evaluations.items()},
         explanations={name: read_explanations(store, i) for name, i in study.evaluations.items()},
+        side_tests={test: store.read(Comparison, i) for test, i in study.suite_comparisons.items()},
         people=read_groups(store, study.dataset, ()),
         tags={
             example.id: example.tags

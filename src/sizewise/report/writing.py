@@ -35,6 +35,7 @@ from sizewise.report.overview import (
 )
 from sizewise.report.plots import study_plots
 from sizewise.report.rounding import minutes_text
+from sizewise.report.side_tests import side_tables, specializations
 from sizewise.report.standing import Standing
 from sizewise.report.tiles import data_line, short_headings, short_table, tiles_of
 from sizewise.report.view import StudyView
@@ -249,6 +250,8 @@ def _content(standing: Standing, with_plots: bool = True) -> dict[str, Any]:
             {key.partition("#")[2] for found in view.bias.values() for key in found.scores if "#" in key}
         ),
         **_nuance(view),
+        "side_tables": side_tables(view),
+        "specializations": specializations(view),
         "bias_findings": bias_findings(standing),
         "nuance_findings": nuance_findings(standing),
         "group_findings": group_findings(decided["decisions"], decided.get("decisions_of", "")),

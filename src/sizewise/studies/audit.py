@@ -98,6 +98,7 @@ def _direct_dependencies(store: Store, record_id: str, kind: str) -> list[tuple[
             (study.recommendation, "recommendation"),
             *((name, "evaluation") for name in (*study.evaluations.values(), *study.bias.values())),
             *([(study.language_nuance, "comparison")] if study.language_nuance else []),
+            *((name, "comparison") for name in study.suite_comparisons.values()),
             *((name, "checkpoint") for name in study.checkpoints.values()),
         ]
     if kind == "recommendation":

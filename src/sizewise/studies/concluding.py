@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -45,6 +46,8 @@ class Evidence:
     """Candidate -> evaluation on the bias suite."""
     nuance: dict[str, str] = field(default_factory=dict)
     """Candidate or base model -> evaluation on the language-nuance suite."""
+    suites: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Further test -> candidate or base model -> its evaluation."""
     bases: dict[str, str] = field(default_factory=dict)
     """Fine-tuned candidate -> name of the model it started from."""
     stopped: dict[str, str] = field(default_factory=dict)
@@ -53,6 +56,10 @@ class Evidence:
     """Candidate or step -> why it failed."""
     unfinished: dict[str, NotMeasured] = field(default_factory=dict)
     """Parts that had no room."""
+
+    def found(self, test: str) -> dict[str, str]:
+        """Return the evaluations of a further test, to be filled."""
+        return self.suites.setdefault(test, {})
 
     def partial(self) -> tuple[str, ...]:
         """List candidates that were measured on fewer items than others."""
@@ -86,6 +93,8 @@ class Conclusion(NamedTuple):
     """Comparison on the language-nuance suite."""
     bases: dict[str, str] = {}  # noqa: RUF012 - never changed
     """Fine-tuned candidate -> name of its base model in that comparison."""
+    suites: dict[str, str] = {}  # noqa: RUF012 - never changed
+    """Further test -> comparison on it."""
 
     @property
     def quality(self) -> str:
@@ -120,7 +129,7 @@ def conclude(
     )
     chosen = _choose(config, compared, store)
     nuance, bases = _compare_nuance(config, evidence, store)
-    found = Conclusion(compared, chosen, nuance=nuance, bases=bases)
+    found = Conclusion(compared, chosen, nuance=nuance, bases=bases, suites=_compare_suites(config, evidence, store))
     return _with_votes(config, found, store, reporter) if final else found
 
 
@@ -149,6 +158,16 @@ def _compare_nuance(config: StudyConfig, evidence: Evidence, store: Store) -> tu
         return compare(found, store=store, seed=config.seed).id, bases
     except SizewiseError:  # none of them was measured like another one
         return None, {}
+
+
+def _compare_suites(config: StudyConfig, evidence: Evidence, store: Store) -> dict[str, str]:
+    """Compare candidates and base models on each further test, as far as they were measured alike."""
+    found = {}
+    for test, evaluations in evidence.suites.items():
+        if len(evaluations) > 1:
+            with contextlib.suppress(SizewiseError):  # none of them was measured like another one
+                found[test] = compare(evaluations, store=store, seed=config.seed).id
+    return found
 
 
 def _with_votes(config: StudyConfig, found: Conclusion, store: Store, reporter: Reporter) -> Conclusion:
@@ -194,6 +213,7 @@ def record_of(
         bias=evidence.bias,
         language_nuance=conclusion.nuance,
         bases=conclusion.bases,
+        suite_comparisons=conclusion.suites,
         list_costs=list_costs(conclusion.compared.record),
         comparison=conclusion.compared.id,
         recommendation=conclusion.chosen.id,

@@ -15,6 +15,8 @@ from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.decisions.scorers import STARTS
 from sizewise.errors import SizewiseError
+from sizewise.evaluation.counterfactuals import MIN_QUESTIONS, mentions
+from sizewise.evaluation.references import data_language
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
 from sizewise.models.identity import identify
 from sizewise.models.price_lists import today
@@ -45,6 +47,7 @@ LITTLE_TEXT = 200_000  # bytes, a few chapters of a book
 BYTES_PER_TOKEN = 4.0
 # Speed of reading and writing as a share of one large matrix product's speed, measured on the demo study.
 READING, WRITING = 0.5, 0.06
+SUITE_TOKENS = (80_000, 7_000)  # read and written: the bias suite by prompting and general knowledge
 SPREAD = (0.5, 2.0)  # of the computed time and price
 VALIDATION_PROMPTS = 60  # answered to choose the prompt format
 PROMPT_OVERHEAD_TOKENS = 120  # few-shot examples and the chat template
@@ -141,6 +144,8 @@ class _Work(NamedTuple):
     """Tokens to write."""
     speed: float
     """Floating-point operations per second in a large matrix product."""
+    asked_beside: tuple[float, float] = (0.0, 0.0)
+    """Tokens to read and to write for bias, general knowledge and counterfactual fairness, if asked in words."""
 
     @classmethod
     def of(cls, test: _TestData, contents: DatasetContents, speed: float) -> _Work:
@@ -148,7 +153,12 @@ class _Work(NamedTuple):
         prompts = len(test.examples) + VALIDATION_PROMPTS * bool(test.examples)
         text = _bytes(test.documents) + sum(len(example.prompt.encode()) for example in test.examples)
         written = prompts * mean_answer_tokens(contents.examples["train"]) if test.examples else 0.0
-        return cls(text / BYTES_PER_TOKEN + prompts * PROMPT_OVERHEAD_TOKENS, written, speed)
+        read = text / BYTES_PER_TOKEN + prompts * PROMPT_OVERHEAD_TOKENS
+        if data_language(contents, "test") not in ("", "en"):
+            return cls(read, written, speed)
+        swapped = sum(mentions(test.examples, MIN_QUESTIONS).values()) / max(1, prompts)
+        beside = SUITE_TOKENS[0] + swapped * read, SUITE_TOKENS[1] + swapped * written
+        return cls(read, written, speed, beside)
 
     def minutes(self, parameters: int) -> Range:
         """Estimate the time to evaluate a model of this size."""
@@ -158,8 +168,12 @@ class _Work(NamedTuple):
 
     def usd(self, read: float, written: float) -> Range:
         """Estimate the price of all answers, from US dollars per million tokens read and written."""
-        money = (self.read * read + self.written * written) / 1e6
+        money = (self.read * read + self.written * written) / 1e6 + self.usd_beside(read, written)
         return Range(lower=money * SPREAD[0], expected=money, upper=money * SPREAD[1])
+
+    def usd_beside(self, read: float, written: float) -> float:
+        """Estimate the part of that price for bias, general knowledge and counterfactual fairness."""
+        return (self.asked_beside[0] * read + self.asked_beside[1] * written) / 1e6
 
 
 def _detectable(items: int, documents: int) -> Range | None:
@@ -228,6 +242,8 @@ def _remote(candidate: Candidate, kind: str, work: _Work) -> CandidateEstimate:
         notes.append("blocked: SIZEWISE_OFFLINE forbids the connection")
     elif not os.environ.get(PROVIDERS[kind].key):
         notes.append(f"blocked: {PROVIDERS[kind].key} is not set")
+    if price and (beside := work.usd_beside(price.read, price.written)):
+        notes.append(f"bias, general knowledge and fairness are asked, too: about {beside:.2f} USD of it")
     return _estimate(candidate, usd=work.usd(price.read, price.written) if price else None, notes=tuple(notes))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sizewise.comparison.likeness import LETTER
 from sizewise.errors import SizewiseError
 from sizewise.metrics import METRICS
 from sizewise.metrics.display import measure_of
@@ -22,7 +23,10 @@ GROUPS = {
     "disk_bytes": COST,
     "latency_s": SPEED,
     "requests_per_s": SPEED,
+    "choice_control": FAIRNESS,
 }
+BY_PROMPTING = "|by prompting"
+"""Ending of a suite's name where the model was asked to choose: such scores aren't comparable with log-likelihoods."""
 LEFT_OUT = ("parameters", "prompt_tokens", "completion_tokens")
 UNDER_LOAD = ("p95_ttft_s", "p95_latency_s", "tokens_per_s", "requests_per_s", "within_limits")
 NOT_MEASURED = "not measured here"
@@ -64,7 +68,7 @@ def evaluation_rows(subjects: Sequence[Subject], evaluated: Evaluated, store: St
                 if "@" in metric or "#" in metric or metric in LEFT_OUT or score.value is None:
                     continue
                 cells = by_metric.setdefault(metric, [[] for _ in subjects])
-                cells[i].append(Measured(score, saved.record.data, saved.id, saved.created[:10]))
+                cells[i].append(Measured(score, _data_of(saved.record, score), saved.id, saved.created[:10]))
     rows = [_row_of_metric(metric, found, store) for metric, found in by_metric.items()]
     order = {name: i for i, name in enumerate((*METRICS, *GROUPS))}
     return sorted(rows, key=lambda row: (row.group, order.get(row.title, len(order)), row.title))
@@ -100,10 +104,15 @@ def _group_of(metric: str) -> str:
     return GROUPS.get(metric, QUALITY)
 
 
+def _data_of(record: Evaluation, score: Score) -> str:
+    return record.data + (BY_PROMPTING if record.data.startswith("suite:") and LETTER in score.signature else "")
+
+
 def _name_of(data: str, store: Store) -> str:
     """Return a dataset's name with its id; a suite's name as it is."""
     if data.startswith("suite:"):
-        return f"the suite {data.split(':')[1]}"
+        asked = ", by prompting" if data.endswith(BY_PROMPTING) else ""
+        return f"the suite {data.split(':')[1]}{asked}"
     try:
         return f"{store.read(Dataset, data).name} ({data})"
     except SizewiseError:

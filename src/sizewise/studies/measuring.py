@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from sizewise import datasets
 from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
@@ -170,12 +171,37 @@ def has_likelihoods(uri: str, description: ModelDescription) -> bool:
     return weights_of(uri) != uri or description.can_score
 
 
-def suite_of_candidate(
-    uri: str, suite: str, limit: int | None, seed: int, *, store: Store, reporter: StepReporter
+class SideTest(NamedTuple):
+    """A test that a study runs beside its own test set."""
+
+    title: str
+    """Name in the progress and in the record."""
+    suite: str
+    by_prompting: bool = False
+    """Whether every candidate is asked for its choices, so that models without log-likelihoods are compared alike."""
+    data: str | None = None
+    """Dataset that the suite is made from."""
+
+
+BIAS = SideTest("bias", "bias")
+BIAS_BY_PROMPTING = SideTest("bias by prompting", "bias", by_prompting=True)
+NUANCE = SideTest("language nuance", "language-nuance")
+KNOWLEDGE = SideTest("general knowledge", "general-knowledge")
+
+
+def run_side_test(
+    uri: str, test: SideTest, limit: int | None, seed: int, *, store: Store, reporter: StepReporter
 ) -> str:
-    """Evaluate a model on a packaged suite, or a random part of it, and return the id of the evaluation."""
-    options = EvaluationOptions(seed=seed)
-    return evaluate_suite(uri, suite, store=store, limit=limit, options=options, reporter=reporter).id
+    """Evaluate a model on a suite, or a random part of it, and return the id of the evaluation."""
+    options = EvaluationOptions(seed=seed, letters=test.by_prompting)
+    saved = evaluate_suite(uri, test.suite, test.data, store=store, limit=limit, options=options, reporter=reporter)
+    return saved.id
+
+
+def can_be_asked(description: ModelDescription) -> bool:
+    """Check whether a model answers new questions in words: no rule, no recording, no classifier."""
+    answers = description.can_chat or description.can_score
+    return answers and description.engine not in ("rule", "recorded") and "decisions" not in description.offers
 
 
 def bases_of(config: StudyConfig, uris: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from sizewise.comparison import measures_of
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.comparison.validity import measure_claims
 from sizewise.comparison.voting import VOTES_FILE, voted
+from sizewise.evaluation.counterfactual_pairs import GAPS, gap_of_groups
 from sizewise.evaluation.rescoring import rescore, rescore_passes
 from sizewise.evaluation.swapped_decisions import gap_score
 from sizewise.evaluation.swapping import attributes
@@ -116,6 +117,9 @@ def _group_score(name: str, rows: Sequence[ItemRow]) -> Score | None:
         prefix = f"counterfactual_probability#{group}: "
         part = [row for row in rows if any(key.startswith(prefix) for key in row.stats)]
         return gap_score(attribute, part, name, "") if attribute and part else None
+    if base.endswith("_gap") and base.removesuffix("_gap") in GAPS:
+        attribute = next((one for one in attributes() if one.name == group), None)
+        return gap_of_groups(base.removesuffix("_gap"), attribute, rows, "") if attribute else None
     metric = find_metric(base)
     part = [row.model_copy(update={"stats": {base: row.stats[name]}}) for row in rows if name in row.stats]
     part = part or [row for row in rows if row.group == group and base in row.stats]

@@ -194,7 +194,10 @@ def _context(one: _Facts) -> ModelCell:
 
 def _expertise(one: _Facts) -> ModelCell:
     data = _training_set(one)
-    return one.recorded(f"{data.domain}: {data.name}") if data is not None else one.published("expertise")
+    if data is None:
+        return one.published("expertise")
+    special = one.checkpoint.specialization if one.checkpoint is not None else None
+    return one.recorded(f"{data.domain}: {data.name}" + (f". {special.summary}" if special else ""))
 
 
 def _weights_memory(one: _Facts) -> ModelCell:

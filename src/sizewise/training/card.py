@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sizewise.records import Checkpoint, Dataset, Score
 from sizewise.training.attention_tradeoff import format_tradeoff
+from sizewise.training.specialization import describe_specialization
 
 
 def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
@@ -111,6 +112,10 @@ def _measured(record: Checkpoint) -> str:
         )
     if not forgetting:
         rows["forgetting"] = "not measured"
+    rows["specialization"] = describe_specialization(record)
+    if record.specialization:
+        difference = record.specialization.difference
+        rows["gain in the domain over general knowledge, bits per byte"] = _score(difference)
     memorized = record.memorization
     if memorized:
         for count, exposure in memorized.exposure_scores.items():

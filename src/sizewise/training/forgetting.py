@@ -10,6 +10,7 @@ from typing import Any
 from sizewise.datasets import DatasetContents
 from sizewise.documents import read_demo, read_paths
 from sizewise.errors import SizewiseError
+from sizewise.evaluation.closed_book import knowledge_questions
 from sizewise.evaluation.general_questions import Questions, questions_in
 from sizewise.evaluation.references import data_language
 from sizewise.lm.packing import Unit
@@ -21,6 +22,8 @@ from sizewise.training.encoded_data import encode_examples
 from sizewise.training.intervals import ratio_score
 
 ENGLISH = "en"
+QUESTION_STEP = 2
+"""Of the English questions on general knowledge, every second one is measured before and after training."""
 MEASURED_CHARACTERS = 8_000
 VALIDATION_PIECES = 3  # measured at each validation
 PIECE_CHARACTERS = 800  # ten pieces, enough independent texts for an interval
@@ -69,7 +72,8 @@ def choose_control(recipe: Recipe, contents: DatasetContents, store: Store) -> t
     if recipe.control == "none" or recipe.start == "scratch":
         return None, []
     language = data_language(contents, "train")
-    questions, notes = questions_in(language), []
+    notes: list[str] = []
+    questions = knowledge_questions()[::QUESTION_STEP] if language in ("", ENGLISH) else questions_in(language)
     control = Control("", (), ())
     if recipe.control == Recipe.model_fields["control"].default and language not in ("", ENGLISH):
         notes.append(

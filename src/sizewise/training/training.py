@@ -72,11 +72,12 @@ from sizewise.training.held_out import (
 from sizewise.training.identity import former_run_note, run_id_of
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, validations_for
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
+from sizewise.training.specialization import measure_specialization
 from sizewise.training.starts import Start, open_start
 
 DEFAULT_MINUTES = 5.0
 ROOM_TO_MEASURE = 1.25  # memory for measuring a network, relative to its weights
-BEFORE_VERSION = 3
+BEFORE_VERSION = 4
 """Version of the measurements before training, which a resumed run reads back; 3 keeps the size of the validation."""
 MAX_POINTS = 1_000  # of the curve in the record, validations not counted
 Watcher = Callable[[loop.Progress], None]
@@ -293,6 +294,7 @@ class Run:
         )  # what is measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
+        validation = score_validation(self.out, result.start, result.best)
         record = Checkpoint(
             start=self.recipe.start,
             recipe=self.recipe,
@@ -327,7 +329,8 @@ class Run:
             versions=versions("torch", "transformers", "peft", "tokenizers"),
             template_date=template_date(self.start.tokenizer),
             start_revision=revision_of(self.recipe.start),
-            validation=score_validation(self.out, result.start, result.best),
+            validation=validation,
+            specialization=measure_specialization(validation, forgetting),
             changes=tuple(Change(**change._asdict()) for change in result.changes),
         )
         made = {"run": run_id, "data": self.data, "recipe": self.recipe.model_dump(mode="json")}
