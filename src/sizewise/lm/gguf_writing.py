@@ -241,8 +241,11 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
             add(i)
     first = tokenizer("a").input_ids[:1]
     writer.add_add_bos_token(bool(first) and first[0] == tokenizer.bos_token_id)
-    if tokenizer.chat_template:
-        writer.add_chat_template(tokenizer.chat_template)
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several, such as one for tools
+        writer.add_chat_template([{"name": name, "template": text} for name, text in template.items()])
+    elif template:
+        writer.add_chat_template(template)
 
 
 def _merge_ranks(pieces: list[str], merges: list[str]) -> list[float]:

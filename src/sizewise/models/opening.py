@@ -13,6 +13,7 @@ from filelock import FileLock
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
 from sizewise.models import openvino, size
+from sizewise.models.adapter_folders import base_of_adapter, is_adapter, merged_folder
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
@@ -310,17 +311,26 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         checkpoint = store.read(Checkpoint, name)
         return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
     if kind == "hf":
-        return fetch_from_hub(name, HUB_FILES, offline()), *_hub_facts(name)
+        folder = fetch_from_hub(name, HUB_FILES, offline())
+        return _with_base(folder, uri, store, say) or (folder, *_hub_facts(name))
     if kind == "gguf" and name:
         return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantized", "not stated"
     path = Path(uri).expanduser()
     if path.is_dir():
-        return path, f"folder {path.name}", "not stated"
+        return _with_base(path, uri, store, say) or (path, f"folder {path.name}", "not stated")
     if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
         raise UsageError(
             f"{uri} has no local weights.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
         )
     raise _unknown(uri)
+
+
+def _with_base(folder: Path, uri: str, store: Store, say: Callable[[str], None]) -> tuple[Path, str, str] | None:
+    """Merge a folder that holds adapters only into their base; return None for any other folder."""
+    if not is_adapter(folder):
+        return None
+    base, origin, license = resolve_folder(base_of_adapter(folder), store, say)
+    return merged_folder(folder, revision_of(uri), base, store, say), f"{origin}; with adapters of {uri}", license
 
 
 def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
