@@ -2,13 +2,14 @@
 
 python -m benchmarks.families [NAME ...]     all of them, or some: docs/results/families.md
 
-Each command runs in its own process, as from a terminal. A cell says `works`, or quotes the error and the command that
+The commands run as from a terminal, the service in its own process. A cell says `works`, or quotes the error and what
 it proposes; a traceback counts as a failure, and so does an answer that never ends or an error without a next step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,12 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.family_networks import FAMILIES, Family, make_checkpoint
 
@@ -68,6 +70,14 @@ def write_data(folder: Path) -> None:
     (folder / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
 
 
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 class Runner:
     """Runs commands of Sizewise with a home of their own.
 
@@ -77,26 +87,31 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = os.environ | {
+        self.environment = {
             "SIZEWISE_HOME": str(folder / "home"),
             "SIZEWISE_OFFLINE": "1",
+            "SIZEWISE_TRACEBACK": "1",
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run one command."""
-        command = [sys.executable, "-m", "sizewise", *arguments]
-        return subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            env=self.environment,
-            cwd=self.folder,
-            check=False,
-        )
+    def run(self, *arguments: str, stdin: str = "") -> Ended:
+        """Run one command as the command line does, in this process: most of a command's time is importing."""
+        from sizewise.cli.main import main as command_line
+
+        out, err = io.StringIO(), io.StringIO()
+        before, where, read_from = sys.argv, Path.cwd(), sys.stdin
+        os.environ.update(self.environment)
+        os.chdir(self.folder)
+        sys.argv, sys.stdin = ["sizewise", *arguments], io.StringIO(stdin)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                command_line()
+        except SystemExit as end:
+            return Ended(int(end.code or 0), out.getvalue(), err.getvalue())
+        finally:
+            sys.argv, sys.stdin = before, read_from
+            os.chdir(where)
 
     @contextlib.contextmanager
     def serving(self, model: str) -> Iterator[tuple[str, subprocess.Popen[str], Path]]:
@@ -108,14 +123,14 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=err,
                 text=True,
-                env=self.environment,
+                env=os.environ | self.environment,
                 cwd=self.folder,
             )
             assert process.stdout is not None
             line = process.stdout.readline()
             try:
                 found = json.loads(line) if line.strip() else {}
-                yield str(found.get("url", "")), process, log
+                yield str(found.get("record", {}).get("url", "")), process, log
             finally:
                 process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -131,6 +146,9 @@ def outcome(code: int, out: str, err: str) -> Row:
     if code == 0:
         return {"verdict": "works"}
     said = {part: text.strip() for part, text in re.findall(r"^(error|expected|next): (.*)$", err, re.MULTILINE)}
+    with contextlib.suppress(ValueError, LookupError):  # with --json
+        error = json.loads(out)["error"]
+        said = {"error": error["what"], "next": error["next"]}
     verdict = "refused" if said.get("error") and said.get("next") else "fails"
     return {"verdict": verdict, "said": said.get("error", err.strip()[-300:]), "next": said.get("next", "")}
 
@@ -139,7 +157,7 @@ def opened(runner: Runner, model: str) -> Row:
     """Describe the model."""
     done = runner.run("models", model, "--json")
     row = outcome(done.returncode, done.stdout, done.stderr)
-    return row | ({"note": json.loads(done.stdout).get("attention", "")} if row["verdict"] == "works" else {})
+    return row | ({"note": json.loads(done.stdout)["record"].get("attention", "")} if row["verdict"] == "works" else {})
 
 
 def chatted(runner: Runner, model: str) -> Row:
@@ -162,7 +180,7 @@ def evaluated(runner: Runner, model: str, data: str) -> Row:
     done = runner.run("evaluate", model, "--data", data, "--limit", "8", "--json")
     row = outcome(done.returncode, done.stdout, done.stderr)
     if row["verdict"] == "works":
-        scores = {one["metric"]: one["value"] for one in json.loads(done.stdout)["scores"]}
+        scores = {name: one["value"] for name, one in json.loads(done.stdout)["record"]["scores"].items()}
         row["note"] = ", ".join(f"{name} {value:.3g}" for name, value in scores.items() if value is not None)[:120]
     return row
 
@@ -183,7 +201,7 @@ def exported(runner: Runner, model: str, to: str) -> Row:
     done = runner.run("export", model, "--to", to, "--out", out, "--prompts", "20", "--json")
     row = outcome(done.returncode, done.stdout, done.stderr)
     if row["verdict"] == "works":
-        checks = json.loads(done.stdout)["parity"]
+        checks = json.loads(done.stdout)["record"]["parity"]
         row["note"] = ", ".join(f"{c['reader'].split()[0]} {c['agreement']['value']:.0%}" for c in checks)
     return row
 
@@ -193,6 +211,7 @@ def served(runner: Runner, model: str) -> Row:
     with runner.serving(model) as (url, process, log):
         if not url:
             return outcome(process.wait(60), "", log.read_text(encoding="utf-8"))
+        wait_for(f"{url}/health")
         with urllib.request.urlopen(f"{url}/v1/models", timeout=60) as answer:
             name = json.load(answer)["data"][0]["id"]
         body = {"model": name, "messages": [{"role": "user", "content": "What does item 3 say?"}], "max_tokens": 60}
@@ -209,6 +228,14 @@ def served(runner: Runner, model: str) -> Row:
         "said": str(choice["message"]["content"])[:160],
     }
     return row | ({"verdict": "fails", "said": "Traceback in the log"} if "Traceback" in said else {})
+
+
+def wait_for(address: str) -> None:
+    """Wait until a service has loaded its model."""
+    for _ in range(TIMEOUT_S):
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(address, timeout=60):
+            return
+        time.sleep(1)
 
 
 def check(family: Family, folder: Path, verbs: Sequence[str] = VERBS) -> Row:

@@ -22,6 +22,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 
 VOCABULARY, CONTEXT = 700, 512
 STEPS, ROWS, LENGTH, RATE = 160, 8, 64, 4e-3
+ROUNDS, SURE = 4, 0.9
+"""Rounds of training at most, and the loss at which there is no further one."""
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3, QWEN2 = _WORDS + r"\p{N}{1,3}" + _REST, _WORDS + r"\p{N}" + _REST
@@ -232,9 +234,12 @@ def train_network(network: Any, ids: Sequence[int]) -> float:
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=RATE)
     generator, tokens = torch.Generator().manual_seed(1), torch.tensor(list(ids))
     network.train()
-    for step in range(STEPS):
+    loss = torch.tensor(torch.inf)
+    for step in range(ROUNDS * STEPS):
+        if step % STEPS == 0 and float(loss.detach()) < SURE:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, 4 * (1 - step / STEPS), (step + 1) / 10)
+            group["lr"] = RATE * min(1.0, 4 * (1 - step % STEPS / STEPS), (step + 1) / 10)
         starts = torch.randint(len(tokens) - LENGTH, (ROWS,), generator=generator)
         rows = torch.stack([tokens[start : start + LENGTH] for start in starts.tolist()])
         loss = network(input_ids=rows, labels=rows, use_cache=False).loss

@@ -12,10 +12,11 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers import AutoConfig, AutoModelForCausalLM, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.gguf_positions import read_positions, renew_frequencies
+from sizewise.lm.gguf_tokenizer import load_tokenizer
 from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
@@ -111,7 +112,7 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
     try:
         # The progress bar of the conversion can't be switched off.
         with redirect_stderr(io.StringIO()), _patched_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            tokenizer = load_tokenizer(path)
             packed = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
             )
@@ -145,7 +146,7 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
     quiet_libraries()
     try:
         with redirect_stderr(io.StringIO()), _patched_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             _read_positions(path, config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

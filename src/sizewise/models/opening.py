@@ -45,6 +45,8 @@ EXPECTED = (
     "ngram:DATA, linear:DATA, rag:DATA:MODEL (retrieval over a dataset), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
+GGUF_READER = 2
+"""Increase it when files are read differently: they are then converted again."""
 Engine = Literal["transformers", "openvino", "auto"]
 
 
@@ -339,7 +341,7 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
     if not path.is_file():
         raise UsageError(f"The file {path} does not exist.", "gguf:FILE, one GGUF file", "sizewise models")
-    converted = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}')])}")
+    converted = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}'), GGUF_READER])}")
     converted.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(converted.parent / f".{converted.name}.lock"):
         if not (converted / "config.json").is_file():

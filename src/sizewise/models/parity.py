@@ -32,6 +32,8 @@ TEXT_CHARACTERS, PROMPT_CHARACTERS = 4_000, 200
 MAX_SEQUENCE = 2_048
 """Longest prompt with its reference answer that is scored, in tokens."""
 MAX_ROUNDS = 20
+FIRST_WORD = 8
+"""Tokens at the beginning of a text that a reader may encode otherwise."""
 
 
 class Bounds(NamedTuple):
@@ -294,7 +296,8 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         for i, conversation in enumerate(reference.conversations)
         if reader.encode(conversation) != reference.prompts[i]
     ]
-    wrong_texts = [i for i, text in enumerate(reference.texts) if reader.encode(text) != reference.sequences[i][1:]]
+    encoded = [reader.encode(text) for text in reference.texts]
+    wrong_texts = [i for i, ids in enumerate(encoded) if not _is_alike(ids, reference.sequences[i][1:])]
     reasons = []
     if wrong:
         reasons.append(
@@ -323,6 +326,16 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         same_text=not wrong,
         reasons=tuple(reasons),
     )
+
+
+def _is_alike(found: list[int], expected: list[int]) -> bool:
+    """Check whether a text has the same tokens, apart from those of its first word.
+
+    Some readers of SentencePiece tokenizers put a space before a text; Mistral's puts one before texts, but not between
+    control tokens, for which GGUF has no form.
+    """
+    tail = expected[FIRST_WORD:]
+    return found == expected or bool(tail and found[-len(tail) :] == tail)
 
 
 _NO_NUMBER = "not a number"
