@@ -334,7 +334,10 @@ _GRANITE_SCALES = {
     "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "attention_multiplier": 0.0625,
     "tie_word_embeddings": True,
 }  # fmt: skip
-_MIXED = {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 16}
+_MIXED = {
+    "num_hidden_layers": 6, "sliding_window": 32, "head_dim": 256, "query_pre_attn_scalar": 256,
+    "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+}  # fmt: skip
 _HEADS = {"head_dim": 16}
 FAMILIES = (
     Family("Llama 3.2", "llama", templates.LLAMA3, _LLAMA3, byte_level(LLAMA3),
@@ -353,9 +356,9 @@ FAMILIES = (
     Family("DeepSeek-R1 (Llama)", "llama", templates.DEEPSEEK_R1, _R1, byte_level(LLAMA3),
            _HEADS | {"rope_parameters": _ROPE_LLAMA3}),
     Family("Gemma 3 1B", "gemma3_text", templates.GEMMA3, _GEMMA3, sentence_piece("gemma"),
-           _MIXED | {"query_pre_attn_scalar": 16}),
+           _MIXED),
     Family("Gemma 3 4B", "gemma3_text", templates.GEMMA3, _GEMMA3, sentence_piece("gemma"),
-           _MIXED | {"query_pre_attn_scalar": 16}, "Gemma3Config"),
+           _MIXED, "Gemma3Config"),
     Family("Gemma 4", "gemma4", templates.GEMMA4, _GEMMA4, sentence_piece("gemma")),
     Family("Phi-3", "phi3", templates.PHI3, _PHI3, sentence_piece("llama2"), {"sliding_window": 511}),
     Family("Phi-4", "phi3", templates.PHI4, _PHI4, byte_level(LLAMA3), {"sliding_window": None}),

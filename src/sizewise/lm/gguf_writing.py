@@ -48,6 +48,8 @@ FAMILIES = {
     "phi3": _Family("phi3"),
     "granite": _Family("granite", rotates_pairs=True, has_reader=False),
 }
+GEMMA_27B = 62
+"""Blocks of Gemma 3 27B, whose attention llama.cpp scales otherwise."""
 _DIGITS_APART = "smollm"  # single digits, then GPT-2's pattern
 _PLAIN = "gpt-2"
 _LETTERS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -147,10 +149,28 @@ def _family(config: Any) -> _Family:
             "would run with full attention.",
             "full attention, or Gemma 3",
         )
+    if family.name == "gemma3":
+        _check_gemma(config)
     reason = why_not_writable(config, family.name)
     if reason:
         raise _unsupported(f"{reason}.", "plain, linear, Llama 3 or YaRN rotary positions")
     return family
+
+
+def _check_gemma(config: Any) -> None:
+    """Check what llama.cpp knows of Gemma 3 without reading it from the file."""
+    usual = ["sliding_attention"] * 5 + ["full_attention"]
+    if list(config.layer_types) != [usual[block % 6] for block in range(config.num_hidden_layers)]:
+        raise _unsupported(
+            "its blocks attend in another order than Gemma 3's.", "five blocks with a window, then one without"
+        )
+    largest = config.num_hidden_layers == GEMMA_27B
+    scale = config.hidden_size // config.num_attention_heads if largest else config.head_dim
+    if config.query_pre_attn_scalar != scale:
+        raise _unsupported(
+            f"its attention is scaled by the root of {config.query_pre_attn_scalar}, and llama.cpp takes {scale}.",
+            f"query_pre_attn_scalar {scale}",
+        )
 
 
 def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
