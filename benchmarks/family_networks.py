@@ -328,7 +328,7 @@ _ROPE_LLAMA3 = {
 }  # fmt: skip
 _LONGROPE = {
     "rope_type": "longrope", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75, "short_factor": [1.0] * 6,
-    "long_factor": [1.0, 1.2, 1.5, 2.0, 4.0, 8.0], "original_max_position_embeddings": 128,
+    "long_factor": [1.0, 1.2, 1.5, 2.0, 4.0, 8.0], "original_max_position_embeddings": 256,
 }  # fmt: skip
 _GRANITE_SCALES = {
     "embedding_multiplier": 12.0, "logits_scaling": 8.0, "residual_multiplier": 0.22, "attention_multiplier": 0.0625,
@@ -363,7 +363,7 @@ FAMILIES = (
     Family("Phi-3", "phi3", templates.PHI3, _PHI3, sentence_piece("llama2"), {"sliding_window": 511}),
     Family("Phi-4", "phi3", templates.PHI4, _PHI4, byte_level(LLAMA3), {"sliding_window": None}),
     Family("Phi-4 mini", "phi3", templates.PHI4_MINI, _PHI4_MINI, byte_level(O200K),
-           {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 128, "tie_word_embeddings": True,
+           {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 256, "tie_word_embeddings": True,
             "sliding_window": None}),
     Family("Qwen 2.5", "qwen2", templates.QWEN25, _QWEN, byte_level(QWEN2, nfc=True),
            {"use_sliding_window": False, "tie_word_embeddings": True}),
