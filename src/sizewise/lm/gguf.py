@@ -113,8 +113,10 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
         # The progress bar of the conversion can't be switched off.
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = load_tokenizer(path)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_head_width(path, config)
             packed = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
+                path.parent, gguf_file=path.name, config=config, dtype=dtype, local_files_only=True
             )
             _read_positions(path, packed.config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -148,6 +150,7 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_head_width(path, config)
             _read_positions(path, config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(path, error) from error
@@ -155,6 +158,14 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
     tokenizer.model_max_length = config.max_position_embeddings
     config.tie_word_embeddings = config.tie_word_embeddings or _repeats_embedding(path)
     return config, tokenizer
+
+
+def _read_head_width(path: Path, config: Any) -> None:
+    """Set the width of a head, which transformers doesn't read for every architecture."""
+    reader = gguf.GGUFReader(str(path))  # parsed once, by transformers
+    field = reader.fields.get(f"{reader.fields['general.architecture'].contents()}.attention.key_length")
+    if field is not None and getattr(config, "head_dim", None):
+        config.head_dim = int(field.contents())
 
 
 def _read_positions(path: Path, config: Any) -> None:
