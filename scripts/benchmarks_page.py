@@ -56,6 +56,11 @@ MEASURES = {
         ("lm",),
         "python -m benchmarks.architectures",
     ),
+    "families": Measured(
+        "Known families, as tiny checkpoints: open, chat, evaluate, train, export and serve",
+        ("lm", "models", "exporting", "service"),
+        "python -m benchmarks.families",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),

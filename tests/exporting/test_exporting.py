@@ -217,7 +217,7 @@ def test_other_families_are_read_back_alike(kind: str, trained: Any, tmp_path: P
     tokenizer = folders.load_tokenizer(store.folder("checkpoint", run.id) / "model")
     config = AutoConfig.for_model(
         kind, vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=16 if kind != "qwen3" else 128,
+        num_attention_heads=4, num_key_value_heads=2, head_dim={"qwen3": 128, "gemma3_text": 256}.get(kind, 16),
         max_position_embeddings=64, sliding_window=64, tie_word_embeddings=kind == "gemma3_text",
         bos_token_id=0, eos_token_id=2, pad_token_id=0,
     )  # fmt: skip

@@ -7,7 +7,14 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from sizewise.errors import SizewiseError
@@ -149,3 +156,58 @@ def test_the_mix_is_llama_cpps() -> None:
     assert kind("q4_k_m", "token_embd.weight", 0, blocks, 512, True) == q6
     assert kind("q4_k_m", "blk.0.ffn_up.weight", 0, blocks, 576, False) == k_quants.Kind.Q5_0
     assert kind("q6_k", "blk.0.ffn_up.weight", 0, blocks, 576, False) == k_quants.Kind.Q8_0
+
+
+@pytest.mark.parametrize("rotated", [1.0, 0.5])
+@pytest.mark.parametrize("long", [True, False])
+def test_positions_of_phi_are_read(
+    long: bool, rotated: float, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phi-3.5 and Phi-4 mini: one set of factors for short texts, another for long ones, and a part of each head."""
+    tokenizer = hf_format.load_tokenizer(tiny_folder)
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": rotated}
+    pairs, attention = int(16 * rotated), 1.19
+    if long:
+        rope |= {
+            "rope_type": "longrope", "short_factor": [1.0] * pairs, "long_factor": np.linspace(1, 9, pairs).tolist(),
+            "original_max_position_embeddings": 64, "attention_factor": attention,
+        }  # fmt: skip
+    torch.manual_seed(0)
+    config = Phi3Config(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, rope_parameters=rope, sliding_window=None,
+        original_max_position_embeddings=64, bos_token_id=0, eos_token_id=2, pad_token_id=0, initializer_range=0.2,
+    )  # fmt: skip
+    network = Phi3ForCausalLM(config).eval()
+
+    def add_positions(writer: gguf.GGUFWriter, config: Any) -> None:  # as llama.cpp's converter does
+        if long:
+            writer.add_rope_scaling_orig_ctx_len(64)
+            writer.add_rope_scaling_attn_factors(attention)
+            for name in ("long", "short"):
+                writer.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], dtype=np.float32))
+
+    monkeypatch.setattr("sizewise.lm.gguf_writing.why_not_writable", lambda *_: "")
+    monkeypatch.setattr("sizewise.lm.gguf_writing.add_positions", add_positions)
+    write_gguf(network, tokenizer, tmp_path / "model.gguf", "f16", "tiny", "none")
+    back, _ = read_gguf(tmp_path / "model.gguf")
+    for length in (40, 200):
+        ids = torch.randint(3, len(tokenizer), (1, length), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            assert (back(ids).logits - network(ids).logits).abs().mean() < 0.02 * network(ids).logits.std()
+
+
+def test_a_head_of_another_width_is_read(tiny_folder: Path, tmp_path: Path) -> None:
+    """transformers takes Qwen 3's usual width for every file."""
+    tokenizer = hf_format.load_tokenizer(tiny_folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=64, bos_token_id=0, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    network = Qwen3ForCausalLM(config).eval()
+    write_gguf(network, tokenizer, tmp_path / "model.gguf", "f16", "tiny", "none")
+    back, _ = read_gguf(tmp_path / "model.gguf")
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(back(ids).logits, network(ids).logits, atol=5e-3, rtol=1e-2)

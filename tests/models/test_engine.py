@@ -230,16 +230,15 @@ def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypat
 
 def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(model)
-    begun, begin = threading.Event(), engine._start_process
-    started: list[Any] = []
+    begun, begin, killed = threading.Event(), engine._start_process, engine.pid
 
     def noted(lines: Any) -> Any:
         begun.set()
-        started.append(begin(lines))
-        return started[0]
+        return begin(lines)
 
     monkeypatch.setattr(engine, "_start_process", noted)
-    os.kill(engine.pid, signal.SIGKILL)
-    assert begun.wait(30)
+    os.kill(killed, signal.SIGKILL)
+    assert begun.wait(60)
     engine.close()
-    assert gone(started[0][0].pid)
+    assert engine._newest.pid != killed
+    assert gone(engine._newest.pid)

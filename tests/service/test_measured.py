@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,21 @@ def test_a_study_is_served_by_its_pick(recorded_study: Path, store: Store) -> No
         store.write(f"study-{outcome}", record)
         with pytest.raises(UsageError, match=message):
             resolve_studies([f"study-{outcome}"], store)
+
+
+@pytest.mark.parametrize(("options", "form"), [([], "prompt form that eval-measured measured"), (["--own-prompt"], "")])
+def test_a_conversation_in_the_terminal_is_in_the_measured_form(
+    options: list[str],
+    form: str,
+    measured: Saved[Evaluation],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from sizewise.cli.main import app
+
+    monkeypatch.setattr("sizewise.models.open_model", lambda uri, **_: Local(uri))
+    monkeypatch.setattr("sys.stdin", io.StringIO("Which item?\n\n"))
+    app(["chat", RUN, *options], standalone_mode=False)
+    said = capsys.readouterr()
+    assert form in said.err if form else "eval-measured" not in said.err
+    assert said.out.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,11 +36,17 @@ def register(app: typer.Typer, panel: str) -> None:
         max_tokens: Annotated[
             int, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum tokens per answer.")
         ] = 512,
+        own_prompt: Annotated[
+            bool,
+            typer.Option(
+                "--own-prompt", rich_help_panel=MODEL, help="Use a trained model's own prompt form, unmeasured."
+            ),
+        ] = False,
         device: Device = "auto",
         precision: Precision = "auto",
         json: Json = False,
     ) -> None:
-        """Chat with a model in the terminal.
+        """Chat with a model in the terminal. A trained model answers in the prompt form of its newest evaluation.
 
         An empty line ends the conversation. With --json the conversation is printed when it ends.
 
@@ -49,6 +56,8 @@ def register(app: typer.Typer, panel: str) -> None:
 
         with reporting() as reporter:
             opened = open_model(uri_of(model), engine=engine, say=reporter.say)
+            if not own_prompt:
+                opened = _as_measured(opened, reporter.say)
         try:
             messages = _converse(opened, max_tokens, quiet=json)
         finally:
@@ -58,6 +67,26 @@ def register(app: typer.Typer, panel: str) -> None:
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
         }
         print_object("conversation", model, None, body, json)
+
+
+def _as_measured(model: Model, say: Callable[[str], None]) -> Model:
+    """Give a model that was trained here the prompt form that its newest evaluation measured, as a service does."""
+    from sizewise.errors import SizewiseError
+    from sizewise.models.prompted import as_evaluated, latest_evaluation
+    from sizewise.store import Store
+
+    store, description = Store(), model.describe()
+    saved = latest_evaluation(description, store) if description.uri.startswith("run:") else None
+    if saved is None:
+        return model
+    try:
+        found = as_evaluated(model, saved.id, store)
+    except SizewiseError as error:  # for example, its dataset was removed
+        say(f"{description.uri} answers in its own prompt form, not as {saved.id} measured it: {error.what}")
+        return model
+    if found is not model:
+        say(f"{description.uri} answers in the prompt form that {saved.id} measured; --own-prompt turns this off")
+    return found
 
 
 def _converse(model: Model, max_tokens: int, quiet: bool) -> list[Message]:

@@ -79,12 +79,15 @@ class Engine:
             return list(pool.map(generate, prompts, lengths))
 
     def encode(self, prompt: Sequence[Message] | str) -> list[int]:
-        """Encode a conversation or a text with the file's own template and tokenizer."""
-        text = prompt
+        """Encode a conversation or a text with the file's own template and tokenizer.
+
+        llama.cpp takes the beginning-of-text token out of the template's output, and puts it before every prompt.
+        """
+        text, chat = prompt, not isinstance(prompt, str)
         if not isinstance(text, str):
             turns = [message.model_dump() for message in prompt if not isinstance(message, str)]
             text = str(self._post("/apply-template", {"messages": turns})["prompt"])
-        found = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        found = self._post("/tokenize", {"content": text, "add_special": chat, "parse_special": True})
         return [int(token) for token in found["tokens"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

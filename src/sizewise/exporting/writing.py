@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation.general_questions import questions_in
 from sizewise.exporting import classifiers, llamacpp, ollama
 from sizewise.lm import adapt, gguf_writing, hf_format
@@ -44,6 +44,7 @@ FORMATS = {
 }
 GGUF_FILE = "model.gguf"
 LLAMA_CONTEXT = 4_096
+TRANSFORMERS = f"transformers {metadata.version('transformers')}"
 
 
 class _Source(NamedTuple):
@@ -115,7 +116,7 @@ def export(
             raise SizewiseError(
                 f"The export of {uri} to {to} doesn't match the model: {'; '.join(reasons)}.",
                 "outputs within the tolerance of the format",
-                "use --to hf or --to gguf-f16, or change the tolerance with --min-agreement and --max-bits-increase",
+                _next_step(to, reasons),
             )
         record = Export(
             model=uri,
@@ -136,6 +137,14 @@ def export(
         made.rename(out)
     identity = [uri, revision_of(uri), to, str(out.resolve()), source.data, prompts, record.files]
     return store.write(f"export-{fingerprint(identity)}", record)
+
+
+def _next_step(to: str, reasons: list[str]) -> str:
+    """Return what to do about a rejected export: no tolerance helps against other tokens."""
+    if any("encodes" in reason for reason in reasons):
+        return "use --to hf, which keeps the model's own tokenizer"
+    exact = "--to hf" if to in ("hf", "gguf-f16", "openvino") else "--to hf or --to gguf-f16"
+    return f"use {exact}, or change the tolerance with --min-agreement and --max-bits-increase"
 
 
 def _check_target(to: str, out: Path) -> None:
@@ -202,7 +211,13 @@ def _write(to: str, network: Any, tokenizer: Any, source: _Source, made: Path, n
         turns = ollama.learn_turns(tokenizer) if tokenizer.chat_template else None
         if turns is None:
             notes.append("The chat template is too complex for a Modelfile. Ollama must use the one in the GGUF file.")
-        adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        adds_bos = gguf_writing.begins_prompts(tokenizer)
+        if (
+            not adds_bos
+            and tokenizer.bos_token_id is not None
+            and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
+        ):
+            notes.append(f"Readers don't put {tokenizer.bos_token} before prompts, because the chat template doesn't.")
         written = ollama.modelfile(GGUF_FILE, turns, tokenizer, adds_bos, end_ids(network, tokenizer))
         (made / "Modelfile").write_text(written, encoding="utf-8")
         return
@@ -230,12 +245,23 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
                 yield reader, limits
         return
     if to.startswith("gguf-"):
-        network, tokenizer = read_gguf(made / GGUF_FILE)
-    else:
-        network, tokenizer = hf_format.load_network(made, "fp32"), hf_format.load_tokenizer(made)
-    yield parity.network_reader(f"transformers {metadata.version('transformers')}", network, tokenizer), bounds
-    if to.startswith("gguf-") and llamacpp.is_installed():
-        llama = llamacpp.Engine(made / GGUF_FILE, min(execution_of(network).context or LLAMA_CONTEXT, LLAMA_CONTEXT))
+        yield from _gguf_readers(to, made / GGUF_FILE, bounds)
+        return
+    network, tokenizer = hf_format.load_network(made, "fp32"), hf_format.load_tokenizer(made)
+    yield parity.network_reader(TRANSFORMERS, network, tokenizer), bounds
+
+
+def _gguf_readers(to: str, path: Path, bounds: Bounds) -> Iterator[tuple[Reader, Bounds]]:
+    """Yield transformers, if it reads the file's architecture, and llama.cpp, if it is installed."""
+    context = LLAMA_CONTEXT
+    if gguf_writing.has_reader(path):
+        network, tokenizer = read_gguf(path)
+        context = min(execution_of(network).context or context, context)
+        yield parity.network_reader(TRANSFORMERS, network, tokenizer), bounds
+    elif not llamacpp.is_installed():
+        raise MissingExtraError("xllamacpp", "llamacpp")
+    if llamacpp.is_installed():
+        llama = llamacpp.Engine(path, context)
         try:
             walked = partial(parity.walk, llama.greedy)
             yield Reader(llamacpp.name(), to.removeprefix("gguf-"), walked, None, llama.encode), bounds

@@ -28,9 +28,12 @@ BASE = "__base__"
 
 @contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Suppress a harmless warning: peft uses a name that transformers is about to remove."""
+    """Suppress harmless warnings: of a name that transformers will remove, and of what `merge_lora` takes care of."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        warnings.filterwarnings("ignore", message=".*tied layer is part of the adapter.*")
+        warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied.*")
+        warnings.filterwarnings("ignore", message="(Already following|All) adapters (were|are already) merged.*")
         yield
 
 
@@ -121,7 +124,13 @@ def merge_lora(wrapped: Any) -> Any:
             layer.float()
             layer.merge()
             layer.get_base_layer().to(precision)
-    return wrapped.unload()
+    with _quiet_peft():
+        network = wrapped.merge_and_unload()  # takes over what was trained whole, too
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    if head is not None and head.weight is not embedding.weight:  # one of them was trained whole
+        for config in (network.config, network.config.get_text_config()):
+            config.tie_word_embeddings = False
+    return network
 
 
 def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0, precision: str = "fp32") -> Any:

@@ -161,17 +161,18 @@ def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") 
         SizewiseError: the template rejects the conversation.
     """
     full = render_chat(tokenizer, messages, prompt=False, tools=tools)
-    if not _GENERATION.search(str(tokenizer.chat_template)):
+    turns, tools = _written(tokenizer, tuple(messages), tools, uses_tools(messages, tools))
+    template = tokenizer.get_chat_template(tools=definitions_of(tools) if tools else None)  # there may be several
+    if not _GENERATION.search(template):
         return full, None
     from transformers.utils import chat_template_utils
 
-    turns, tools = _written(tokenizer, tuple(messages), tools, uses_tools(messages, tools))
     ids: dict[str, str] = {}
     with dated(tokenizer):
         texts, spans = chat_template_utils.render_jinja_template(
             conversations=[[_turn(tokenizer, message, ids) for message in turns]],
             tools=_hidden(tokenizer, definitions_of(tools)) if tools else None,
-            chat_template=tokenizer.chat_template,
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,
         )

@@ -109,6 +109,19 @@ class Execution:
         return getattr(self.text_config, "max_position_embeddings", None)
 
     @property
+    def position_switch(self) -> int | None:
+        """Tokens above which LongRoPE rotates all positions of a text otherwise; None for other positions."""
+        rope = getattr(self.text_config, "rope_parameters", None) or {}
+        parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+        found = [part["original_max_position_embeddings"] for part in parts if part.get("rope_type") == "longrope"]
+        return min(found) if found else None
+
+    def is_long(self, tokens: int) -> bool:
+        """Check whether a text of so many tokens is above the switch; which needs a pass of its own."""
+        switch = self.position_switch
+        return switch is not None and tokens > switch
+
+    @property
     def device(self) -> Any:
         """The device of the input."""
         return self.network.get_input_embeddings().weight.device

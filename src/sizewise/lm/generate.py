@@ -122,41 +122,83 @@ def run_batch(
     execution = execution_of(network)
     if execution.answers != "batch":
         return answer_singly(execution, prompts, is_done, choose, before)
-    cache = DynamicCache(config=network.config)
-    shared = 0 if before or not _may_share(execution, cache, prompts) else _shared_prefix(prompts)
-    if shared:
-        # Few-shot examples precede every question: process them once for the whole batch.
-        execution.hidden_states(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(len(prompts))
-    ids, mask = _left_padded(prompts, shared, tokenizer.pad_token_id)
     written: list[list[int]] = [[] for _ in prompts]
-    active = list(range(len(prompts)))  # row of the batch -> prompt
-    done: set[int] = set()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
-    while True:
-        pulse()
-        if before:
-            before(active)
-        hidden = execution.hidden_states(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )[:, -1]
-        ids = choose(hidden, execution.head, active)[:, None]
-        for row, token in enumerate(ids[:, 0].tolist()):
-            member = active[row]
+    batch = _Batch(network, tokenizer, written, is_done, choose, before)
+    waiting = list(range(len(prompts)))
+    while waiting:
+        texts = {member: [*prompts[member], *written[member]] for member in waiting}
+        short = [member for member in waiting if not execution.is_long(len(texts[member]))]
+        members = short or waiting
+        done = batch.run(members, [texts[member] for member in members], execution.position_switch if short else None)
+        waiting = [member for member in waiting if member not in done]
+    return written
+
+
+class _Batch(NamedTuple):
+    """What prompts of a batch have in common."""
+
+    network: Any
+    tokenizer: Any
+    written: list[list[int]]
+    """New tokens of each prompt."""
+    is_done: Callable[[int, list[int]], bool]
+    choose: Callable[[torch.Tensor, Head, Sequence[int]], torch.Tensor]
+    before: Callable[[Sequence[int]], None] | None
+
+    def run(self, members: Sequence[int], texts: Sequence[list[int]], switch: int | None) -> set[int]:
+        """Continue texts until each is done, or until one would become longer than the switch of its positions.
+
+        Args:
+            members: index of each text's prompt.
+            texts: token ids.
+            switch: most tokens of a text; then the cache must be computed again, with positions rotated otherwise.
+
+        Returns:
+            The prompts that are done.
+        """
+        execution = execution_of(self.network)
+        cache = DynamicCache(config=self.network.config)
+        shared = 0 if self.before or not _may_share(execution, cache, texts) else _shared_prefix(texts)
+        if execution.is_long(len(texts[0])) and not execution.is_long(shared):
+            shared = 0
+        if shared:
+            # Few-shot examples precede every question: process them once for the whole batch.
+            execution.hidden_states(input_ids=torch.tensor([texts[0][:shared]]), past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(texts))
+        padding_id = self.tokenizer.pad_token_id
+        if padding_id is None or padding_id >= self.network.get_input_embeddings().num_embeddings:
+            padding_id = 0  # the mask hides it
+        ids, mask = _left_padded(texts, shared, padding_id)
+        active = list(members)  # row of the batch -> prompt
+        done: set[int] = set()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
+        while True:
+            pulse()
+            if self.before:
+                self.before(active)
+            hidden = execution.hidden_states(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )[:, -1]
+            ids = self.choose(hidden, execution.head, active)[:, None]
+            self._append(ids[:, 0].tolist(), active, done)
+            positions = positions[:, -1:] + 1
+            if len(done) == len(members) or (switch is not None and int(positions.max()) >= switch):
+                return done
+            running = [row for row, member in enumerate(active) if member not in done]
+            if len(running) < SHRINK_AT * len(active) and _all_support(cache, "batch_select_indices"):
+                keep = torch.tensor(running)
+                cache.batch_select_indices(keep)
+                ids, positions, mask = ids[keep], positions[keep], mask[keep]
+                active = [active[row] for row in running]
+            mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+    def _append(self, tokens: Sequence[int], active: Sequence[int], done: set[int]) -> None:
+        """Append a token to each answer that isn't done."""
+        for member, token in zip(active, tokens, strict=True):
             if member not in done:
-                written[member].append(token)
-                if is_done(member, written[member]):
+                self.written[member].append(token)
+                if self.is_done(member, self.written[member]):
                     done.add(member)
-        if len(done) == len(prompts):
-            return written
-        positions = positions[:, -1:] + 1
-        running = [row for row, member in enumerate(active) if member not in done]
-        if len(running) < SHRINK_AT * len(active) and _all_support(cache, "batch_select_indices"):
-            keep = torch.tensor(running)
-            cache.batch_select_indices(keep)
-            ids, positions, mask = ids[keep], positions[keep], mask[keep]
-            active = [active[row] for row in running]
-        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
 
 
 def _left_padded(prompts: Sequence[list[int]], shared: int, padding_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,10 +14,11 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers import AutoConfig, AutoModelForCausalLM, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.gguf_positions import read_positions, renew_frequencies
+from sizewise.lm.gguf_tokenizer import load_tokenizer
 from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
@@ -115,9 +116,11 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
     try:
         # The progress bar of the conversion can't be switched off.
         with redirect_stderr(io.StringIO()), _patched_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            tokenizer = load_tokenizer(path)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_head_width(path, config)
             packed = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
+                path.parent, gguf_file=path.name, config=config, dtype=dtype, local_files_only=True
             )
             _read_positions(path, packed.config)
     except READING_ERRORS as error:
@@ -149,8 +152,9 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
     quiet_libraries()
     try:
         with redirect_stderr(io.StringIO()), _patched_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_head_width(path, config)
             _read_positions(path, config)
     except READING_ERRORS as error:
         raise _unreadable(path, error) from error
@@ -171,6 +175,14 @@ def file_precision(path: Path) -> str:
         for tensor in reader.tensors:
             sizes[tensor.tensor_type.name.lower()] += int(tensor.n_bytes)
         return sizes.most_common(1)[0][0] if sizes else "unknown"
+
+
+def _read_head_width(path: Path, config: Any) -> None:
+    """Set the width of a head, which transformers doesn't read for every architecture."""
+    reader = gguf.GGUFReader(str(path))  # parsed once, by transformers
+    field = reader.fields.get(f"{reader.fields['general.architecture'].contents()}.attention.key_length")
+    if field is not None and getattr(config, "head_dim", None):
+        config.head_dim = int(field.contents())
 
 
 def _read_positions(path: Path, config: Any) -> None:

@@ -16,6 +16,8 @@ import torch
 
 FACTORS = "rope_freqs.weight"
 """Tensor of what each rotary frequency is divided by, (width of a head / 2,)."""
+LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+"""Tensors of what each rotary frequency is divided by in texts above and up to the original context."""
 YARN_DEFAULTS = {"beta_fast": 32.0, "beta_slow": 1.0}
 SAME = 1e-3
 """Largest relative difference between stored factors and those of the settings inferred from them."""
@@ -139,7 +141,14 @@ def read_positions(reader: gguf.GGUFReader, config: Any) -> str:
     found = {name: _field(reader, f"{prefix}.{name}") for name in ("type", "factor", "original_context_length")}
     stored = next((tensor for tensor in reader.tensors if tensor.name == FACTORS), None)
     base = float(rope["rope_theta"])
-    if stored is not None and not np.allclose(stored.data, 1):
+    partial = _read_partial_rotation(reader, config)
+    if any(tensor.name in (LONG, SHORT) for tensor in reader.tensors):
+        longrope = _longrope_settings(reader, prefix, base)
+        if longrope is None:
+            return "its rotary positions for long and short texts are incomplete"
+        settings = longrope
+        config.original_max_position_embeddings = longrope["original_max_position_embeddings"]
+    elif stored is not None and not np.allclose(stored.data, 1):
         settings = _llama3_settings(np.array(stored.data, dtype=np.float32).ravel(), base)
         if settings is None:
             return "its rotary positions are scaled in a way that transformers doesn't know"
@@ -160,10 +169,41 @@ def read_positions(reader: gguf.GGUFReader, config: Any) -> str:
             return f"its YaRN positions scale attention by {float(attention):g}"
     elif found["type"] not in (None, "none"):
         return f"its rotary positions of the kind '{found['type']}' aren't supported"
+    elif partial:
+        settings = dict(rope)
     else:
         return ""
-    config.rope_parameters = settings
+    config.rope_parameters = settings | partial
     return ""
+
+
+def _longrope_settings(reader: gguf.GGUFReader, prefix: str, base: float) -> dict[str, Any] | None:
+    """Return LongRoPE's settings, as of Phi-3.5 and Phi-4 mini; None if a part of them is missing."""
+    factors = {
+        tensor.name: np.array(tensor.data, dtype=np.float32).ravel().tolist()
+        for tensor in reader.tensors
+        if tensor.name in (LONG, SHORT)
+    }
+    switch, attention = (_field(reader, f"{prefix}.{name}") for name in ("original_context_length", "attn_factor"))
+    if len(factors) < 2 or switch is None:
+        return None
+    return {
+        "rope_type": "longrope",
+        "rope_theta": base,
+        "long_factor": factors[LONG],
+        "short_factor": factors[SHORT],
+        "original_max_position_embeddings": int(switch),
+    } | ({} if attention is None else {"attention_factor": float(attention)})
+
+
+def _read_partial_rotation(reader: gguf.GGUFReader, config: Any) -> dict[str, float]:
+    """Return the share of each head that is rotated, where transformers doesn't read it; {} if it's the whole head."""
+    architecture = reader.fields["general.architecture"].contents()
+    rotated = _field(reader, f"{architecture}.rope.dimension_count")
+    width = _head_width(config)
+    if architecture != "phi3" or rotated is None or int(rotated) == width:
+        return {}
+    return {"partial_rotary_factor": int(rotated) / width}
 
 
 def _field(reader: gguf.GGUFReader, name: str) -> Any:

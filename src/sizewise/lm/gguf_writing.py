@@ -17,7 +17,8 @@ import torch
 from sizewise.errors import SizewiseError
 from sizewise.lm import k_quants
 from sizewise.lm.gguf_positions import FACTORS, add_positions, why_not_writable
-from sizewise.lm.tokenizer import turn_end
+from sizewise.lm.tokenizer import render_chat, text_ids, turn_end
+from sizewise.records import Message
 
 F16 = "f16"
 QUANTIZATIONS = {
@@ -34,6 +35,8 @@ class _Family(NamedTuple):
     """Rotary embeddings rotate adjacent dimensions, so rows of queries and keys must be permuted."""
     adds_one: bool = False
     """Norm weights are stored as the Hugging Face values plus 1."""
+    has_reader: bool = True
+    """Whether transformers reads such files; otherwise only llama.cpp does."""
 
 
 FAMILIES = {
@@ -42,11 +45,23 @@ FAMILIES = {
     "qwen2": _Family("qwen2"),
     "qwen3": _Family("qwen3"),
     "gemma3_text": _Family("gemma3", adds_one=True),
+    "phi3": _Family("phi3"),
+    "granite": _Family("granite", rotates_pairs=True, has_reader=False),
 }
+GEMMA_27B = 62
+"""Blocks of Gemma 3 27B, whose attention llama.cpp scales otherwise."""
 _DIGITS_APART = "smollm"  # single digits, then GPT-2's pattern
 _PLAIN = "gpt-2"
+_LETTERS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (
+    r"[^\r\n\p{L}\p{N}]?" + _LETTERS[0] + "*" + _LETTERS[1] + "+",
+    r"[^\r\n\p{L}\p{N}]?" + _LETTERS[0] + "+" + _LETTERS[1] + "*",
+)
+_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 # Start of a tokenizer's split pattern -> its name in GGUF.
 _PATTERNS = {
+    rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*": "tekken",
+    rf"{_CASED[0]}{_SUFFIX}|{_CASED[1]}{_SUFFIX}|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*": "gpt-4o",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*": "llama-bpe",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*": "qwen2",
 }
@@ -95,6 +110,12 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantization: str, name
         writer.close()
 
 
+def has_reader(path: Path) -> bool:
+    """Check whether transformers reads the architecture of a file; llama.cpp reads all that are written here."""
+    name = gguf.GGUFReader(str(path)).fields["general.architecture"].contents()
+    return all(family.has_reader for family in FAMILIES.values() if family.name == name)
+
+
 def check_writable(config: Any, tokenizer: Any) -> None:
     """Check, without loading weights, that GGUF supports an architecture, its positions and its tokenizer.
 
@@ -128,10 +149,28 @@ def _family(config: Any) -> _Family:
             "would run with full attention.",
             "full attention, or Gemma 3",
         )
+    if family.name == "gemma3":
+        _check_gemma(config)
     reason = why_not_writable(config, family.name)
     if reason:
         raise _unsupported(f"{reason}.", "plain, linear, Llama 3 or YaRN rotary positions")
     return family
+
+
+def _check_gemma(config: Any) -> None:
+    """Check what llama.cpp knows of Gemma 3 without reading it from the file."""
+    usual = ["sliding_attention"] * 5 + ["full_attention"]
+    if list(config.layer_types) != [usual[block % 6] for block in range(config.num_hidden_layers)]:
+        raise _unsupported(
+            "its blocks attend in another order than Gemma 3's.", "five blocks with a window, then one without"
+        )
+    largest = config.num_hidden_layers == GEMMA_27B
+    scale = config.hidden_size // config.num_attention_heads if largest else config.head_dim
+    if config.query_pre_attn_scalar != scale:
+        raise _unsupported(
+            f"its attention is scaled by the root of {config.query_pre_attn_scalar}, and llama.cpp takes {scale}.",
+            f"query_pre_attn_scalar {scale}",
+        )
 
 
 def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -145,13 +184,18 @@ def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(width)
     writer.add_value_length(width)
-    writer.add_rope_dimension_count(width)
+    writer.add_rope_dimension_count(int(width * (config.rope_parameters.get("partial_rotary_factor") or 1)))
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     rope = config.rope_parameters
     writer.add_rope_freq_base(rope["rope_theta"] if "rope_theta" in rope else rope["full_attention"]["rope_theta"])
     if config.model_type == "gemma3_text":
         writer.add_sliding_window(config.sliding_window)
+    if config.model_type == "granite":
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
 
 
 def _tensors(
@@ -223,7 +267,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
     if model["byte_fallback"]:
         writer.add_tokenizer_model("llama")
         writer.add_token_scores(_merge_ranks(pieces, merges))
-        writer.add_add_space_prefix(False)
+        writer.add_add_space_prefix(_puts_space_first(described))
     else:
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(_pattern_name(described["pre_tokenizer"]))
@@ -239,10 +283,33 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
     ):
         if i is not None:
             add(i)
-    first = tokenizer("a").input_ids[:1]
-    writer.add_add_bos_token(bool(first) and first[0] == tokenizer.bos_token_id)
-    if tokenizer.chat_template:
-        writer.add_chat_template(tokenizer.chat_template)
+    writer.add_add_bos_token(begins_prompts(tokenizer))
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # several, such as one for tools
+        writer.add_chat_template([{"name": name, "template": text} for name, text in template.items()])
+    elif template:
+        writer.add_chat_template(template)
+
+
+def begins_prompts(tokenizer: Any) -> bool:
+    """Check whether a reader of the file should put the beginning-of-text token before each prompt.
+
+    Readers do so for conversations and plain text alike. If the tokenizer begins texts with it, but the chat template
+    doesn't write it (Llama 2's tokenizer with ChatML, for example), conversations decide.
+    """
+    begin = tokenizer.bos_token_id
+    if begin is None or tokenizer("a").input_ids[:1] != [begin]:
+        return False
+    if not tokenizer.chat_template:
+        return True
+    return text_ids(tokenizer, render_chat(tokenizer, (Message(role="user", content="a"),)))[:1] == [begin]
+
+
+def _puts_space_first(described: dict[str, Any]) -> bool:
+    """Check whether a tokenizer puts a space before each text between control tokens, as Llama 2's does."""
+    normalizer, splitter = described["normalizer"] or {}, described["pre_tokenizer"] or {}
+    parts = normalizer.get("normalizers", [normalizer])
+    return any(part.get("type") == "Prepend" for part in parts) or splitter.get("prepend_scheme") == "always"
 
 
 def _merge_ranks(pieces: list[str], merges: list[str]) -> list[float]:

@@ -22,7 +22,8 @@ from transformers import (
 from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
 from sizewise.lm.execution import execution_of
-from sizewise.lm.tokenizer import end_ids
+from sizewise.lm.tokenizer import end_ids, written_tokens
+from sizewise.lm.weight_files import weight_files
 from sizewise.records import fingerprint
 from sizewise.store import sha256_of
 
@@ -47,7 +48,7 @@ def check_folder(folder: Path) -> None:
     """Check that a folder contains a model that is safe to load.
 
     Raises:
-        SizewiseError: the folder has no config, no weights, or only pickle files, which can execute code.
+        SizewiseError: the folder has no config, lacks weights, or has only pickle files, which can execute code.
     """
     if not (folder / "config.json").is_file():
         raise SizewiseError(
@@ -61,6 +62,7 @@ def check_folder(folder: Path) -> None:
         raise SizewiseError(
             f"{folder} contains {found}.", "weights in *.safetensors", "convert the weights to safetensors first"
         )
+    weight_files(folder)
 
 
 def load_config(folder: Path) -> Any:
@@ -185,10 +187,11 @@ def load_error(folder: Path, error: Exception) -> SizewiseError:
 def load_tokenizer(folder: Path) -> Any:
     """Load a model's tokenizer, with padding on the left."""
     quiet_libraries()
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "padding_side": "left"}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        if _splits_wrongly(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(folder, fix_mistral_regex=True, **options)
     except Exception as error:  # transformers may raise anything for an unknown tokenizer
         raise load_error(folder, error) from error
     if tokenizer.pad_token_id is None:
@@ -196,11 +199,23 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def _splits_wrongly(tokenizer: Any) -> bool:
+    """Check whether a Mistral tokenizer was converted with a wrong split pattern, as those of Mistral Small 3 were.
+
+    transformers suspects every large tokenizer of a Mistral network, and warns.
+    """
+    suspected = getattr(getattr(tokenizer, "backend_tokenizer", None), "fix_mistral_regex", None) is False
+    return suspected and "[INST]" in tokenizer.get_vocab()
+
+
 def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
-    """Check that a tokenizer's vocabulary fits its network. Added tokens don't count (Gemma 3 has one for images).
+    """Check that a network has an embedding for every token that prompts and texts are made of.
+
+    Control tokens that the chat template doesn't write don't count: Gemma 3 has one for images, and many tokenizers got
+    one for padding.
 
     Raises:
-        SizewiseError: the tokenizer has more tokens than the network has embeddings.
+        SizewiseError: it lacks one.
     """
     embedded = network.get_input_embeddings().num_embeddings
     if tokenizer.vocab_size > embedded:
@@ -208,6 +223,14 @@ def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
             f"The tokenizer in {folder} has {tokenizer.vocab_size:,} tokens, the network has {embedded:,}.",
             "a tokenizer that belongs to the network",
             f"copy the network's own tokenizer files into {folder}",
+        )
+    lacking = [token for token in written_tokens(tokenizer) if token >= embedded]
+    if lacking:
+        texts = ", ".join(f"{tokenizer.convert_ids_to_tokens(token)} (token {token:,})" for token in lacking[:3])
+        raise SizewiseError(
+            f"The tokenizer in {folder} writes {texts}, but the network has embeddings for {embedded:,} tokens only.",
+            "a network whose embeddings were resized when the tokens were added",
+            f"copy the network's own tokenizer files into {folder}, or choose another model: sizewise models",
         )
 
 
@@ -234,8 +257,8 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
         tokenizer.save_pretrained(temporary)
         for name, text in (extra or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
-        for path in temporary.iterdir():
-            path.chmod(0o644)
+        for path in temporary.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # several chat templates have a folder
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except OSError as error:

@@ -108,7 +108,8 @@ class OptionReader:
         self._check(items)
         if not items:
             return []
-        if not can_branch(self._network):
+        longest = max(len(option.ids) for options in items for option in options)
+        if not can_branch(self._network) or execution_of(self._network).is_long(longest):
             flat = score_ids(self._network, [option.ids for options in items for option in options], self._size)
             sums = iter(flat)
             return [np.array([next(sums)[o.first - 1 :].sum() for o in options]) for options in items]

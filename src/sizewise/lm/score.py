@@ -124,6 +124,9 @@ def _over_windows(
     while parts:
         longest = parts[0][1].end - parts[0][1].start - 1
         batch, parts = _split_at(parts, max(1, most // max(1, longest)) if execution.padded else 1)
+        if execution.is_long(longest):  # by the longest text of a batch, all positions would be rotated
+            alike = sum(execution.is_long(w.end - w.start - 1) for _, w in batch)
+            batch, parts = batch[:alike], batch[alike:] + parts
         inputs = torch.zeros((len(batch), longest), dtype=torch.long)
         pulse()
         for row, (i, w) in enumerate(batch):
@@ -150,6 +153,14 @@ def _in_parts(read: _Read, states: torch.Tensor, head: Head, targets: torch.Tens
 def _over_rows(network: Any, sequences: Sequence[list[int]], firsts: Sequence[int]) -> list[npt.NDArray[np.float64]]:
     """Compute the columns of `_nats_and_best` of each token from the first one on, in rows with common beginnings."""
     results: list[Any] = [None] * len(sequences)
+    is_long = [execution_of(network).is_long(len(ids) - 1) for ids in sequences]
+    if any(is_long) and not all(is_long):
+        for side in (True, False):
+            where = [i for i, other in enumerate(is_long) if other == side]
+            found = _over_rows(network, [sequences[i] for i in where], [firsts[i] for i in where])
+            for i, columns in zip(where, found, strict=True):
+                results[i] = columns
+        return results
     rows = share_rows([ids[:-1] for ids in sequences])
     rows.sort(key=lambda row: (not row.branches, -len(row.ids), row.members))
     most = _most_tokens(network)

@@ -203,3 +203,18 @@ def end_ids(network: Any, tokenizer: Any) -> set[int]:
     configured = getattr(network.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list | tuple) else [configured]
     return {end for end in (tokenizer.eos_token_id, turn_end(tokenizer), *listed) if end is not None}
+
+
+def written_tokens(tokenizer: Any) -> list[int]:
+    """Return the added tokens that may be in a prompt: by the chat template, around a text, or as text itself."""
+    added = tokenizer.added_tokens_decoder
+    named = set(tokenizer.all_special_tokens)
+    found = {int(i) for i, token in added.items() if not token.special and token.content not in named}
+    found |= set(tokenizer("a").input_ids)
+    if tokenizer.chat_template:
+        try:
+            texts = chat_texts(tokenizer, (Message(role="user", content="a"),), "a")
+            found |= {token for text in texts for token in text_ids(tokenizer, text)}
+        except SizewiseError:  # the verbs that need the template say so
+            pass
+    return sorted(found & set(added))

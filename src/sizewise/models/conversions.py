@@ -20,6 +20,8 @@ from sizewise.store import Store
 if TYPE_CHECKING:
     from sizewise.models import parity
 
+OPENVINO_SUFFIX, LLAMACPP_SUFFIX = "+openvino", "+llamacpp"
+"""End of the revision of a model that runs in another format than its own; it counts as the same model."""
 CONVERSION = 2
 """Increase it when the conversion changes: models are then converted again."""
 PROMPTS, ANSWER_TOKENS = 8, 24

@@ -156,6 +156,7 @@ class Engine:
                 stderr=errors,
                 encoding="utf-8",
             )
+            self._newest = process
             assert process.stdin is not None
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -358,6 +359,9 @@ class Engine:
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._thread.join(CLOSING_S)
+        if self._thread.is_alive():  # it waits for another process, which takes long to start
+            self._newest.kill()
+            self._thread.join(CLOSING_S)
 
     # -- batches -------------------------------------------------------------------------------
 

@@ -13,10 +13,19 @@ from filelock import FileLock
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
 from sizewise.models import llamacpp, openvino, size
+from sizewise.models.adapter_folders import base_of_adapter, is_adapter, merged_folder
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
-from sizewise.models.conversions import GGUF_FILE, LLAMACPP, OPENVINO, Target, converted_folder
+from sizewise.models.conversions import (
+    GGUF_FILE,
+    LLAMACPP,
+    LLAMACPP_SUFFIX,
+    OPENVINO,
+    OPENVINO_SUFFIX,
+    Target,
+    converted_folder,
+)
 from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
@@ -39,14 +48,14 @@ from sizewise.retrieval.encoder_folder import is_encoder
 from sizewise.retrieval.packaged_encoders import packaged_encoder_folder
 from sizewise.store import Saved, Store, offline, uri_of
 
-OPENVINO_SUFFIX, LLAMACPP_SUFFIX = "+openvino", "+llamacpp"
-"""End of the revision of a model that runs in another format than its own."""
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
     "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE#NAME, fake:NAME, frequent:DATA, "
     "ngram:DATA, linear:DATA, rag:DATA:MODEL (retrieval over a dataset), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
+GGUF_READER = 2
+"""Increase it when files are read differently: they are then converted again."""
 Engine = Literal["transformers", "openvino", "llamacpp", "auto"]
 
 
@@ -403,17 +412,26 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         checkpoint = store.read(Checkpoint, name)
         return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
     if kind == "hf":
-        return fetch_from_hub(name, HUB_FILES, offline()), *_hub_facts(name)
+        folder = fetch_from_hub(name, HUB_FILES, offline())
+        return _with_base(folder, uri, store, say) or (folder, *_hub_facts(name))
     if kind == "gguf" and name:
         return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantized", "not stated"
     path = Path(uri).expanduser()
     if path.is_dir():
-        return path, f"folder {path.name}", "not stated"
+        return _with_base(path, uri, store, say) or (path, f"folder {path.name}", "not stated")
     if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
         raise UsageError(
             f"{uri} has no local weights.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
         )
     raise _unknown(uri)
+
+
+def _with_base(folder: Path, uri: str, store: Store, say: Callable[[str], None]) -> tuple[Path, str, str] | None:
+    """Merge a folder that holds adapters only into their base; return None for any other folder."""
+    if not is_adapter(folder):
+        return None
+    base, origin, license = resolve_folder(base_of_adapter(folder), store, say)
+    return merged_folder(folder, revision_of(uri), base, store, say), f"{origin}; with adapters of {uri}", license
 
 
 def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
@@ -422,7 +440,7 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
     if not path.is_file():
         raise UsageError(f"The file {path} does not exist.", "gguf:FILE, one GGUF file", "sizewise models")
-    converted = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}')])}")
+    converted = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}'), GGUF_READER])}")
     converted.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(converted.parent / f".{converted.name}.lock"):
         if not (converted / "config.json").is_file():

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from sizewise import datasets
 from sizewise.models.base import Deliver, Model, Piece
+from sizewise.models.conversions import LLAMACPP_SUFFIX, OPENVINO_SUFFIX
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
-from sizewise.store import Store
+from sizewise.store import Saved, Store
 
 
 def as_evaluated(model: Model, evaluation: str, store: Store) -> Model:
@@ -27,6 +28,30 @@ def as_evaluated(model: Model, evaluation: str, store: Store) -> Model:
     known = contents.examples["train"] or contents.examples["test"]
     shots, limit = choose_shots(contents, measured.seed), measured.prompting.max_tokens
     return FewShotModel(model, shots, stop_texts(known), evaluation, limit)
+
+
+def latest_evaluation(description: ModelDescription, store: Store) -> Saved[Evaluation] | None:
+    """Return the newest evaluation of a model's answers in its present state; None if there is none.
+
+    Of an adapted model, evaluations on its own dataset come first.
+    """
+    found = [
+        saved
+        for saved in store.saved(Evaluation)
+        if saved.record.prompting is not None
+        and saved.record.model.uri == description.uri
+        and _state(saved.record.model) == _state(description)
+    ]
+
+    def order(saved: Saved[Evaluation]) -> tuple[bool, str]:
+        record = saved.record
+        return record.data == description.trained_on, record.conditions.started if record.conditions else ""
+
+    return max(found, key=order, default=None)
+
+
+def _state(description: ModelDescription) -> str:
+    return description.revision.removesuffix(OPENVINO_SUFFIX).removesuffix(LLAMACPP_SUFFIX)
 
 
 class FewShotModel(PromptWrapper):

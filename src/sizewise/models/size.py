@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.weight_files import weight_files
 from sizewise.records import ModelSize
 
 BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
@@ -23,30 +24,6 @@ _STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks
 _NOT_TEXT = re.compile(
     r"(^|\.)(vision|visual|audio|image|multi_modal|mm_|connector|projector|embed_vision|embed_audio)"
 )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """List the weight files that transformers reads: model.safetensors, the files in the index, or else all files.
-
-    Mistral's repositories contain a second copy of the weights in consolidated.safetensors, which is
-    ignored.
-
-    Raises:
-        SizewiseError: the index can't be read.
-    """
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        try:
-            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [folder / name for name in sorted(set(named)) if (folder / name).is_file()]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise SizewiseError(
-                f"{index} can't be read: {error}", "the index of a model's weight files", "download the model again"
-            ) from error
-    return sorted(folder.glob("*.safetensors"))
 
 
 def weight_bytes(folder: Path) -> int:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from sizewise.errors import UsageError
 from sizewise.models import Model
-from sizewise.models.opening import LLAMACPP_SUFFIX, OPENVINO_SUFFIX
+from sizewise.models.prompted import latest_evaluation as latest_evaluation
 from sizewise.progress import Reporter
-from sizewise.records import Evaluation, ModelDescription, Study
-from sizewise.store import Saved, Store
+from sizewise.records import Evaluation, Study
+from sizewise.store import Store
 
 
 class Served(NamedTuple):
@@ -69,30 +69,6 @@ def _recommended(study_id: str, study: Study) -> tuple[str, str | None]:
             "sizewise serve MODEL --as-measured EVAL",
         )
     return uri, study.evaluations.get(name)
-
-
-def latest_evaluation(description: ModelDescription, store: Store) -> Saved[Evaluation] | None:
-    """Return the newest evaluation of a model's answers in its present state; None if there is none.
-
-    Of an adapted model, evaluations on its own dataset come first.
-    """
-    found = [
-        saved
-        for saved in store.saved(Evaluation)
-        if saved.record.prompting is not None
-        and saved.record.model.uri == description.uri
-        and _state(saved.record.model) == _state(description)
-    ]
-
-    def order(saved: Saved[Evaluation]) -> tuple[bool, str]:
-        record = saved.record
-        return record.data == description.trained_on, record.conditions.started if record.conditions else ""
-
-    return max(found, key=order, default=None)
-
-
-def _state(description: ModelDescription) -> str:
-    return description.revision.removesuffix(OPENVINO_SUFFIX).removesuffix(LLAMACPP_SUFFIX)
 
 
 def implied_evaluations(

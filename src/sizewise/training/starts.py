@@ -67,6 +67,14 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
             f"at most {max_context} tokens",
             f"--context {max_context}",
         )
+    switch = execution_of(network).position_switch
+    if switch is not None and recipe.context > switch:
+        raise SizewiseError(
+            f"{recipe.start} rotates the positions of texts above {switch:,} tokens otherwise (LongRoPE), so rows of "
+            f"{recipe.context:,} tokens can't hold several texts.",
+            f"at most {switch} tokens",
+            f"--context {switch}",
+        )
     folders.check_tokenizer(network, tokenizer, folder)
     if recipe.method != "full":
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
