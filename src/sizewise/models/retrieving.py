@@ -1,6 +1,7 @@
 """Retrieval-augmented models, `rag:DATA:MODEL` (Lewis et al., 2020).
 
-Each question is preceded by the passages of the dataset's documents that match it best (BM25). All splits are indexed,
+Each question is preceded by the passages of the dataset's documents that match it best: by words (BM25), and by meaning
+too if an encoder was fetched before. All splits are indexed,
 the test split included, as they would be in production. The score therefore shows whether the model finds and uses the
 passages, not what it has learned.
 """
@@ -10,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sizewise import datasets
+from sizewise.datasets.indexing import open_documents
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import SPLITS, Completion, ModelDescription, Request
-from sizewise.retrieval import Library, cut
+from sizewise.retrieval.passages import PASSAGE_WORDS
 from sizewise.store import Store
 
 PASSAGES = 3
+FILLER = "passage " * PASSAGE_WORDS
 NOT_OFFERED = ("echo", "ids", "embeddings", "tools")  # features that leave no room for passages
 
 
@@ -37,20 +40,24 @@ class RetrievingModel(PromptWrapper):
     def __init__(self, model: Model, data: str, store: Store) -> None:
         super().__init__(model)
         contents = datasets.load(store, data)
-        documents = [document for split in SPLITS for document in contents.documents[split]]
-        if not documents:
+        if not any(len(contents.documents[split]) for split in SPLITS):
             raise SizewiseError(f"{data} has no documents to search.", "a dataset with documents", "")
-        self._data, self._count = data, len(documents)
-        self._library = Library(cut(documents), learn=False)
+        opened = open_documents(
+            lambda: [document for split in SPLITS for document in contents.documents[split]], data, store
+        )
+        self._data, self._count = data, sum(len(contents.documents[split]) for split in SPLITS)
+        self._library, self._state = opened.library, opened.state
 
     def describe(self) -> ModelDescription:
         """Describe the model and the documents that it retrieves from."""
         description = self._model.describe()
-        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question"
+        how = "words and meaning" if self._state else "words"
+        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question, found by {how}"
         return description.model_copy(
             update={
                 "uri": f"rag:{self._data}:{description.uri}",
                 "origin": f"{description.origin}, {retrieval}",
+                "revision": f"{description.revision}+search-{self._state}" if self._state else description.revision,
                 "can_score": False,
                 "start": f"rag:{self._data}:{description.start}" if description.start else None,
                 "offers": tuple(offer for offer in description.offers if offer not in NOT_OFFERED),
@@ -71,6 +78,10 @@ class RetrievingModel(PromptWrapper):
         rewritten = [_with_passages(request, given[request.id]) for request in requests]
         for answer in self._model.complete(rewritten):
             yield answer.model_copy(update={"passages": given.get(answer.id, ())})
+
+    def sized(self, request: Request) -> Request:
+        """Rewrite a request with passages of the usual length instead of those that a search would find."""
+        return self.inner_sized(_with_passages(request, [FILLER] * PASSAGES))
 
     def rewrite(self, request: Request) -> Request:
         """Insert the passages before the last message, or before a plain text."""

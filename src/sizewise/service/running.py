@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sizewise.documents import read_paths
+from sizewise.datasets.indexing import open_folder
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
@@ -13,7 +13,7 @@ from sizewise.models.multi_lora import open_shared
 from sizewise.models.prompted import FewShotModel, as_evaluated
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, Policy
-from sizewise.retrieval import Library, cut
+from sizewise.retrieval import Library
 from sizewise.routing import read_policy
 from sizewise.service.agent import MIN_CONFIDENCE, Support
 from sizewise.service.agent import NAME as AGENT
@@ -172,7 +172,7 @@ def serve(
         lenient=lenient,
         policy=_load_policy(policy, uris),
         guard=guard or GuardRules(),
-        support=None if documents is None else Support(_load_library(documents, reporter), sure),
+        support=None if documents is None else Support(_load_library(documents, store, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
@@ -221,10 +221,10 @@ def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: R
             model.close()
 
 
-def _load_library(documents: Path, reporter: Reporter) -> Library:
-    reading = read_paths([documents])
-    library = Library(cut(list(reading.documents)))
-    reporter.say(f"support agent: indexed {len(reading.documents):,} document(s), {len(library):,} passage(s)")
-    for note in reading.notes:
-        reporter.say(note)
-    return library
+def _load_library(documents: Path, store: Store, reporter: Reporter) -> Library:
+    opened = open_folder(documents, store, reporter)
+    how = "words and meaning" if opened.library.searches_by_meaning else "words"
+    reporter.say(
+        f"support agent: indexed {opened.documents:,} document(s), {len(opened.library):,} passage(s), found by {how}"
+    )
+    return opened.library
