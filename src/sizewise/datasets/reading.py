@@ -18,6 +18,7 @@ from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import NO_EXAMPLES_NOTE, PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
+from sizewise.datasets.studied import STUDIED, count_verbatim, verbatim_notes
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
 from sizewise.documents.chapters import chapters_of
 from sizewise.documents.personal_data import Tokens
@@ -195,7 +196,12 @@ def build(
         notes.append(PROXY_NOTE if len(writer.examples["test"]) else NO_EXAMPLES_NOTE)
     _check_test(writer)
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
-    report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
+    studied = split in STUDIED
+    report = writer.check_contamination(derived, not studied).report(listing.duplicates)
+    if studied:
+        verbatim = count_verbatim(writer.documents["train"], writer.examples["test"])
+        report = report.model_copy(update={"verbatim_answers": verbatim})
+        notes += verbatim_notes(report)
     notes += [*_repeated_prompts(report), *writer.inventory.notes(personal_data)]
     stated: list[Any] = [question.model_dump()] if question else []
     facts = [seed, split, domain, personal_data, name or "", *map(_last_part, sources), *stated]

@@ -14,6 +14,7 @@ from sizewise import datasets
 from sizewise.datasets.indexing import open_documents
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
+from sizewise.models.given_passages import before_question, passage_text
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import SPLITS, Completion, ModelDescription, Request
 from sizewise.retrieval.passages import PASSAGE_WORDS
@@ -67,10 +68,7 @@ class RetrievingModel(PromptWrapper):
     def passages(self, request: Request) -> tuple[str, ...]:
         """Find the passages that match a request's question best, each with its title and heading."""
         question = request.messages[-1].content if request.messages else request.text or ""
-        found = [hit.passage for hit in self._library.find(question, PASSAGES).hits]
-        return tuple(
-            f"{passage.title}{': ' + passage.heading if passage.heading else ''}\n{passage.text}" for passage in found
-        )
+        return tuple(passage_text(hit.passage) for hit in self._library.find(question, PASSAGES).hits)
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Generate answers, each with the passages that it was given."""
@@ -91,9 +89,8 @@ class RetrievingModel(PromptWrapper):
 def _with_passages(request: Request, found: Sequence[str]) -> Request:
     if not found:
         return request
-    passages = "\n\n".join(found)
     if request.text is not None:
-        return request.model_copy(update={"text": f"{passages}\n\n{request.text}"})
-    content = f"{passages}\n\nUse these passages where they help. {request.messages[-1].content}"
+        return request.model_copy(update={"text": "\n\n".join([*found, request.text])})
+    content = before_question(found, request.messages[-1].content)
     last = request.messages[-1].model_copy(update={"content": content})
     return request.model_copy(update={"messages": (*request.messages[:-1], last)})

@@ -286,6 +286,8 @@ class Study(Record):
     """The verdict in a few sentences."""
     reasons: tuple[str, ...]
     """Evidence for the verdict."""
+    question: str = ""
+    """Which question the scores answer: about held-out documents, or unseen questions about studied ones."""
     rejected: dict[str, str]
     """Candidate -> why it isn't the pick."""
     dataset: str

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from sizewise import datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
+from sizewise.datasets.studied import question_of
 from sizewise.errors import SizewiseError
 from sizewise.evaluation.references import data_language
 from sizewise.models.list_costs import list_costs
 from sizewise.progress import Reporter
-from sizewise.records import Checkpoint, Comparison, ItemRow, NotMeasured, Recommendation, Study
+from sizewise.records import Checkpoint, Comparison, Dataset, ItemRow, NotMeasured, Recommendation, Study
 from sizewise.store import Saved, Store
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.measuring import is_larger
@@ -184,6 +185,7 @@ def record_of(
         decisive=chosen.decisive,
         summary=chosen.summary,
         reasons=(*conclusion.notes, *chosen.reasons, *_cautions(evidence, store)),
+        question=question_of(store.read(Dataset, evidence.data)),
         rejected=chosen.rejected,
         dataset=evidence.data,
         candidates=config.candidates,
