@@ -44,7 +44,8 @@ def recipe(**settings: object) -> Recipe:
 
 
 def questions() -> list[Example]:
-    return [example(i, f"In the morning the {PLACES[i]} opens at {i + 6} o'clock.", n) for i in range(10) for n in range(10)]
+    answers = [f"In the morning the {place} opens at {i + 6} o'clock." for i, place in enumerate(PLACES)]
+    return [example(i, answer, n) for i, answer in enumerate(answers) for n in range(10)]
 
 
 def test_the_right_passage_is_among_others_in_any_order_and_every_quote_is_verbatim() -> None:

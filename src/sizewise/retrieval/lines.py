@@ -48,7 +48,7 @@ class Lines:
             for sentence in sentences_of(passage.text):
                 plain = _without_markup(sentence)
                 lines[_pattern(plain)].add(passage.document)
-                if field := _field(plain):
+                if field := field_of(plain):
                     keys[field[0]].add(passage.document)
         min_documents = max(MIN_DOCUMENTS, MIN_SHARE * len(documents))
         return cls(
@@ -70,7 +70,7 @@ class Lines:
         An empty set means that the sentence never answers a question.
         """
         plain = _without_markup(sentence)
-        field = _field(plain)
+        field = field_of(plain)
         if field is None:
             informative = any(letter.isalnum() for letter in plain) and _pattern(plain) not in self.lines
             return None if informative else frozenset()
@@ -91,7 +91,7 @@ def _pattern(plain: str) -> str:
     return _DIGITS.sub("0", plain) if count_words(plain) <= MAX_KEY_WORDS else plain
 
 
-def _field(plain: str) -> tuple[str, str] | None:
+def field_of(plain: str) -> tuple[str, str] | None:
     """Split a short line `key: value`, or return None for other lines. The value can be empty, as in a list heading."""
     found = _FIELD.match(plain)
     if found is None or count_words(found["key"]) > MAX_KEY_WORDS or count_words(found["value"]) > MAX_VALUE_WORDS:

@@ -193,6 +193,10 @@ class Library:
         alike = [pair for pair in pairs if self.overlap(*pair) >= MIN_CLAUSE_OVERLAP] or [(sentence, nearest)]
         return any(bool(_NEGATION.search(one)) != bool(_NEGATION.search(other)) for one, other in alike)
 
+    def rarity(self, word: str) -> float:
+        """Return the IDF of the rarest term of a word; 0 for a stop word."""
+        return max(self._index.weights(word).values(), default=0.0)
+
     def overlap(self, question: str, text: str) -> float:
         """Compute the share of a question's content words (IDF-weighted) that occur in a text."""
         return self._index.coverage(self._index.weights(question), text)

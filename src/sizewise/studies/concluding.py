@@ -213,7 +213,8 @@ def record_of(
 
 def _cautions(evidence: Evidence, store: Store) -> list[str]:
     """List what weakens the verdict: drafts among the test examples, and training that was short or didn't help."""
-    cautions = list(drafted_note([example.tags for example in datasets.load(store, evidence.data).examples["test"]]))
+    examples = datasets.load(store, evidence.data).examples
+    cautions = list(drafted_note(*([example.tags for example in examples[split]] for split in ("test", "train"))))
     records = {name: store.read(Checkpoint, checkpoint) for name, checkpoint in evidence.checkpoints.items()}
     cautions += [
         f"caution: training {name} did not improve validation, so it kept its initial weights "

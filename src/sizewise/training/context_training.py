@@ -80,7 +80,8 @@ def _words_for(context: int) -> int:
 
 def _can_have_passages(example: Example) -> bool:
     last = example.messages[-1]
-    return last.role == "user" and bool(example.references) and not last.images and not example.label
+    asks = last.role == "user" and bool(example.references) and "derived" not in example.tags
+    return asks and not last.images and not example.label
 
 
 def _notes(given: int, without: int, unsupported: int, max_words: int) -> list[str]:
