@@ -56,15 +56,17 @@ def _seeds(hashes: Hashes, size: int) -> Hashes:
     return seeds
 
 
-def verbatim_notes(report: ContaminationReport) -> list[str]:
-    """Return a note on the reference answers that stand in the studied documents."""
-    if not report.verbatim_answers or not report.examples:
-        return []
-    share = report.verbatim_answers / report.examples
-    return [
-        f"{report.verbatim_answers:,} of {report.examples:,} reference answers of the test split ({share:.0%}) stand "
-        "word for word in the documents that models study. They count: the split asks what models learn from them."
-    ]
+def with_verbatim_answers(
+    report: ContaminationReport, documents: Iterable[Document], examples: Sequence[Example], notes: list[str]
+) -> ContaminationReport:
+    """Add to a report how many reference answers stand in the studied documents; a note says that they count."""
+    count = count_verbatim(documents, examples)
+    if count:
+        notes.append(
+            f"{count:,} of {len(examples):,} reference answers of the test split ({count / len(examples):.0%}) stand "
+            "word for word in the documents that models study. They count: the split asks what models learn from them."
+        )
+    return report.model_copy(update={"verbatim_answers": count})
 
 
 def question_of(data: Dataset) -> str:

@@ -52,8 +52,8 @@ class RetrievingModel(PromptWrapper):
     def describe(self) -> ModelDescription:
         """Describe the model and the documents that it retrieves from."""
         description = self._model.describe()
-        how = "words and meaning" if self._state else "words"
-        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question, found by {how}"
+        found = f"found by {self._library.found_by}"
+        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question, {found}"
         return description.model_copy(
             update={
                 "uri": f"rag:{self._data}:{description.uri}",

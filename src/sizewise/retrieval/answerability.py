@@ -66,7 +66,7 @@ def learn_answerability(index: SearchIndex, rng: random.Random) -> AnswerProbabi
     if meaning is not None:
         vectors = np.array(meaning.vectors[kept], dtype=np.float32)
         vectors[changed] = encode_passages(meaning.encoder, [thinned[i] for i in changed])
-        meaning = Meaning(meaning.encoder, vectors)
+        meaning = Meaning(meaning.encoder, vectors, meaning.words_share)
     without = SearchIndex.of_passages(thinned, index.stop_words, meaning)
     rows, labels = [], []
     for question, document in questions:

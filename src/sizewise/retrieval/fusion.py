@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 CANDIDATES = 60
 """Best passages of each ranking that are combined."""
-WORDS_SHARE = 0.5
-"""Weight of the words. `benchmarks/knowledge.py` measures it, beside reciprocal rank fusion."""
+WORDS_SHARE = 0.3
+"""Weight of the words where the encoder understands the documents; `benchmarks/knowledge.py` measures it, beside
+reciprocal rank fusion. `suitability` chooses it for other documents."""
 MIN_SIMILARITY = 0.25
 """Least cosine similarity of a passage that has no word of the question."""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.retrieval.fusion import WORDS_SHARE
 from sizewise.retrieval.passages import Passage
 
 BLOCK = 256
@@ -40,10 +41,11 @@ class Meaning:
     Args:
         encoder: encodes questions; the one that made the vectors.
         vectors: (passages, width) unit vectors, in memory or mapped from disk.
+        words_share: weight of the words when passages are ranked by words and meaning.
     """
 
-    def __init__(self, encoder: TextEncoder, vectors: Vectors) -> None:
-        self.encoder, self.vectors = encoder, vectors
+    def __init__(self, encoder: TextEncoder, vectors: Vectors, words_share: float = WORDS_SHARE) -> None:
+        self.encoder, self.vectors, self.words_share = encoder, vectors, words_share
 
     def similarities(self, question: str) -> npt.NDArray[np.float64]:
         """Return the (passages,) cosine similarities to a question."""

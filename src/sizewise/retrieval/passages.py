@@ -13,6 +13,7 @@ from sizewise.text import count_words, graphemes_of, pieces_of, sentences_of
 PASSAGE_WORDS, MIN_PASSAGE_WORDS = 160, 20
 _UNSPACED_WORDS = 0.5  # words of one character in a script without spaces, as `count_words` estimates
 _HEADING = re.compile(r"#{1,6} +(.+)")
+_INVISIBLE = "\ufeff\u200b\u2060"  # before a heading
 _FENCE = re.compile(r"(?m)^\s*(?:```|~~~)")
 _TABLE_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?\s*)?")
 
@@ -92,7 +93,7 @@ def cut_document(document: Document, cutting: Cutting) -> Iterator[Passage]:
         return Passage(document.id, document.title or document.id, heading, "\n".join(parts))
 
     for paragraph in _paragraphs(document.text):
-        rest = paragraph.strip()
+        rest = paragraph.strip().lstrip(_INVISIBLE).lstrip()
         begins = _HEADING.match(rest)
         if begins:
             if len(parts) > repeated:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
 from sizewise.retrieval.fusion import CANDIDATES, best_first, fuse
-from sizewise.retrieval.meaning import Meaning
+from sizewise.retrieval.meaning import Meaning, TextEncoder, Vectors
 from sizewise.retrieval.passages import Passage
+from sizewise.retrieval.suitability import choose_words_share
 from sizewise.retrieval.term_index import TermIndex
 from sizewise.retrieval.terms import stop_words_of, terms_of
 
@@ -77,6 +78,12 @@ class SearchIndex:
         index = TermIndex.of_terms(terms_of(passage.full_text, stop_words) for passage in passages)
         return cls(list(passages), stop_words, index, documents, meaning)
 
+    def add_meaning(self, encoder: TextEncoder, vectors: Vectors) -> Meaning:
+        """Search by meaning from now on, by the weight that suits the documents."""
+        share = choose_words_share(self.passages, self.documents, encoder, self.stop_words)
+        self.meaning = Meaning(encoder, vectors, share)
+        return self.meaning
+
     def query_terms(self, text: str) -> list[str]:
         """Split a question or a sentence to look up into terms, in order."""
         return terms_of(text, self.stop_words, is_query=True)
@@ -94,7 +101,8 @@ class SearchIndex:
             if similarities is not None:
                 similarities = similarities.copy()
                 similarities[places] = -1.0
-        return Ranking(*fuse(words, similarities), words, similarities)
+        share = 1.0 if self.meaning is None else self.meaning.words_share
+        return Ranking(*fuse(words, similarities, share), words, similarities)
 
     def weights(self, text: str) -> dict[str, float]:
         """Map the terms of a text to their IDF; terms that occur in no document get the highest."""

@@ -11,11 +11,11 @@ from typing import NamedTuple, Self
 
 from sizewise.records import fingerprint
 from sizewise.retrieval.answerability import AnswerProbability, learn_answerability
-from sizewise.retrieval.fusion import WORDS_SHARE
 from sizewise.retrieval.lines import Lines
-from sizewise.retrieval.meaning import Meaning, TextEncoder, encode_passages
+from sizewise.retrieval.meaning import TextEncoder, encode_passages
 from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.search_index import SearchIndex
+from sizewise.retrieval.suitability import UNSUITED
 from sizewise.retrieval.terms import number_sets, numbers_of
 from sizewise.text import sentences_of
 from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS
@@ -86,8 +86,9 @@ class Library:
         encoder: TextEncoder | None = None,
         done: Callable[[int, int], None] | None = None,
     ) -> None:
-        meaning = None if encoder is None else Meaning(encoder, encode_passages(encoder, passages, done))
-        self._index = SearchIndex.of_passages(passages, meaning=meaning)
+        self._index = SearchIndex.of_passages(passages)
+        if encoder is not None:
+            self._index.add_meaning(encoder, encode_passages(encoder, passages, done))
         self._lines = Lines.of_passages(passages)
         self._probability = learn_answerability(self._index, random.Random(seed)) if learn else None
 
@@ -115,7 +116,17 @@ class Library:
     def search_state(self) -> str:
         """What decides which passages are found, besides the documents; empty if they are found by words only."""
         meaning = self._index.meaning
-        return "" if meaning is None else fingerprint([WORDS_SHARE, meaning.encoder.fingerprint])
+        return "" if meaning is None else fingerprint([meaning.words_share, meaning.encoder.fingerprint])
+
+    @property
+    def found_by(self) -> str:
+        """How passages are found, in words."""
+        meaning = self._index.meaning
+        if meaning is None:
+            return "words"
+        if meaning.words_share < UNSUITED:
+            return "words and meaning"
+        return "words, and hardly by meaning, because the encoder doesn't understand these documents"
 
     def find(self, question: str, limit: int = 4) -> Finding:
         """Find the passages that match a question best.

@@ -147,7 +147,7 @@ def open_index(
             say(f"{folder} is searched by words only. {error.what}")
         else:
             _check_encoder(folder, manifest, encoder.fingerprint, manifest["encoder"]["uri"])
-            meaning = Meaning(encoder, stored.vectors)
+            meaning = Meaning(encoder, stored.vectors, float(manifest["encoder"]["words_share"]))
     documents = {name: span for name, (_, span) in stored.spans().items()}
     index = SearchIndex(stored.passages, frozenset(manifest["stop_words"]), stored.terms, documents, meaning)
     written = json.loads((stored.folder / LINES).read_text(encoding="utf-8"))
@@ -307,30 +307,29 @@ class _Updating:
             new, before = np.array(self._kept).T
             vectors[new] = old[before]
             known[new] = True
-        missing = np.flatnonzero(~known)
+        absent = np.flatnonzero(~known)
         pending = self._folder / PENDING
-        for start in range(0, len(missing), BLOCK):
-            block = missing[start : start + BLOCK]
+        for start in range(0, len(absent), BLOCK):
+            block = absent[start : start + BLOCK]
             texts = [text_to_encode(passages[i]) for i in block.tolist()]
             vectors[block] = _encode_once(encoder, texts, pending)
-            self._reporter.advance("encoding passages", start + len(block), len(missing))
+            self._reporter.advance("encoding passages", start + len(block), len(absent))
         vectors.flush()
-        return len(missing), vectors
+        return len(absent), vectors
 
     def _publish(self, building: Path, index: SearchIndex, vectors: Vectors | None, learn: bool) -> None:
         """Learn the probability of an answer, name the folder and write the manifest."""
         learned = {WORDS: learn_answerability(index, random.Random(0))} if learn else {}
-        if learn and self._named is not None and vectors is not None:
-            index.meaning = Meaning(self._named.encoder, vectors)
-            learned[MEANING] = learn_answerability(index, random.Random(0))
+        encoder: dict[str, Any] | None = None
+        if self._named is not None and vectors is not None:
+            meaning = index.add_meaning(self._named.encoder, vectors)
+            state = {"fingerprint": meaning.encoder.fingerprint, "width": meaning.encoder.width}
+            encoder = {"uri": self._named.uri, **state, "words_share": meaning.words_share}
+            if learn:
+                learned[MEANING] = learn_answerability(index, random.Random(0))
         _sync_files(building)
         name = f"files-{fingerprint([self._rows, list(self._cutting), os.urandom(8).hex()])}"
         building.rename(self._folder / name)
-        encoder = self._named and {
-            "uri": self._named.uri,
-            "fingerprint": self._named.encoder.fingerprint,
-            "width": self._named.encoder.width,
-        }
         manifest = {
             "schema": SCHEMA,
             "files": name,

@@ -223,8 +223,9 @@ def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: R
 
 def _load_library(documents: Path, store: Store, reporter: Reporter) -> Library:
     opened = open_folder(documents, store, reporter)
-    how = "words and meaning" if opened.library.searches_by_meaning else "words"
+    library = opened.library
     reporter.say(
-        f"support agent: indexed {opened.documents:,} document(s), {len(opened.library):,} passage(s), found by {how}"
+        f"support agent: indexed {opened.documents:,} document(s), {len(library):,} passage(s), found by "
+        f"{library.found_by}"
     )
-    return opened.library
+    return library

@@ -38,7 +38,7 @@ from sizewise.synthesis.making import (
     normalized,
     without_near_duplicates,
 )
-from sizewise.synthesis.writer import MARK, MIN_ACCURACY, MIN_SAMPLE, Writer, check_writer
+from sizewise.synthesis.writer import MARK, MIN_ACCURACY, MIN_SAMPLE, check_writer, writing
 
 APPROVED, CORRECTED = "approved", "corrected"
 _CORRECTED_TAGS = frozenset((CORRECTED, "mended"))  # "mended" is in files of earlier versions
@@ -85,25 +85,24 @@ def draft(
         if by == EXTRACTIVE:
             made.take(extracted(passages, made.library, formats, options))
         else:
-            writer = Writer(by, out.with_name(f".{out.name}.answers"), options.max_usd, store, reporter)
-            done = False
-            try:
+            chosen = choose_passages(passages, options.count, options.seed)
+            with writing(by, out.with_name(f".{out.name}.answers"), options.max_usd, store, reporter) as writer:
                 if options.sample is not None or len(sample) >= MIN_SAMPLE:
                     made.writer = check_writer(writer, [r for r in sample if r.get("passage")], options.accept_writer)
-                made.write(choose_passages(passages, options.count, options.seed), formats, writer)
-                done = True
-            finally:
-                writer.close(done)
-            made.usd = writer.usd
+                made.write(chosen, formats, writer)
         rows = without_near_duplicates(made.rows, made.refused)
         _write(out, [*approved, *rows])
+    return _record(made, rows, len(documents), len(approved), out)
+
+
+def _record(made: Made, rows: Sequence[Draft], documents: int, approved: int, out: Path) -> Synthesis:
     return Synthesis(
-        by=by,
-        documents=len(documents),
+        by=made.by,
+        documents=documents,
         asked=made.asked,
         kept=len(rows),
         refused=dict(made.refused),
-        approved=len(approved),
+        approved=approved,
         usd=made.usd,
         formats=dict(Counter(row["tags"][FORMAT_TAG] for row in rows)),
         writer=made.writer,

@@ -153,7 +153,7 @@ class Made:
             self.add(item)
 
     def write(self, passages: Sequence[Passage], formats: Sequence[str], writer: Writer) -> None:
-        """Let the model write about passages; questions first, because a rewrite may answer one."""
+        """Ask the model to write about passages; questions first, because a rewrite may answer one."""
         self.asked = len(passages)
         questions: dict[int, str] = {}
         if QUESTION in formats or FOCAL in formats:
@@ -178,6 +178,7 @@ class Made:
             for key, (name, passage, question) in requests.items()
         ]
         answers = writer.ask(asked, "rewriting") if asked else {}
+        self.usd = writer.usd
         for key, (name, passage, question) in requests.items():
             item = _rewritten(answers.get(key), name, passage, question, self.library)
             if isinstance(item, str):

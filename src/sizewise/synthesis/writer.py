@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ class Writer:
         minutes = left * seconds / 60
         takes = f"{minutes:.0f} minutes" if minutes >= 2 else f"{left * seconds:.0f} seconds"
         self._reporter.say(f"{self.by} writes {left:,} more texts: about {takes}{cost} one by one, less in batches")
+
+
+@contextmanager
+def writing(by: str, answers: Path, max_usd: float | None, store: Store, reporter: Reporter) -> Iterator[Writer]:
+    """Open a writer, and close it; its answers are kept if it is stopped. See `Writer` for the arguments."""
+    writer = Writer(by, answers, max_usd, store, reporter)
+    done = False
+    try:
+        yield writer
+        done = True
+    finally:
+        writer.close(done)
 
 
 def check_writer(writer: Writer, sample: Sequence[Mapping[str, Any]], accept: bool) -> Score:
