@@ -9,12 +9,15 @@ import pytest
 
 pytest.importorskip("bm25s")
 
+from sizewise.datasets import read
 from sizewise.documents.reading import make_document
 from sizewise.metrics.base import AnswerItem
 from sizewise.metrics.groundedness import QuotesVerbatim
 from sizewise.metrics.manner import refuses
 from sizewise.models.given_passages import NOT_GIVEN, before_question
 from sizewise.records import Document, Example, Message, Recipe
+from sizewise.store import Store
+from sizewise.training import train
 from sizewise.training.context_training import give_passages
 from sizewise.training.identity import run_id_of
 
@@ -130,3 +133,20 @@ def test_runs_without_passages_keep_their_id(tmp_path: Path) -> None:
     }
     (tmp_path / "recipe.json").write_text(json.dumps(former), encoding="utf-8")
     assert Recipe.model_validate_json((tmp_path / "recipe.json").read_text(encoding="utf-8")) == plain
+
+
+def test_a_network_learns_from_examples_with_passages(tmp_path: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for one in documents():
+        (folder / f"{one.id}.md").write_text(one.text, encoding="utf-8")
+    rows = [
+        {"prompt": one.messages[0].content, "references": list(one.references), "source": f"{one.source}.md"}
+        for one in questions()[::10]
+    ]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    store = Store(tmp_path / "home")
+    data = read([folder, tmp_path / "asked.jsonl"], store=store, split="questions")
+    settings = {"tokens": 2_000, "parameters": 500_000, "context": 256, "control": "none", "example_share": 1.0}
+    record = train(recipe(passage_share=1.0, **settings), data.id, store=store).record
+    assert any("passages were put before the question of" in note for note in record.notes)
