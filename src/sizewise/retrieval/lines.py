@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Self
+from zlib import crc32
 
 from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.terms import terms_of
@@ -20,6 +21,7 @@ from sizewise.text import count_words, sentences_of
 MIN_DOCUMENTS, MIN_SHARE = 3, 0.02
 MAX_KEY_WORDS, MAX_VALUE_WORDS = 5, 12
 CACHED_PASSAGES = 4_096
+SKETCH, MAX_COMPARED, SIMILARITY = 32, 8, 0.6
 _FIELD = re.compile(r"^(?P<key>[^:\uff1a.!?\u3002]{1,60})[:\uff1a](?P<value>.*)$", re.DOTALL)
 _MARKUP = re.compile(r"&\w+;|[*_`>|#]+|^\s*[-+\u2022]\s+")
 _DIGITS = re.compile(r"\d+")
@@ -39,21 +41,26 @@ class Lines:
 
     @classmethod
     def of_passages(cls, passages: Iterable[Passage]) -> Self:
-        """Find what recurs in passages."""
+        """Find what recurs in passages; versions of a document count as one, because they repeat what it says."""
         lines: dict[str, set[str]] = defaultdict(set)
         keys: dict[str, set[str]] = defaultdict(set)
-        documents = set()
+        of_document: dict[str, set[str]] = defaultdict(set)
         for passage in passages:
-            documents.add(passage.document)
             for sentence in sentences_of(passage.text):
                 plain = _without_markup(sentence)
                 lines[_pattern(plain)].add(passage.document)
+                of_document[passage.document].add(_pattern(plain))
                 if field := field_of(plain):
                     keys[field[0]].add(passage.document)
-        min_documents = max(MIN_DOCUMENTS, MIN_SHARE * len(documents))
+        first = _first_versions(of_document)
+        min_documents = max(MIN_DOCUMENTS, MIN_SHARE * len(set(first.values())))
+
+        def count(documents: set[str]) -> int:
+            return len({first[document] for document in documents})
+
         return cls(
-            (line for line, found_in in lines.items() if len(found_in) >= min_documents),
-            (key for key, found_in in keys.items() if len(found_in) >= MIN_DOCUMENTS),
+            (line for line, found_in in lines.items() if count(found_in) >= min_documents),
+            (key for key, found_in in keys.items() if count(found_in) >= MIN_DOCUMENTS),
         )
 
     def answers_in(self, passage: Passage, question: Collection[str]) -> list[str]:
@@ -77,6 +84,32 @@ class Lines:
         has_words = any(word.isalpha() and word.islower() and len(word) > 1 for word in re.findall(r"\w+", field[1]))
         unspaced = any(unicodedata.category(letter) == "Lo" for letter in field[1])
         return None if field[0] not in self.keys and (has_words or unspaced) else frozenset(terms_of(field[0]))
+
+
+def _first_versions(lines: Mapping[str, set[str]]) -> dict[str, str]:
+    """Map each document to the first one that has most of its lines, or to itself.
+
+    Documents are compared by the smallest hashes of their lines (Broder, 1997), with a few that share one.
+    """
+    first: dict[str, str] = {}
+    sketches: dict[str, set[int]] = {}
+    with_hash: dict[int, list[str]] = defaultdict(list)
+    for document, of_document in lines.items():
+        sketch = set(sorted(crc32(line.encode("utf-8", "surrogatepass")) for line in of_document)[:SKETCH])
+        near = dict.fromkeys(other for value in sorted(sketch) for other in with_hash[value])
+        versions = (other for other in near if _is_version(sketch, sketches[other]))
+        first[document] = next(versions, document)
+        if first[document] == document:
+            sketches[document] = sketch
+            for value in sketch:
+                if len(with_hash[value]) < MAX_COMPARED:
+                    with_hash[value].append(document)
+    return first
+
+
+def _is_version(one: set[int], other: set[int]) -> bool:
+    smallest = set(sorted(one | other)[:SKETCH])
+    return len(smallest & one & other) >= SIMILARITY * len(smallest)
 
 
 def _without_markup(sentence: str) -> str:

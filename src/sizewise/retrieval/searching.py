@@ -17,7 +17,7 @@ from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.search_index import SearchIndex
 from sizewise.retrieval.suitability import UNSUITED
 from sizewise.retrieval.terms import number_sets, numbers_of
-from sizewise.text import sentences_of
+from sizewise.text import fold_text, sentences_of
 from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS
 
 MIN_CLAUSE_OVERLAP = 0.5
@@ -153,14 +153,20 @@ class Library:
     def _with_answers(
         self, ranked: Iterable[tuple[int, float]], question: Collection[str]
     ) -> Iterator[tuple[int, float]]:
-        """Keep hits that could answer; replace a boilerplate hit with another passage of the same document."""
+        """Keep hits that could answer; replace a boilerplate hit with another passage of the same document.
+
+        Of passages with the same text, as in versions of a document, the first one is kept.
+        """
         used: set[int] = set()
+        texts: set[str] = set()
         for position, score in ranked:
             if not self._answers(position, question):
                 others = (i for i in self._index.documents[self._index.passages[position].document] if i not in used)
                 position = next((i for i in others if self._answers(i, question)), position)
-            if position not in used and self._answers(position, question):
+            text = fold_text(self._index.passages[position].text)
+            if position not in used and text not in texts and self._answers(position, question):
                 used.add(position)
+                texts.add(text)
                 yield position, score
 
     def _answers(self, position: int, question: Collection[str]) -> bool:
