@@ -39,8 +39,8 @@ def count_verbatim(documents: Iterable[Document], examples: Sequence[Example]) -
         for size, seeds in known.items():
             of_document = _seeds(hashes, size)
             for start in np.flatnonzero(isin_sorted(of_document, seeds)).tolist():
-                for number, answer in wanted[size][int(of_document[start])]:
-                    if number not in found and np.array_equal(hashes[start : start + len(answer)], answer):
+                for number, words in wanted[size][int(of_document[start])]:
+                    if number not in found and np.array_equal(hashes[start : start + len(words)], words):
                         found.add(number)
     return len(found)
 

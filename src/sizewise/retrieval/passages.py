@@ -144,7 +144,7 @@ def _pieces(paragraph: str, max_words: int) -> Iterable[str]:
 def _table_parts(header: str, rows: Sequence[str], max_words: int) -> Iterator[str]:
     """Split a table at its rows; each part begins with the header."""
     part: list[str] = []
-    room = max_words - count_words(header)
+    room = int(max_words - count_words(header))
     size = 0.0
     for row in rows:
         for piece in [row] if count_words(row) <= room else _split_sentences([row], room):

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -64,7 +65,8 @@ class _Pair(NamedTuple):
     answer: str
 
 
-class Options(NamedTuple):
+@dataclass(frozen=True)
+class Options:
     """What is synthesized, and by which rules."""
 
     count: int = 100
