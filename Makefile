@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -112,6 +112,9 @@ bench-compare: $(VENV)/.all  ## how long a comparison of many evaluations takes
 
 bench-judges: $(VENV)/.all  ## people's votes combined with judge models', and which judges are validated
 	$(BIN)/python benchmarks/judges.py
+
+bench-knowledge: $(VENV)/.all  ## search by words and by meaning: the right article first, and 100,000 passages (half an hour)
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/knowledge.py
 
 bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worlds
 	$(BIN)/python benchmarks/choosing.py

@@ -14,6 +14,7 @@ from sizewise.evaluation import evaluate
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store
 from sizewise.synthesis.drafts import draft
+from sizewise.synthesis.making import Options
 from tests.cases.conftest import Measure, ReadIn, values, write_rows
 from tests.cases.speaker import Speaker
 
@@ -162,7 +163,7 @@ def test_documents_in_chinese_can_be_drafted_from(tmp_path: Path, store: Store, 
         text = f"第{i}号花园的规定如下。{fact}。雨天请穿胶鞋并走石板路。第{i}组负责在天黑以前锁好园门并关灯。"
         (folder / f"t{i}.txt").write_text(text, encoding="utf-8")
     speaker.say = lambda asked: json.dumps({"question": "园门的备用钥匙挂在哪里?", "answer": fact}, ensure_ascii=False)
-    made = draft([folder], speaker.uri, tmp_path / "drafts.jsonl", count=6, store=store)
+    made = draft([folder], speaker.uri, tmp_path / "drafts.jsonl", Options(6), store=store)
     assert made.kept >= 1
 
 

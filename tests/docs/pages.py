@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 # Commands that no test runs, each with its reason. Keep this list short.
 NOT_RUN = {
     "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
+    "sizewise index my-documents/ --out my-index": "fetches a sentence encoder",
+    "sizewise serve fake:echo --agent support --docs my-index --port 8000": "serves the index above",
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
     "sizewise models --refresh": "needs a network; tests/models/test_price_updates.py has a service for it",

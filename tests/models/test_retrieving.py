@@ -11,8 +11,11 @@ from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
+from sizewise.models.retrieving import RetrievingModel
 from sizewise.records import Dataset, Message, Request
+from sizewise.retrieval import Library
 from sizewise.store import Saved, Store
+from tests.retrieval.encoders import add_pooling, write_encoder
 
 
 def test_the_passage_that_fits_stands_before_the_question(dataset: Saved[Dataset], store: Store) -> None:
@@ -44,3 +47,38 @@ def test_without_documents_there_is_nothing_to_look_up(tmp_path: Path, store: St
     data = read([tmp_path / "e.jsonl"], store=store)
     with pytest.raises(SizewiseError, match="no documents to search"):
         open_model(f"rag:{data.id}:fake:echo", store=store)
+
+
+def test_the_size_of_a_request_is_known_without_a_search(
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service estimates sizes on its event loop."""
+    model = open_model(f"rag:{dataset.id}:fake:echo", store=store)
+    assert isinstance(model, RetrievingModel)
+    document = load(store, dataset.id).documents["test"][0]
+    asked = Request(id="a", messages=(Message(role="user", content=" ".join(document.text.split()[:12])),))
+    real = sum(map(len, model.rewritten(asked).texts()))
+
+    def searched(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Library, "find", searched)
+    estimated = sum(map(len, model.sized(asked).texts()))
+    assert real / 2 < estimated
+    assert asked.messages[0].content in model.sized(asked).messages[0].content
+
+
+def test_passages_are_found_by_meaning_with_an_encoder_at_hand(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
+    plain = open_model(f"rag:{dataset.id}:fake:echo", store=store).describe()
+    add_pooling(write_encoder(store.weights_folder("minilm")), "mean_tokens")
+    model = open_model(f"rag:{dataset.id}:fake:echo", store=store)
+    told = model.describe()
+    assert "meaning" in told.origin
+    assert told.revision != plain.revision
+    assert told.uri == plain.uri
+    (folder,) = (store.home / "index").iterdir()
+    before = (folder / "index.json").stat().st_mtime_ns
+    assert open_model(f"rag:{dataset.id}:fake:echo", store=store).describe() == told
+    assert (folder / "index.json").stat().st_mtime_ns == before

@@ -244,3 +244,18 @@ def test_a_sentence_of_one_form_in_every_document_is_found_by_its_number() -> No
     assert library.answers_in(first, "Until when does ward 4 admit visitors?") == [
         "Ward 4 admits visitors until 14 in the evening."
     ]
+
+
+def test_versions_of_a_document_take_one_place_where_they_say_the_same() -> None:
+    """What stands in ten versions of a policy isn't boilerplate, and isn't found ten times."""
+    texts = {year: f"# Leave\n\nStaff have {20 + (year == 2026)} days of leave." for year in range(2017, 2027)}
+    versions = [document(f"policy-{year}", f"{text}\n\n# Sick\n\nCall by nine.") for year, text in texts.items()]
+    others = [
+        document(f"note-{i}", f"The {part} of the office is blue.\n\nWas this of help?") for i, part in enumerate(PARTS)
+    ]
+    library = Library(cut([*versions, *others]), learn=False)
+    found = [hit.passage for hit in library.find("How many days of leave do staff have?").hits]
+    assert {passage.text for passage in found[:2]} == {"Staff have 20 days of leave.", "Staff have 21 days of leave."}
+    assert len({passage.text for passage in found}) == len(found)
+    (office,) = library.find("blue flange", 1).hits
+    assert library.answers_in(office.passage, "blue flange") == ["The flange of the office is blue."]

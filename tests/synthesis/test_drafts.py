@@ -18,7 +18,8 @@ from sizewise.records import Completion, Request
 from sizewise.retrieval import Library, Passage
 from sizewise.store import Store
 from sizewise.studies import read_config, study
-from sizewise.synthesis.drafts import DRAFTED, Changed, _checked, _parse, _rows, _write, approve, draft
+from sizewise.synthesis.drafts import Changed, _rows, _write, approve, draft
+from sizewise.synthesis.making import DRAFTED, Options, checked_draft, parse_draft
 from sizewise.synthesis.wording import MENTIONS_PASSAGE, is_question
 from tests.languages import PASSAGES
 
@@ -46,7 +47,7 @@ class Teacher(FakeModel):
 
 @pytest.fixture
 def teacher(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    monkeypatch.setattr("sizewise.synthesis.drafts.open_model", lambda uri, **_: Teacher("echo"))
+    monkeypatch.setattr("sizewise.synthesis.writer.open_model", lambda uri, **_: Teacher("echo"))
     return []
 
 
@@ -63,7 +64,7 @@ def documents(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("teacher")
 def test_only_answers_supported_by_their_passage_are_kept(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
-    made = draft([documents], "fake:teacher", out, count=16, store=store)
+    made = draft([documents], "fake:teacher", out, Options(16), store=store)
     assert made.asked == 16
     assert made.kept == 6
     assert made.refused == {
@@ -82,7 +83,7 @@ def test_only_answers_supported_by_their_passage_are_kept(documents: Path, tmp_p
 @pytest.mark.usefixtures("teacher")
 def test_a_decision_is_saved_immediately_and_not_asked_for_twice(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
-    draft([documents], "fake:teacher", out, count=16, store=store)
+    draft([documents], "fake:teacher", out, Options(16), store=store)
     said = iter([Changed("yes"), Changed("no"), Changed("yes", "A better answer"), Changed("stop")])
     found = approve(out, lambda row, number, count: next(said))
     assert (found.value, found.n) == (pytest.approx(1 / 3), 3)
@@ -95,7 +96,7 @@ def test_a_decision_is_saved_immediately_and_not_asked_for_twice(documents: Path
     left: list[int] = []
     approve(out, lambda row, number, count: left.append(count) or Changed("stop"))  # type: ignore[func-returns-value]
     assert left == [3]
-    again = draft([documents], "fake:teacher", out, count=16, store=store)
+    again = draft([documents], "fake:teacher", out, Options(16), store=store)
     assert again.approved == 2
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert any(row["references"] == ["A better answer"] for row in rows)
@@ -104,7 +105,7 @@ def test_a_decision_is_saved_immediately_and_not_asked_for_twice(documents: Path
 @pytest.mark.usefixtures("teacher")
 def test_a_study_on_drafts_carries_a_caution(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
-    draft([documents], "fake:teacher", out, count=20, store=store)
+    draft([documents], "fake:teacher", out, Options(20), store=store)
     file = tmp_path / "study.toml"
     file.write_text(
         'name = "x"\n'.replace('name = "x"\n', "")
@@ -150,27 +151,27 @@ def test_a_file_of_something_else_is_not_overwritten(documents: Path, tmp_path: 
     ],
 )
 def test_drafts_are_parsed_completely_or_not_at_all(text: str, expected: tuple[str, str] | None) -> None:
-    assert _parse(text) == expected
+    assert parse_draft(text) == expected
 
 
 def test_rejected_drafts_are_not_drafted_again(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
     out = tmp_path / "examples.jsonl"
-    draft([documents], "fake:teacher", out, count=16, store=store)
+    draft([documents], "fake:teacher", out, Options(16), store=store)
     approve(out, lambda row, number, count: Changed("no"))
-    again = draft([documents], "fake:teacher", out, count=16, store=store)
+    again = draft([documents], "fake:teacher", out, Options(16), store=store)
     assert again.kept == 0
     assert again.refused["duplicate question"] == 6
 
 
 def test_concurrent_reviews_are_refused(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
     out = tmp_path / "examples.jsonl"
-    draft([documents], "fake:teacher", out, count=16, store=store)
+    draft([documents], "fake:teacher", out, Options(16), store=store)
 
     def ask(row: dict[str, Any], number: int, count: int) -> Changed:
         with pytest.raises(SizewiseError, match="Another process"):
             approve(out, lambda *_: Changed("no"))
         with pytest.raises(SizewiseError, match="Another process"):
-            draft([documents], "fake:teacher", out, count=16, store=store)
+            draft([documents], "fake:teacher", out, Options(16), store=store)
         return Changed("yes")
 
     assert approve(out, ask, 1).n == 1
@@ -193,7 +194,7 @@ def test_a_draft_in_any_language_is_kept_and_another_language_is_not(language: s
 
     def checked(question: str, answer: str) -> object:
         text = json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
-        return _checked(
+        return checked_draft(
             Completion(id="0", text=text, prompt_tokens=1, completion_tokens=1, seconds=0.0, finish="stop"),
             passage,
             library,
@@ -221,7 +222,7 @@ def test_a_draft_in_any_language_is_kept_and_another_language_is_not(language: s
     ],
 )
 def test_labeled_lines_are_parsed_in_every_language(text: str) -> None:
-    pair = _parse(text)
+    pair = parse_draft(text)
     assert pair is not None
     assert is_question(pair.question)
     assert pair.answer

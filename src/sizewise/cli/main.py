@@ -27,6 +27,7 @@ from sizewise.cli import (
     doctor,
     evaluate,
     export,
+    index,
     init,
     judge,
     keys,
@@ -102,7 +103,7 @@ def _options(
 
 COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
-    MEASURE: (read, synthesize, label, train, adjust, evaluate, watch, export, models),
+    MEASURE: (read, index, synthesize, label, train, adjust, evaluate, watch, export, models),
     SERVE: (serve, keys, chat, loadtest, redteam, route),
     RECORDS: (runs, audit, doctor, bundle),
 }

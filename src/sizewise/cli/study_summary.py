@@ -36,6 +36,8 @@ def print_study(saved: Saved[Study], csv: bool, wide: bool) -> None:
         if print_csv(*table, csv):
             return
     print_verdict(record.summary)
+    if record.question:
+        print_line(record.question)
     if wide:
         print_table(*table)
         print_line("Values with 95 % intervals, on test items that share nothing with training.")

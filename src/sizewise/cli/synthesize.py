@@ -30,8 +30,37 @@ def register(app: typer.Typer, panel: str) -> None:
             list[str] | None, typer.Argument(metavar="PATH...", help="Documents: files, folders or demo:NAME.")
         ] = None,
         by: Annotated[
-            str | None, typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="Model that writes the drafts.")
+            str | None,
+            typer.Option(
+                metavar="MODEL", rich_help_panel=MODEL, help="Model that writes; extractive takes what documents say."
+            ),
         ] = None,
+        formats: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--format",
+                metavar="NAME",
+                rich_help_panel=DATA,
+                show_default="question",
+                help="What to write: question, faq, tutorial, table, dialogue, focal, unanswerable; repeatable.",
+            ),
+        ] = None,
+        sample: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=MODEL,
+                help="Approved drafts that the writer is checked on: 50 or more.",
+            ),
+        ] = None,
+        accept_writer: Annotated[
+            bool,
+            typer.Option("--accept-writer", rich_help_panel=MODEL, help="Go on with a writer that fails its check."),
+        ] = False,
+        train_only: Annotated[
+            bool,
+            typer.Option("--train-only", rich_help_panel=DATA, help="Mark the examples for the training split."),
+        ] = False,
         count: Annotated[
             int, typer.Option(metavar="N", min=1, rich_help_panel=DATA, help="Passages to write about.")
         ] = 100,
@@ -56,13 +85,15 @@ def register(app: typer.Typer, panel: str) -> None:
         json: Json = False,
         csv: Csv = False,
     ) -> None:
-        """Draft question-answer examples from documents with a model, and review a share of them.
+        """Draft examples from documents with a model or without one, and review a share of them.
 
         Example: sizewise synthesize handbook/ --by openai:gpt-4o --max-usd 1
+        Example: sizewise synthesize handbook/ --by extractive --train-only
         Example: sizewise synthesize --approve examples.jsonl
         """
         from sizewise.synthesis.drafts import approve as approve_drafts
         from sizewise.synthesis.drafts import draft as draft_examples
+        from sizewise.synthesis.making import Options
 
         if approve is not None:
             if paths or by:
@@ -85,7 +116,8 @@ def register(app: typer.Typer, panel: str) -> None:
                 "sizewise synthesize FOLDER --by MODEL",
             )
         with reporting() as reporter:
-            made = draft_examples(paths, by, out, count=count, max_usd=max_usd, seed=seed, reporter=reporter)
+            options = Options(count, tuple(formats or ("question",)), max_usd, seed, sample, accept_writer, train_only)
+            made = draft_examples(paths, by, out, options, reporter=reporter)
         if not print_object("drafted", out.name, made.file, made, json):
             _print(made, out, csv)
 
@@ -97,6 +129,15 @@ def _print(made: Synthesis, out: Path, csv: bool) -> None:
     if print_csv(headings, rows, csv):
         return
     print_table(headings, rows, f"{made.asked} passages from {made.documents} documents, drafted by {made.by}")
+    if len(made.formats) > 1:
+        print_line("kept by format: " + ", ".join(f"{name} {number:,}" for name, number in made.formats.items()))
+    if made.writer is not None:
+        print_line(
+            f"The writer answered {made.writer.value:.0%} [{made.writer.ci_low:.0%}, {made.writer.ci_high:.0%}] of "
+            f"{made.writer.n} approved questions correctly."
+        )
+    elif made.by != "extractive":
+        print_line("The writer wasn't checked: that takes 50 approved drafts (--sample FILE).")
     if made.approved:
         print_line(f"{made.approved} drafts approved earlier are kept too.")
     if made.kept + made.approved:

@@ -93,6 +93,16 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Share of examples: 0 text only, 1 examples only.",
             ),
         ] = 0.5,
+        passage_share: Annotated[
+            float,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=DATA,
+                help="Share of the examples that are trained with passages before the question, as in rag:.",
+            ),
+        ] = 0.0,
         document_share: Annotated[
             float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of the documents to train on.")
         ] = 1.0,
@@ -259,6 +269,7 @@ def register(app: typer.Typer, panel: str) -> None:
             context=context,
             rows_per_step=rows_per_step,
             example_share=example_share,
+            passage_share=passage_share,
             document_share=document_share,
             teacher=teacher,
             teacher_share=teacher_share,

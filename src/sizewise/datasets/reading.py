@@ -18,6 +18,7 @@ from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import NO_EXAMPLES_NOTE, PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
+from sizewise.datasets.studied import STUDIED, with_verbatim_answers
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
 from sizewise.documents.chapters import chapters_of
 from sizewise.documents.personal_data import Tokens
@@ -194,8 +195,7 @@ def build(
         listing.duplicates += writer.derive()
         notes.append(PROXY_NOTE if len(writer.examples["test"]) else NO_EXAMPLES_NOTE)
     _check_test(writer)
-    # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
-    report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
+    report = _contamination_report(writer, listing, derived, split, notes)
     notes += [*_repeated_prompts(report), *writer.inventory.notes(personal_data)]
     stated: list[Any] = [question.model_dump()] if question else []
     facts = [seed, split, domain, personal_data, name or "", *map(_last_part, sources), *stated]
@@ -217,6 +217,17 @@ def build(
     )
     kept = (writer.documents, writer.examples, writer.rejected, writer.entries, writer.label_errors)
     return DatasetContents(record, *kept)
+
+
+def _contamination_report(
+    writer: _Writer, listing: Listing, derived: bool, split: str, notes: list[str]
+) -> ContaminationReport:
+    """Compare the test split with training, and count answers that stand in studied documents."""
+    # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
+    report = writer.check_contamination(derived, split not in STUDIED).report(listing.duplicates)
+    if split not in STUDIED:
+        return report
+    return with_verbatim_answers(report, writer.documents["train"], writer.examples["test"], notes)
 
 
 def _label_report(writer: _Writer, listing: Listing, notes: list[str]) -> LabelReport | None:

@@ -1,6 +1,7 @@
 """Retrieval-augmented models, `rag:DATA:MODEL` (Lewis et al., 2020).
 
-Each question is preceded by the passages of the dataset's documents that match it best (BM25). All splits are indexed,
+Each question is preceded by the passages of the dataset's documents that match it best: by words (BM25), and by meaning
+too if an encoder was fetched before. All splits are indexed,
 the test split included, as they would be in production. The score therefore shows whether the model finds and uses the
 passages, not what it has learned.
 """
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sizewise import datasets
+from sizewise.datasets.indexing import open_documents
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
+from sizewise.models.given_passages import before_question, passage_text
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import SPLITS, Completion, ModelDescription, Request
-from sizewise.retrieval import Library, cut
+from sizewise.retrieval.passages import PASSAGE_WORDS
 from sizewise.store import Store
 
 PASSAGES = 3
+FILLER = "passage " * PASSAGE_WORDS
 NOT_OFFERED = ("echo", "ids", "embeddings", "tools")  # features that leave no room for passages
 
 
@@ -37,20 +41,24 @@ class RetrievingModel(PromptWrapper):
     def __init__(self, model: Model, data: str, store: Store) -> None:
         super().__init__(model)
         contents = datasets.load(store, data)
-        documents = [document for split in SPLITS for document in contents.documents[split]]
-        if not documents:
+        if not any(len(contents.documents[split]) for split in SPLITS):
             raise SizewiseError(f"{data} has no documents to search.", "a dataset with documents", "")
-        self._data, self._count = data, len(documents)
-        self._library = Library(cut(documents), learn=False)
+        opened = open_documents(
+            lambda: [document for split in SPLITS for document in contents.documents[split]], data, store
+        )
+        self._data, self._count = data, sum(len(contents.documents[split]) for split in SPLITS)
+        self._library, self._state = opened.library, opened.state
 
     def describe(self) -> ModelDescription:
         """Describe the model and the documents that it retrieves from."""
         description = self._model.describe()
-        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question"
+        found = f"found by {self._library.found_by}"
+        retrieval = f"with {PASSAGES} passages of {self._count} documents before each question, {found}"
         return description.model_copy(
             update={
                 "uri": f"rag:{self._data}:{description.uri}",
                 "origin": f"{description.origin}, {retrieval}",
+                "revision": f"{description.revision}+search-{self._state}" if self._state else description.revision,
                 "can_score": False,
                 "start": f"rag:{self._data}:{description.start}" if description.start else None,
                 "offers": tuple(offer for offer in description.offers if offer not in NOT_OFFERED),
@@ -60,10 +68,7 @@ class RetrievingModel(PromptWrapper):
     def passages(self, request: Request) -> tuple[str, ...]:
         """Find the passages that match a request's question best, each with its title and heading."""
         question = request.messages[-1].content if request.messages else request.text or ""
-        found = [hit.passage for hit in self._library.find(question, PASSAGES).hits]
-        return tuple(
-            f"{passage.title}{': ' + passage.heading if passage.heading else ''}\n{passage.text}" for passage in found
-        )
+        return tuple(passage_text(hit.passage) for hit in self._library.find(question, PASSAGES).hits)
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Generate answers, each with the passages that it was given."""
@@ -71,6 +76,10 @@ class RetrievingModel(PromptWrapper):
         rewritten = [_with_passages(request, given[request.id]) for request in requests]
         for answer in self._model.complete(rewritten):
             yield answer.model_copy(update={"passages": given.get(answer.id, ())})
+
+    def sized(self, request: Request) -> Request:
+        """Rewrite a request with passages of the usual length instead of those that a search would find."""
+        return self.inner_sized(_with_passages(request, [FILLER] * PASSAGES))
 
     def rewrite(self, request: Request) -> Request:
         """Insert the passages before the last message, or before a plain text."""
@@ -80,9 +89,8 @@ class RetrievingModel(PromptWrapper):
 def _with_passages(request: Request, found: Sequence[str]) -> Request:
     if not found:
         return request
-    passages = "\n\n".join(found)
     if request.text is not None:
-        return request.model_copy(update={"text": f"{passages}\n\n{request.text}"})
-    content = f"{passages}\n\nUse these passages where they help. {request.messages[-1].content}"
+        return request.model_copy(update={"text": "\n\n".join([*found, request.text])})
+    content = before_question(found, request.messages[-1].content)
     last = request.messages[-1].model_copy(update={"content": content})
     return request.model_copy(update={"messages": (*request.messages[:-1], last)})

@@ -47,6 +47,14 @@ class PromptWrapper(Model):
         request = self.rewrite(request)
         return self._model.rewritten(request) if isinstance(self._model, PromptWrapper) else request
 
+    def sized(self, request: Request) -> Request:
+        """Rewrite a request into one of about the same size as the rewritten one, without slow work."""
+        return self.inner_sized(self.rewrite(request))
+
+    def inner_sized(self, request: Request) -> Request:
+        """Rewrite a request as the wrapped model would, to the same size."""
+        return self._model.sized(request) if isinstance(self._model, PromptWrapper) else request
+
     def start_rewritten(self, request: Request, deliver: Deliver) -> Cancel:
         """Start answering a request from `rewritten`."""
         wrapped = self.wrap_deliver(request, deliver)

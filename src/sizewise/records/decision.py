@@ -286,6 +286,8 @@ class Study(Record):
     """The verdict in a few sentences."""
     reasons: tuple[str, ...]
     """Evidence for the verdict."""
+    question: str = ""
+    """Which question the scores answer: about held-out documents, or unseen questions about studied ones."""
     rejected: dict[str, str]
     """Candidate -> why it isn't the pick."""
     dataset: str
@@ -447,5 +449,10 @@ class Synthesis(Record):
     """Number of drafts in the file that people approved earlier."""
     usd: float | None
     """Cost at list price; None if there is no price."""
+    formats: dict[str, int] = Field(default_factory=dict)
+    """Format -> number of examples kept."""
+    writer: Score | None = None
+    """Share of an approved sample that the writer answered correctly with the passage in view; None if it wasn't
+    checked, or without a writer."""
     file: str
     """Path of the drafts."""

@@ -242,6 +242,13 @@ class ContaminationReport(Record):
     """Test examples whose prompt and answer occur together in one training example."""
     edited: int | None = None
     """Passages and examples with an edited copy in the training text."""
+    verbatim_answers: int | None = None
+    """Test examples with a reference answer that stands word for word in the documents that models study; None where
+    the test documents are held out."""
+
+    @model_serializer(mode="wrap")
+    def _omit_held_out(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unset(plain(self), ("verbatim_answers",))
 
 
 class SplitSize(Record):

@@ -37,6 +37,9 @@ class Recipe(Record):
     """Rows in an optimizer step."""
     example_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training tokens from examples, if there are any."""
+    passage_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the training examples that come with passages of the training documents before their question, as
+    `rag:` gives them: with the right one, or with none that holds the answer."""
     document_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training documents and examples to use, for learning curves."""
     control: str = "demo:python"

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from typing import Self
+from zlib import crc32
 
 from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.terms import terms_of
@@ -17,6 +20,8 @@ from sizewise.text import count_words, sentences_of
 
 MIN_DOCUMENTS, MIN_SHARE = 3, 0.02
 MAX_KEY_WORDS, MAX_VALUE_WORDS = 5, 12
+CACHED_PASSAGES = 4_096
+SKETCH, MAX_COMPARED, SIMILARITY = 32, 8, 0.6
 _FIELD = re.compile(r"^(?P<key>[^:\uff1a.!?\u3002]{1,60})[:\uff1a](?P<value>.*)$", re.DOTALL)
 _MARKUP = re.compile(r"&\w+;|[*_`>|#]+|^\s*[-+\u2022]\s+")
 _DIGITS = re.compile(r"\d+")
@@ -26,32 +31,45 @@ class Lines:
     """Detects boilerplate: lines and fields that recur across documents.
 
     Args:
-        passages: All passages of the library.
+        lines: lines that recur.
+        keys: fields that recur.
     """
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, lines: Iterable[str], keys: Iterable[str]) -> None:
+        self.lines, self.keys = frozenset(lines), frozenset(keys)
+        self._sentences = lru_cache(maxsize=CACHED_PASSAGES)(self._required_terms_of)
+
+    @classmethod
+    def of_passages(cls, passages: Iterable[Passage]) -> Self:
+        """Find what recurs in passages; versions of a document count as one, because they repeat what it says."""
         lines: dict[str, set[str]] = defaultdict(set)
         keys: dict[str, set[str]] = defaultdict(set)
+        of_document: dict[str, set[str]] = defaultdict(set)
         for passage in passages:
             for sentence in sentences_of(passage.text):
                 plain = _without_markup(sentence)
                 lines[_pattern(plain)].add(passage.document)
-                if field := _field(plain):
+                of_document[passage.document].add(_pattern(plain))
+                if field := field_of(plain):
                     keys[field[0]].add(passage.document)
-        documents = len({passage.document for passage in passages})
-        min_documents = max(MIN_DOCUMENTS, MIN_SHARE * documents)
-        self._lines = {line for line, found_in in lines.items() if len(found_in) >= min_documents}
-        self._keys = {key for key, found_in in keys.items() if len(found_in) >= MIN_DOCUMENTS}
+        first = _first_versions(of_document)
+        min_documents = max(MIN_DOCUMENTS, MIN_SHARE * len(set(first.values())))
 
-        self._sentences = {id(passage): self._required_terms_of(passage) for passage in passages}
+        def count(documents: set[str]) -> int:
+            return len({first[document] for document in documents})
+
+        return cls(
+            (line for line, found_in in lines.items() if count(found_in) >= min_documents),
+            (key for key, found_in in keys.items() if count(found_in) >= MIN_DOCUMENTS),
+        )
 
     def answers_in(self, passage: Passage, question: Collection[str]) -> list[str]:
         """Return the sentences of a passage that could answer a question with these terms."""
-        sentences = self._sentences.get(id(passage)) or self._required_terms_of(passage)
+        sentences = self._sentences(passage.text)
         return [sentence for sentence, terms in sentences if terms is None or not terms.isdisjoint(question)]
 
-    def _required_terms_of(self, passage: Passage) -> list[tuple[str, frozenset[str] | None]]:
-        return [(sentence, self._required_terms(sentence)) for sentence in sentences_of(passage.text)]
+    def _required_terms_of(self, text: str) -> list[tuple[str, frozenset[str] | None]]:
+        return [(sentence, self._required_terms(sentence)) for sentence in sentences_of(text)]
 
     def _required_terms(self, sentence: str) -> frozenset[str] | None:
         """Return terms, at least one of which a question needs for this sentence to answer it; None: no condition.
@@ -59,13 +77,39 @@ class Lines:
         An empty set means that the sentence never answers a question.
         """
         plain = _without_markup(sentence)
-        field = _field(plain)
+        field = field_of(plain)
         if field is None:
-            informative = any(letter.isalnum() for letter in plain) and _pattern(plain) not in self._lines
+            informative = any(letter.isalnum() for letter in plain) and _pattern(plain) not in self.lines
             return None if informative else frozenset()
         has_words = any(word.isalpha() and word.islower() and len(word) > 1 for word in re.findall(r"\w+", field[1]))
         unspaced = any(unicodedata.category(letter) == "Lo" for letter in field[1])
-        return None if field[0] not in self._keys and (has_words or unspaced) else frozenset(terms_of(field[0]))
+        return None if field[0] not in self.keys and (has_words or unspaced) else frozenset(terms_of(field[0]))
+
+
+def _first_versions(lines: Mapping[str, set[str]]) -> dict[str, str]:
+    """Map each document to the first one that has most of its lines, or to itself.
+
+    Documents are compared by the smallest hashes of their lines (Broder, 1997), with a few that share one.
+    """
+    first: dict[str, str] = {}
+    sketches: dict[str, set[int]] = {}
+    with_hash: dict[int, list[str]] = defaultdict(list)
+    for document, of_document in lines.items():
+        sketch = set(sorted(crc32(line.encode("utf-8", "surrogatepass")) for line in of_document)[:SKETCH])
+        near = dict.fromkeys(other for value in sorted(sketch) for other in with_hash[value])
+        versions = (other for other in near if _is_version(sketch, sketches[other]))
+        first[document] = next(versions, document)
+        if first[document] == document:
+            sketches[document] = sketch
+            for value in sketch:
+                if len(with_hash[value]) < MAX_COMPARED:
+                    with_hash[value].append(document)
+    return first
+
+
+def _is_version(one: set[int], other: set[int]) -> bool:
+    smallest = set(sorted(one | other)[:SKETCH])
+    return len(smallest & one & other) >= SIMILARITY * len(smallest)
 
 
 def _without_markup(sentence: str) -> str:
@@ -80,7 +124,7 @@ def _pattern(plain: str) -> str:
     return _DIGITS.sub("0", plain) if count_words(plain) <= MAX_KEY_WORDS else plain
 
 
-def _field(plain: str) -> tuple[str, str] | None:
+def field_of(plain: str) -> tuple[str, str] | None:
     """Split a short line `key: value`, or return None for other lines. The value can be empty, as in a list heading."""
     found = _FIELD.match(plain)
     if found is None or count_words(found["key"]) > MAX_KEY_WORDS or count_words(found["value"]) > MAX_VALUE_WORDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sizewise.retrieval.encoder import Encoder
 from sizewise.store import Store, offline, sha256_of
 
 EXPECTED = "pkg:minilm, hf:ORG/NAME, run:ID or the folder of a sentence encoder"
+DEFAULT_ENCODER = "minilm"
 HUB_FILES = ["*.json", "model*.safetensors"]
 # A broken encoder doesn't rank the paraphrase first.
 KNOWN_TEXTS = ("How do I reset my password?", "I forgot the password of my account.", "The soup needs more salt.")
@@ -91,6 +93,18 @@ def open_encoder(
         SizewiseError: the encoder can't be fetched or opened.
     """
     return Encoder.open(encoder_folder(str(uri), store or Store(), say), threads)
+
+
+def encoder_at_hand(store: Store, name: str = DEFAULT_ENCODER) -> tuple[str, Encoder] | None:
+    """Open a packaged encoder if it can run and was fetched before; nothing is downloaded.
+
+    Returns:
+        The URI and the encoder; None if onnxruntime isn't installed or the encoder wasn't fetched.
+    """
+    folder = store.weights_folder(name)
+    if importlib.util.find_spec("onnxruntime") is None or not (folder / "config.json").is_file():
+        return None
+    return f"pkg:{name}", Encoder.open(folder)
 
 
 def encoder_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> Path:

@@ -148,7 +148,7 @@ class ModelRunner:
     def prompt_size(self, request: Request) -> int:
         """Estimate the tokens of a prompt."""
         if isinstance(self.model, PromptWrapper):
-            request = self.model.rewritten(request)
+            request = self.model.sized(request)
         if request.ids is not None:
             return len(request.ids)
         characters = len(request.text) if request.text else sum(map(len, request.texts()))

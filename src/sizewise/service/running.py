@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sizewise.documents import read_paths
+from sizewise.datasets.indexing import open_folder
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
@@ -14,7 +14,7 @@ from sizewise.models.multi_lora import open_shared
 from sizewise.models.prompted import FewShotModel, as_evaluated
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, Policy
-from sizewise.retrieval import Library, cut
+from sizewise.retrieval import Library
 from sizewise.routing import read_policy
 from sizewise.service.agent import MIN_CONFIDENCE, Support
 from sizewise.service.agent import NAME as AGENT
@@ -177,7 +177,7 @@ def serve(
         policy=load_policy(policy, uris),
         guard=guard or GuardRules(),
         backends=_backends(uris, inside),
-        support=None if documents is None else Support(load_library(documents, reporter), sure),
+        support=None if documents is None else Support(load_library(documents, store, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
@@ -251,11 +251,12 @@ def _run(
             model.close()
 
 
-def load_library(documents: Path, reporter: Reporter) -> Library:
-    """Read and index the documents of the support agent."""
-    reading = read_paths([documents])
-    library = Library(cut(list(reading.documents)))
-    reporter.say(f"support agent: indexed {len(reading.documents):,} document(s), {len(library):,} passage(s)")
-    for note in reading.notes:
-        reporter.say(note)
+def load_library(documents: Path, store: Store, reporter: Reporter) -> Library:
+    """Open the index of the support agent's documents, and bring it up to date."""
+    opened = open_folder(documents, store, reporter)
+    library = opened.library
+    reporter.say(
+        f"support agent: indexed {opened.documents:,} document(s), {len(library):,} passage(s), found by "
+        f"{library.found_by}"
+    )
     return library

@@ -200,6 +200,10 @@ class Store:
         """Return the folder of encoded training text, which is made again when it is missing."""
         return self.home / "encoded"
 
+    def index_folder(self, key: str) -> Path:
+        """Return the folder of a search index, which is made again when it is missing."""
+        return self.home / "index" / key
+
     def clear_encoded(self) -> int:
         """Delete encoded training text, except what is being made right now, and return the bytes that were freed."""
         freed = 0

@@ -10,11 +10,12 @@ from typing import NamedTuple
 from sizewise import datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
+from sizewise.datasets.studied import question_of
 from sizewise.errors import SizewiseError
 from sizewise.evaluation.references import data_language
 from sizewise.models.list_costs import list_costs
 from sizewise.progress import Reporter
-from sizewise.records import Checkpoint, Comparison, ItemRow, NotMeasured, Recommendation, Study
+from sizewise.records import Checkpoint, Comparison, Dataset, ItemRow, NotMeasured, Recommendation, Study
 from sizewise.store import Saved, Store
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.measuring import is_larger
@@ -203,6 +204,7 @@ def record_of(
         decisive=chosen.decisive,
         summary=chosen.summary,
         reasons=(*conclusion.notes, *chosen.reasons, *_cautions(evidence, store)),
+        question=question_of(store.read(Dataset, evidence.data)),
         rejected=chosen.rejected,
         dataset=evidence.data,
         candidates=config.candidates,
@@ -231,7 +233,8 @@ def record_of(
 
 def _cautions(evidence: Evidence, store: Store) -> list[str]:
     """List what weakens the verdict: drafts among the test examples, and training that was short or didn't help."""
-    cautions = list(drafted_note([example.tags for example in datasets.load(store, evidence.data).examples["test"]]))
+    examples = datasets.load(store, evidence.data).examples
+    cautions = list(drafted_note(*([example.tags for example in examples[split]] for split in ("test", "train"))))
     records = {name: store.read(Checkpoint, checkpoint) for name, checkpoint in evidence.checkpoints.items()}
     cautions += [
         f"caution: training {name} did not improve validation, so it kept its initial weights "

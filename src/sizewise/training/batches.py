@@ -17,6 +17,7 @@ from sizewise.lm.tokenizer import prefix_id
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
+from sizewise.training.context_training import give_passages
 from sizewise.training.encoded_data import EncodedData, encode_examples
 
 MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
@@ -165,7 +166,9 @@ def make_mix(
     if len(documents):
         notes += _add_documents(prose, documents, data, recipe)
     if len(examples) and (recipe.example_share or not len(documents)):
-        notes += _add_examples(conversations, examples, tokenizer, recipe, data, additions.answers)
+        given = give_passages(documents, examples, recipe, additions.answers)
+        replaced = given.examples | _taught(examples, additions.answers)
+        notes += [*given.notes, *_add_examples(conversations, examples, tokenizer, recipe, data, replaced)]
         notes += [PREFERENCES_NOTE] if any(form.endswith(RATED_FORMS) for form in contents.record.forms) else []
     if additions.units:
         only_examples = len(conversations) and (recipe.example_share == 1 or not len(documents))
@@ -227,21 +230,19 @@ def _add_examples(
     tokenizer: Any,
     recipe: Recipe,
     data: EncodedData,
-    answers: Mapping[str, str],
+    replaced: Mapping[str, Example],
 ) -> list[str]:
-    """Add examples, and return notes about those that were left out or truncated."""
+    """Add examples, or what replaces them, and return notes about those that were left out or truncated."""
     encoded, rows = data.examples(), examples.places
     parts: list[tuple[EncodedItems, IntArray | slice]] = []
-    if answers:
+    if replaced:
         places = zip(rows.tolist(), examples, strict=True)
-        answered = np.array([place for place, example in places if example.id in answers], np.int64)
-        taught = (
-            e.model_copy(update={"references": (answers[e.id],), "choices": ()}) for e in examples if e.id in answers
-        )
+        changed = np.array([place for place, example in places if example.id in replaced], np.int64)
+        replacements = (replaced[example.id] for example in examples if example.id in replaced)
         turns = data.turns()
-        flags = (turns.learned(place) for place in answered.tolist())
-        parts = [(EncodedItems.of(encode_examples(tokenizer, taught, flags)), slice(None))]
-        rows = np.setdiff1d(rows, answered)
+        flags = (turns.learned(place) for place in changed.tolist())
+        parts = [(EncodedItems.of(encode_examples(tokenizer, replacements, flags)), slice(None))]
+        rows = np.setdiff1d(rows, changed)
     parts = [(encoded, np.flatnonzero(np.isin(encoded.rows, rows))), *parts]
     absent = left_out = cuts = 0
     for items, index in parts:
@@ -263,3 +264,12 @@ def _add_examples(
     if cuts:
         notes.append(f"{cuts} of {total} examples were truncated to {recipe.context} tokens for training")
     return notes
+
+
+def _taught(examples: Iterable[Example], answers: Mapping[str, str]) -> dict[str, Example]:
+    """Return the examples that a teacher answered, with its answers."""
+    return {
+        example.id: example.model_copy(update={"references": (answers[example.id],), "choices": ()})
+        for example in (examples if answers else ())
+        if example.id in answers
+    }

@@ -14,6 +14,7 @@ from sizewise.records import Recipe, fingerprint
 from sizewise.store import Store
 
 _BLOCK = 2**20
+_DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}
 
 
 def run_id_of(recipe: Recipe, data: str) -> str:
@@ -55,9 +56,8 @@ def former_run_note(recipe: Recipe, data: str, store: Store) -> str:
 def _id_of(recipe: Recipe, data: str, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> str:
     revisions = [of_model(uri) for uri in (recipe.start, recipe.teacher, recipe.tokenizer) if uri]
     revisions += [of_control(recipe.control)] if recipe.control else []
-    later = (
-        {"optimizer"} if recipe.optimizer == "adamw" else set()
-    )  # a setting of later versions; the default is as before
+    # settings of later versions, whose default is as before
+    later = {name for name in ("optimizer", "passage_share") if getattr(recipe, name) == _DEFAULTS[name]}
     settings = recipe.model_dump(mode="json", exclude=later)
     return f"run-{fingerprint([settings, data, revisions, ROWS_VERSION])}"
 

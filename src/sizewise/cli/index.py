@@ -1,0 +1,86 @@
+"""`sizewise index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, MODEL, OUTPUT, Csv, Json
+from sizewise.cli.output import print_csv, print_object, print_path, print_table, reporting
+from sizewise.errors import UsageError
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command."""
+
+    @app.command(cls=Command, rich_help_panel=panel)
+    def index(
+        paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Documents: files and folders.")],
+        out: Annotated[Path, typer.Option(metavar="FOLDER", rich_help_panel=OUTPUT, help="Folder of the index.")],
+        encoder: Annotated[
+            str | None,
+            typer.Option(
+                metavar="MODEL",
+                rich_help_panel=MODEL,
+                show_default="pkg:minilm",
+                help="Sentence encoder: pkg:minilm, hf:ORG/NAME, run:ID or a folder.",
+            ),
+        ] = None,
+        words_only: Annotated[
+            bool,
+            typer.Option("--words-only", rich_help_panel=MODEL, help="Search by words only, without an encoder."),
+        ] = False,
+        passage_words: Annotated[
+            int | None,
+            typer.Option(
+                metavar="N", rich_help_panel=DATA, show_default="160", help="Maximum number of words of a passage."
+            ),
+        ] = None,
+        overlap: Annotated[
+            int | None,
+            typer.Option(
+                metavar="N",
+                rich_help_panel=DATA,
+                show_default="0",
+                help="Words that a passage repeats from the one before it, in whole sentences.",
+            ),
+        ] = None,
+        rebuild: Annotated[
+            bool, typer.Option("--rebuild", rich_help_panel=OUTPUT, help="Make the index anew instead of updating it.")
+        ] = False,
+        json: Json = False,
+        csv: Csv = False,
+    ) -> None:
+        """Index documents for search by words and by meaning; run again after they changed.
+
+        Example: sizewise index handbook/ --out handbook-index
+
+        Serve answers from it: sizewise serve MODEL --agent support --docs handbook-index
+        """
+        from sizewise.datasets.indexing import index_paths
+        from sizewise.retrieval import Cutting
+        from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER
+
+        if words_only and encoder is not None:
+            raise UsageError("--words-only and --encoder exclude each other.", "one of them", "--words-only")
+        cutting = None
+        if passage_words is not None or overlap is not None:
+            base = Cutting()
+            cutting = Cutting(
+                base.max_words if passage_words is None else passage_words, base.overlap if overlap is None else overlap
+            )
+        uri = None if words_only else encoder or f"pkg:{DEFAULT_ENCODER}"
+        with reporting() as reporter:
+            made = index_paths(paths, out, uri, cutting=cutting, rebuild=rebuild, reporter=reporter)
+        if print_object("index", out.name, str(out.resolve()), made._asdict(), json):
+            return
+        headings = ["documents", "number"]
+        rows = [[name, f"{getattr(made, name):,}"] for name in ("added", "changed", "removed", "unchanged")]
+        if print_csv(headings, rows, csv):
+            return
+        by = "words" if uri is None else f"words and meaning ({uri})"
+        print_table(headings, rows, f"{made.passages:,} passages, {made.encoded:,} of them encoded now; found by {by}")
+        print_path(f"index: {out}")
