@@ -80,8 +80,9 @@ format: $(VENV)/.all
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft, in one run
+bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft; from scratch against n-grams
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/from_scratch.py
 
 bench-preflight: $(VENV)/.all  ## memory computed before a run against memory that training takes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preflight.py
@@ -125,6 +126,10 @@ bench-domains: $(VENV)/.all  ## whole studies on real data, and whether the pred
 bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cpp's server, ten times the load; the support agent on real articles
 	$(BIN)/python benchmarks/support.py
 	$(BIN)/python benchmarks/serving.py --lm-eval $(VENV)-harness/bin/python
+
+bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the service, and llama.cpp's own server
+	$(BIN)/python benchmarks/seven_billion.py
+	$(BIN)/python benchmarks/seven_billion.py --shape 1.5b
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py

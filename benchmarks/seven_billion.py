@@ -209,7 +209,10 @@ def main() -> None:
         "first_s": {name: round(median(r["first_s"] for r in some), 2) for name, some in rows.items()},
     }  # fmt: skip
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "seven_billion.json").write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    kept = HERE / "results" / "seven_billion.json"
+    known = json.loads(kept.read_text(encoding="utf-8"))["shapes"] if kept.is_file() else {}
+    shapes = {"shapes": known | {args.shape: output}}
+    kept.write_text(json.dumps(shapes, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(output))
 
 

@@ -36,6 +36,16 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "from_scratch": Measured(
+        "A network from scratch against a byte 5-gram and a word 5-gram with Kneser-Ney smoothing",
+        ("lm", "training"),
+        "make bench-training",
+    ),
+    "seven_billion": Measured(
+        "Shapes of 7B and 1.5B in 4 bits: memory and speed behind the service, and of llama.cpp's own server",
+        ("models", "service"),
+        "make bench-versus",
+    ),
     "models": Measured(
         "Calling models, against the provider's SDK, openvino-genai and lm-evaluation-harness",
         ("models", "lm"),
