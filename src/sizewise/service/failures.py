@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
+from sizewise.models.engine_process import NO_SCHEMA, RESTARTED
 from sizewise.models.patience import requested_wait_s
 from sizewise.records import Completion
 from sizewise.service.model_runner import STARTING_RETRY_S
