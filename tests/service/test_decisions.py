@@ -88,7 +88,7 @@ class Stub(FakeModel):
 def serving(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> TestClient:
     client = TestClient(create_app(models, settings or Settings(), store))
     client.__enter__()
-    while client.get("/health").json()["starting"]:
+    while client.get("/health").json()["status"] == "starting":
         pass
     return client
 

@@ -18,13 +18,15 @@ pytest.importorskip("pydantic_ai")
 
 import httpx  # noqa: E402
 
-from sizewise.models import open_model  # noqa: E402
+from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
+from sizewise.routing import calibrate, make_policy  # noqa: E402
 from sizewise.service import GuardRules, Settings, sse  # noqa: E402
 from sizewise.service.backends import Backend, BackendSettings, Price, check_shared_key  # noqa: E402
 from sizewise.service.forwarded_answers import Answer  # noqa: E402
 from sizewise.service.payloads import Restorer  # noqa: E402
 from sizewise.store import Store  # noqa: E402
+from tests.routing.test_policy import HARD, write_csv  # noqa: E402
 from tests.service.backend_stand_in import (  # noqa: E402
     USAGE,
     StandIn,
@@ -201,6 +203,7 @@ def test_messages_of_an_own_server_are_shown(gateways: tuple[StandIn, str, str])
 @pytest.mark.parametrize(
     "said",
     [
+        b'{"choices": [NaN]}',
         b"null",
         b"<html>",
         b"[]",
@@ -216,6 +219,25 @@ def test_what_is_no_answer_is_an_error(gateways: tuple[StandIn, str, str], said:
     assert found.status_code == (429 if b"429" in said else 502)
     assert SECRET not in found.text
     assert ask(address, stream=True).status_code == 502  # it doesn't stream
+
+
+def test_lone_surrogates_of_an_answer_are_escaped(gateways: tuple[StandIn, str, str]) -> None:
+    stand_in, address, _ = gateways
+    stand_in.reply = saying(answer().replace(b"hello", b"\\ud83d"))
+    assert ask(address).json()["choices"][0]["message"]["content"] == "\ud83d"
+    stand_in.reply = streaming(b"data: " + json.dumps(chunk("\ud83d", "stop")).encode() + b"\n\n", DONE)
+    assert "\\ud83d" in ask(address, stream=True).text
+
+
+def test_failures_are_counted_by_their_status(gateways: tuple[StandIn, str, str]) -> None:
+    stand_in, address, _ = gateways
+    before = httpx.get(f"{address}/monitor/data").json()["models"]["big"]
+    stand_in.reply = refusing(429, {})
+    for stream in (False, True):
+        assert ask(address, stream=stream).status_code == 429
+    after = httpx.get(f"{address}/monitor/data").json()["models"]["big"]
+    assert after["rejected"] - before["rejected"] == 2
+    assert after["disconnected"] == before["disconnected"]
 
 
 @pytest.mark.parametrize(
@@ -351,6 +373,28 @@ def test_streamed_values_are_restored_wherever_they_are_split() -> None:
         ]
         found += restorer.event({"type": "response.output_text.done", "text": f"{token}[EM"} | place)
         assert "".join(event["delta"] for event in found[:-1]) == found[-1]["text"] == 'a"b@example.org[EM'
+
+
+def test_auto_passes_the_request_on_to_a_large_model_behind_a_server(
+    stand_in: StandIn, store: Store, tmp_path: Path
+) -> None:
+    policy = make_policy(calibrate(write_csv(tmp_path / "a.csv", 600, 0), 0.08), "own", "big", [])
+    models: dict[str, Model] = {
+        "own": FakeModel("echo"),
+        "big": open_model(f"{stand_in.address}#their-name", store=store),
+    }
+    settings = Settings(policy=policy, backends={"big": INSIDE})
+    with running(models, settings, store) as address:
+        stand_in.reply = refusing(503, {})
+        body = {"model": "auto", "messages": [{"role": "user", "content": HARD[0]}]}
+        fallen = httpx.post(f"{address}/v1/chat/completions", json=body)
+        assert (fallen.status_code, fallen.headers["x-sizewise-model"]) == (200, "own")
+        stand_in.reply = echo
+        found = httpx.post(f"{address}/v1/chat/completions", json=body)
+        assert (found.headers["x-sizewise-model"], found.json()["choices"][0]["message"]["content"]) == ("big", HARD[0])
+        assert found.json()["sizewise"]["model"] == "big"
+        assert stand_in.body == body | {"model": "their-name"}
+    models["big"].close()
 
 
 def spent(store: Store) -> dict[str, tuple[int, float]]:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.service.schemas import APIError
 
 MAX_NAME_LENGTH = 60
+ACCOUNT = "backend "
+"""Beginning of the names under which backends are charged."""
 _LOG = logging.getLogger("sizewise.service")
 
 
@@ -55,6 +57,13 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: tuple[Key, ...] = Field(min_length=1)
+
+    @field_validator("key")
+    @classmethod
+    def _check_names(cls, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        if any(key.name.startswith(ACCOUNT) for key in keys):
+            raise ValueError(f"names that start with '{ACCOUNT}' are those of the budgets of backends")
+        return keys
 
 
 class Keys:
@@ -149,7 +158,14 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
     names = Keys.load(path).names if path.exists() else frozenset()
     if name in names:
         raise SizewiseError(f"The key file already has a key named '{name}'.", "a new name", "")
-    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or '"' in name or "\\" in name:
+    if (
+        not name
+        or len(name) > MAX_NAME_LENGTH
+        or not name.isprintable()
+        or name.startswith(ACCOUNT)
+        or '"' in name
+        or "\\" in name
+    ):
         raise SizewiseError(
             f"'{name}' is not a valid key name.",
             f"1 to {MAX_NAME_LENGTH} printable characters without quotes and backslashes",

@@ -13,7 +13,7 @@ from sizewise.models.providers import resolve_service
 from sizewise.models.spending import cost_of
 from sizewise.models.thinking import Reasoning, split_reasoning
 from sizewise.network import check_certificates
-from sizewise.service.api_keys import Key
+from sizewise.service.api_keys import ACCOUNT, Key
 from sizewise.service.schemas import APIError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Backend:
             limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
             follow_redirects=False,
         )
-        self.account = Key(name=f"backend {name}"[:60], sha256="0" * 64, usd_per_day=settings.usd_per_day)
+        self.account = Key(name=f"{ACCOUNT}{name}"[:60], sha256="0" * 64, usd_per_day=settings.usd_per_day)
         """Account of the backend's own budget."""
 
     KINDS = frozenset(_PATHS)

@@ -73,6 +73,19 @@ def with_usage(body: dict[str, Any]) -> bool:
     return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
+def parse_answer(text: str | bytes) -> Any:
+    """Parse JSON, without the values that Python adds to it.
+
+    Raises:
+        ValueError: it isn't JSON, or contains NaN or an infinity.
+    """
+
+    def reject(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=reject)
+
+
 class Answer:
     """The answer of a backend, whole or in events.
 
@@ -124,7 +137,7 @@ class Answer:
             APIError: it is no event of an answer, or reports a failure.
         """
         try:
-            payload = json.loads(event.data)
+            payload = parse_answer(event.data)
         except (ValueError, RecursionError):
             payload = None
         if not isinstance(payload, dict):

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import httpx2
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import Request as HttpRequest
 
 from sizewise.records import Completion
@@ -20,11 +20,12 @@ from sizewise.service.api_keys import Key
 from sizewise.service.backends import EMBEDDINGS, RESPONSES, Backend, Tokens
 from sizewise.service.budgets import Charge
 from sizewise.service.failures import failure_of_backend
-from sizewise.service.forwarded_answers import Answer, requested_tokens, with_max_tokens, with_usage
+from sizewise.service.forwarded_answers import Answer, parse_answer, requested_tokens, with_max_tokens, with_usage
 from sizewise.service.jobs import logged
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.payloads import Restorer, find_unchecked, prompt_tokens, spoken_texts, texts_in
 from sizewise.service.prompts import busy_error
+from sizewise.service.responses import JSONText, to_json
 from sizewise.service.schemas import APIError
 from sizewise.service.sse import DONE, EventTooLong, format_event, read_events
 from sizewise.service.state import State
@@ -185,16 +186,16 @@ class Forward:
     # -- whole answers ------------------------------------------------------------------------------------
 
     async def _complete(self, body: dict[str, Any], slot: AsyncExitStack) -> Response:
-        async def work() -> dict[str, Any]:
+        async def work() -> bytes:
             response = await self._send(await self._enter(body, slot))
             try:
                 text = await _read(response, MAX_ANSWER_BYTES)
-                parsed = await asyncio.to_thread(json.loads, text)
+                answer = self._answer.whole(await asyncio.to_thread(parse_answer, text))
+                return to_json(self._restorer.whole(answer)).encode()
             except (ValueError, httpx2.HTTPError, EventTooLong, RecursionError):
                 raise APIError("The provider's answer can't be read.", None, "provider_failed", 502) from None
             finally:
                 await response.aclose()
-            return self._answer.whole(parsed)
 
         try:
             answer = await while_connected(self._http, self._deadline, work())
@@ -208,7 +209,7 @@ class Forward:
         self._record(200)
         for charge in self._charges:
             await charge.saved()
-        return JSONResponse(self._restorer.whole(answer))
+        return JSONText(answer, media_type="application/json")
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -227,7 +228,8 @@ class Forward:
 
         try:
             await while_connected(self._http, self._deadline, begun(first, sse.PING_S))
-        except BaseException:
+        except BaseException as error:
+            self._record(error.status if isinstance(error, APIError) else 500)
             await close()
             raise
         return DeadlineStream(self._told(first, events), self._deadline, close)
@@ -276,7 +278,7 @@ class Forward:
                         break
                     self._ttft_s = self._ttft_s or monotonic() - self._started
                     for payload, name in self._answer.event(event, self._restorer):
-                        yield format_event(json.dumps(payload, ensure_ascii=False), name)
+                        yield format_event(to_json(payload), name)
                     if self._answer.completion_tokens - charged >= CHARGED_TOKENS:
                         charged = self._answer.completion_tokens
                         self._charge()

@@ -158,7 +158,8 @@ class Job:
         try:
             patience_s = self._state.settings.timeout_s if isinstance(self._runner, Draft) else sse.PING_S
             await self._while_connected(begun(first, patience_s))
-        except BaseException:
+        except BaseException as error:
+            self._record(error.status if isinstance(error, APIError) else 500, None)
             await close()
             raise
         response = DeadlineStream(body(), self._deadline, close)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from fastapi.responses import JSONResponse
 
 from sizewise.lm.template_dates import today
 from sizewise.metrics.extraction import find_evidence
@@ -132,6 +135,24 @@ def text_request(body: TextRequest, prompt: str | tuple[int, ...]) -> Request:
         seed=None if body.seed is None else body.seed % 2**31,
         logprobs=body.logprobs is not None,
     )
+
+
+class JSONText(JSONResponse):
+    """A response that is JSON already."""
+
+    def render(self, content: bytes) -> bytes:
+        """Return the JSON."""
+        return content
+
+
+def to_json(payload: Any) -> str:
+    """Write a payload; lone surrogates, which can't be encoded, are escaped."""
+    text = json.dumps(payload, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(payload)
+    return text
 
 
 def new_id(kind: str) -> str:

@@ -15,6 +15,7 @@ from sizewise.routing import CONFIDENTIAL, Decision, PerClientDrift, decide_prom
 from sizewise.service.drafts import Discarded, Draft
 from sizewise.service.guarding import Guard
 from sizewise.service.model_runner import ModelRunner
+from sizewise.service.responses import JSONText, to_json
 from sizewise.service.schemas import APIError
 from sizewise.service.shadow import Observed, ShadowCheck
 
@@ -207,4 +208,4 @@ def _extend(response: JSONResponse, fields: dict[str, Any]) -> JSONResponse:
     body = json.loads(bytes(response.body))
     body["sizewise"] = body.get("sizewise", {}) | fields
     headers = {key: value for key, value in response.headers.items() if key.lower().startswith("x-sizewise")}
-    return JSONResponse(body, response.status_code, headers)
+    return JSONText(to_json(body).encode(), response.status_code, headers)

@@ -183,7 +183,8 @@ def serve(
     )
     models = open_all(uris, store, engine, delay_s, reporter, share_base)
     chosen = None if as_measured is None else [*as_measured, *recommended]
-    _run(models, chosen, settings, store, reporter, (host, port), keys)
+    prompted = apply_evaluations(models, settings.policy, chosen, store, reporter)
+    _run(prompted, settings, store, reporter, (host, port), keys)
 
 
 def _backends(uris: Sequence[str], inside: Sequence[str]) -> dict[str, BackendSettings]:
@@ -224,15 +225,13 @@ def load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
 
 def _run(
     models: dict[str, Model],
-    chosen: Sequence[str] | None,
     settings: Settings,
     store: Store,
     reporter: Reporter,
     address: tuple[str, int],
     keys: Path | None,
 ) -> None:
-    """Prompt models as measured, run the service, and close the models when it stops."""
-    models = apply_evaluations(models, settings.policy, chosen, store, reporter)
+    """Run the service, and close the models when it stops."""
     app = create_app(models, settings, store)
     if any(runner.outside for runner in app.state.sizewise.runners):
         reporter.say(f"guard: {settings.guard.summary()}")
