@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sizewise.comparison import compare
@@ -26,6 +27,7 @@ from sizewise.evaluation.forced_choice import (
 from sizewise.evaluation.rescoring import rescore
 from sizewise.evaluation.suite_run import suite_prompts
 from sizewise.evaluation.suites import SUITES, packaged_bias
+from sizewise.models.base import ScoredText
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Evaluation, ItemRow, Request
 from sizewise.store import Store
@@ -320,3 +322,46 @@ def test_a_model_that_follows_every_stereotype_has_a_gap_although_its_accuracy_i
     scores = evaluate_suite("fake:copy", "winobias", tmp_path, store=store).record.scores
     assert scores["choice_control"].value == 1
     assert scores["coreference_gap"].value == 1
+
+
+def prefer(monkeypatch: pytest.MonkeyPatch, suite: str, path: Path | None, seed: int) -> None:
+    """Plant one preference for each item, which both log-likelihoods and choices follow."""
+    items = SUITES[suite].load(path)
+    questions = [*map(question_of_item, items), *control_questions(SUITES[suite].control)]
+    model, rng = StandIn(questions, 0.0, seed), random.Random(seed)
+    likely = set()
+    for item, question in zip(items, questions, strict=False):
+        chosen = int(rng.random() < 0.3)
+        choice = question.choices[0]
+        model.first[StandIn.key(choice.question, choice.options)] = choice.options[chosen]
+        likely.add(item.texts[chosen].context + item.texts[chosen].text)
+
+    def score(self: FakeModel, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
+        for text in texts:
+            starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]
+            yield ScoredText(np.full(len(starts), 1.0 if text in likely else 2.0), np.array(starts, dtype=np.int64))
+
+    monkeypatch.setattr(FakeModel, "score", score)
+    stand_in(monkeypatch, model)
+
+
+def test_both_methods_agree_on_a_model_that_acts_on_what_it_finds_likely(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["sent_more,sent_less,bias_type", *(f"More {i}.,Less {i}.,age" for i in range(60))]
+    (tmp_path / "crows_pairs_anonymized.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "wino").mkdir()
+    for kind, pronoun in (("pro", "she"), ("anti", "he")):
+        text = "\n".join(f"{i} [The cook] met the guard on day {i} as [{pronoun}] left." for i in range(30))
+        name = f"{kind}_stereotyped_type1.txt.dev"
+        (tmp_path / "wino" / name).write_text(f"{text}\n0 The cook met [the guard] as [he] sat.\n", encoding="utf-8")
+    for suite, path, metric in (
+        ("bias", None, "stereotype_score"),
+        ("crows-pairs", tmp_path, "stereotype_score"),
+        ("winobias", tmp_path / "wino", "coreference_gap"),
+    ):
+        prefer(monkeypatch, suite, path, seed=len(suite))
+        scored = evaluate_suite("fake:echo", suite, path, store=store).record.scores[metric]
+        asked = evaluate_suite("fake:echo", suite, path, store=store, options=ASKED).record.scores[metric]
+        assert scored.value == pytest.approx(asked.value), suite
+        assert scored.value not in (None, 0.5), suite
