@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from sizewise import datasets
 from sizewise.models.base import Deliver, Model, Piece
+from sizewise.models.opening import LLAMACPP_SUFFIX, OPENVINO_SUFFIX
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
 from sizewise.store import Saved, Store
-
-OPENVINO = "+openvino"
-"""End of the revision of a converted model; it counts as the same model."""
 
 
 def as_evaluated(model: Model, evaluation: str, store: Store) -> Model:
@@ -53,7 +51,7 @@ def latest_evaluation(description: ModelDescription, store: Store) -> Saved[Eval
 
 
 def _state(description: ModelDescription) -> str:
-    return description.revision.removesuffix(OPENVINO)
+    return description.revision.removesuffix(OPENVINO_SUFFIX).removesuffix(LLAMACPP_SUFFIX)
 
 
 class FewShotModel(PromptWrapper):
