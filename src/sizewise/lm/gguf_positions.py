@@ -197,13 +197,11 @@ def _longrope_settings(reader: gguf.GGUFReader, prefix: str, base: float) -> dic
 
 
 def _read_partial_rotation(reader: gguf.GGUFReader, config: Any) -> dict[str, float]:
-    """Return the share of each head that is rotated, where transformers doesn't read it; {} if it's the whole head."""
+    """Return the share of each head that is rotated, as a setting of Phi, for which transformers doesn't read it."""
     architecture = reader.fields["general.architecture"].contents()
     rotated = _field(reader, f"{architecture}.rope.dimension_count")
     width = _head_width(config)
-    if architecture != "phi3" or rotated is None or int(rotated) == width:
-        return {}
-    return {"partial_rotary_factor": int(rotated) / width}
+    return {"partial_rotary_factor": int(rotated or width) / width} if architecture == "phi3" else {}
 
 
 def _field(reader: gguf.GGUFReader, name: str) -> Any:
