@@ -191,6 +191,7 @@ def test_positions_of_phi_are_read(
     monkeypatch.setattr("sizewise.lm.gguf_writing.add_positions", add_positions)
     write_gguf(network, tokenizer, tmp_path / "model.gguf", "f16", "tiny", "none")
     back, _ = read_gguf(tmp_path / "model.gguf")
+    back.config.save_pretrained(tmp_path / "saved")  # checks the settings
     for length in (40, 200):
         ids = torch.randint(3, len(tokenizer), (1, length), generator=torch.Generator().manual_seed(1))
         with torch.no_grad():

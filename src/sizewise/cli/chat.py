@@ -70,7 +70,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 
 def _as_measured(model: Model, say: Callable[[str], None]) -> Model:
-    """Give a model that was trained here the prompt form that its newest evaluation measured, as a service does."""
+    """Wrap a model that was trained here in the prompt form that its newest evaluation measured, as a service does."""
     from sizewise.errors import SizewiseError
     from sizewise.models.prompted import as_evaluated, latest_evaluation
     from sizewise.store import Store

@@ -73,6 +73,14 @@ class Head:
         return self.cap * torch.tanh(logits.float() / self.cap) if self.cap else logits
 
 
+def position_switch(config: Any) -> int | None:
+    """Return the tokens above which LongRoPE rotates all positions of a text otherwise; None for other positions."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    found = [int(part["original_max_position_embeddings"]) for part in parts if part.get("rope_type") == "longrope"]
+    return min(found) if found else None
+
+
 @dataclass
 class Execution:
     """How a causal language model is run, with the parts that this needs.
@@ -111,10 +119,7 @@ class Execution:
     @property
     def position_switch(self) -> int | None:
         """Tokens above which LongRoPE rotates all positions of a text otherwise; None for other positions."""
-        rope = getattr(self.text_config, "rope_parameters", None) or {}
-        parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
-        found = [part["original_max_position_embeddings"] for part in parts if part.get("rope_type") == "longrope"]
-        return min(found) if found else None
+        return position_switch(self.text_config)
 
     def is_long(self, tokens: int) -> bool:
         """Check whether a text of so many tokens is above the switch; which needs a pass of its own."""

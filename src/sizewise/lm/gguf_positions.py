@@ -142,12 +142,12 @@ def read_positions(reader: gguf.GGUFReader, config: Any) -> str:
     stored = next((tensor for tensor in reader.tensors if tensor.name == FACTORS), None)
     base = float(rope["rope_theta"])
     partial = _read_partial_rotation(reader, config)
+    settings: dict[str, Any] | None
     if any(tensor.name in (LONG, SHORT) for tensor in reader.tensors):
-        longrope = _longrope_settings(reader, prefix, base)
-        if longrope is None:
+        settings = _longrope_settings(reader, prefix, base)
+        if settings is None:
             return "its rotary positions for long and short texts are incomplete"
-        settings = longrope
-        config.original_max_position_embeddings = longrope["original_max_position_embeddings"]
+        config.original_max_position_embeddings = settings["original_max_position_embeddings"]
     elif stored is not None and not np.allclose(stored.data, 1):
         settings = _llama3_settings(np.array(stored.data, dtype=np.float32).ravel(), base)
         if settings is None:
@@ -197,13 +197,11 @@ def _longrope_settings(reader: gguf.GGUFReader, prefix: str, base: float) -> dic
 
 
 def _read_partial_rotation(reader: gguf.GGUFReader, config: Any) -> dict[str, float]:
-    """Return the share of each head that is rotated, where transformers doesn't read it; {} if it's the whole head."""
+    """Return the share of each head that is rotated, as a setting of Phi, for which transformers doesn't read it."""
     architecture = reader.fields["general.architecture"].contents()
     rotated = _field(reader, f"{architecture}.rope.dimension_count")
     width = _head_width(config)
-    if architecture != "phi3" or rotated is None or int(rotated) == width:
-        return {}
-    return {"partial_rotary_factor": int(rotated) / width}
+    return {"partial_rotary_factor": int(rotated or width) / width} if architecture == "phi3" else {}
 
 
 def _field(reader: gguf.GGUFReader, name: str) -> Any:

@@ -51,7 +51,7 @@ def _added_tokens(reader: gguf.GGUFReader) -> dict[int, tuple[str, bool]]:
 
 
 def _respell(tokenizer: Any, added: dict[int, tuple[str, bool]]) -> None:
-    """Give added tokens their own text and id."""
+    """Restore the text and id of added tokens."""
     known = {number: tokenizer.convert_ids_to_tokens(number) for number in added}
     wrong = {number: text for number, text in known.items() if text != added[number][0]}
     if not wrong:

@@ -35,10 +35,10 @@ def weight_files(folder: Path) -> list[Path]:
             "the index of a model's weight files, with weight_map and metadata",
             "download the model again",
         ) from error
-    missing = [name for name in named if not (folder / name).is_file()]
-    if missing:
+    absent = [name for name in named if not (folder / name).is_file()]
+    if absent:
         raise SizewiseError(
-            f"{len(missing)} of {len(named)} weight files in {folder} are missing, for example {missing[0]}.",
+            f"{len(absent)} of {len(named)} weight files in {folder} are missing, for example {absent[0]}.",
             f"all files that {INDEX} names",
             "download the model again, or copy the missing files into the folder",
         )

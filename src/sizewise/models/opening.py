@@ -13,6 +13,7 @@ from filelock import FileLock
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
 from sizewise.models import llamacpp, openvino, size
+from sizewise.models.adapter_folders import CONFIG as ADAPTER_CONFIG
 from sizewise.models.adapter_folders import base_of_adapter, is_adapter, merged_folder
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
@@ -334,8 +335,9 @@ def model_size(
     kind, _, name = uri.partition(":")
     free = size.available_bytes()
     if kind == "hf":
-        folder = fetch_from_hub(name, ["config.json"], offline())
-        return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
+        folder = fetch_from_hub(name, ["config.json", ADAPTER_CONFIG], offline())
+        if not is_adapter(folder):
+            return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
     if kind == "gguf" and Path(name).expanduser().is_file():
         return _gguf_size(uri, Path(name).expanduser(), free)
     folder, origin, license = resolve_folder(uri, store or Store(), say)

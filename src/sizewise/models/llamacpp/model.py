@@ -14,6 +14,10 @@ from sizewise.records import ModelDescription
 
 CACHE_WIDTH = 2
 """Bytes of a number in llama.cpp's cache, F16."""
+SHORTENED = (
+    "llama.cpp takes texts of up to {switch:,} tokens of this model: in a larger cache, it would rotate the positions "
+    "of short texts like those of long ones. --engine transformers takes longer ones."
+)
 
 
 class LlamaCppModel(EngineModel):
@@ -51,6 +55,7 @@ class LlamaCppModel(EngineModel):
         keep_prefixes: bool = False,
     ) -> None:
         from sizewise.lm import gguf, hf_format
+        from sizewise.lm.execution import position_switch
         from sizewise.lm.sizing import count
         from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import turn_end
@@ -64,7 +69,11 @@ class LlamaCppModel(EngineModel):
         context = int(counted.config["max_position_embeddings"])
         ends = {tokenizer.eos_token_id, turn_end(tokenizer), *(configured_ends(folder) if folder else ())}
         weights, token = path.stat().st_size, cache_bytes(counted.config, 1, CACHE_WIDTH)
+        notes: tuple[str, ...] = ()
         tokens = engine_process.cache_size(weights, token, context)
+        switch = position_switch(config.get_text_config())
+        if switch is not None and switch < context:  # llama.cpp rotates by the size of its cache, not by the text's
+            context, tokens, notes = switch, min(tokens, switch), (SHORTENED.format(switch=switch),)
         description = ModelDescription(
             uri=uri,
             revision=revision,
@@ -86,6 +95,7 @@ class LlamaCppModel(EngineModel):
             start=start,
             reasoning_effort="none" if asked.off else asked.effort,
             reasoning_tokens=asked.tokens,
+            notes=notes,
         )
         engine = Engine(path, tokens, keep_prefixes=keep_prefixes)
         super().__init__(description, tokenizer, sorted(ends - {None}), engine, asked)
