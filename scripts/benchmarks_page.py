@@ -56,6 +56,11 @@ MEASURES = {
         ("lm",),
         "python -m benchmarks.architectures",
     ),
+    "knowledge": Measured(
+        "Search by words and by meaning: the right article first, time in 100,000 passages",
+        ("retrieval",),
+        "make bench-knowledge",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),

@@ -115,6 +115,8 @@ def _searched(
         return Opened(Library(cut(texts), learn=learn), len(texts), "")
     named = NamedEncoder(*found)
     folder = store.index_folder(fingerprint([*name, named.encoder.fingerprint]))
+    if not is_index(folder):
+        reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
     if name[0] == "folder" or not is_index(folder):  # a dataset never changes
         update_index(folder, documents(), named, learn=learn, reporter=reporter)
     library = open_index(folder, lambda uri: named.encoder, reporter.say)
