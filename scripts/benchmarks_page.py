@@ -71,6 +71,11 @@ MEASURES = {
         ("lm", "models", "exporting", "service"),
         "python -m benchmarks.families",
     ),
+    "knowledge": Measured(
+        "Search by words and by meaning: the right article first, time in 100,000 passages",
+        ("retrieval",),
+        "make bench-knowledge",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),

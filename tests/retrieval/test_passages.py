@@ -57,3 +57,14 @@ def test_lengths_that_make_no_sense_are_refused(max_words: int, overlap: int) ->
 def test_a_byte_order_mark_and_indentation_hide_no_heading() -> None:
     parts = passages("\ufeff# One\n\nFirst.\n\n  ## Two\n\nSecond.")
     assert [part.heading for part in parts] == ["One", "Two"]
+
+
+def test_the_name_of_a_file_is_no_title_if_the_text_begins_with_one() -> None:
+    def titles(name: str, title: str, text: str) -> set[str]:
+        return {passage.title for passage in cut([make_document(name, title, text, "x")])}
+
+    text = "# Stable\n\n## Opening\n\nIt opens at nine.\n\n# Other\n\nMore."
+    assert titles("a/d18.md", "d18", text) == {"Stable"}
+    assert titles("a/d18.md", "d18.md", text) == {"Stable"}
+    assert titles("a/d18.md", "The old stable", text) == {"The old stable"}
+    assert titles("a/d18.md", "d18", "Text.\n\n# Stable\n\nMore.") == {"d18"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -233,14 +234,15 @@ def test_a_stopped_writer_goes_on_where_it_was(
     assert not list(tmp_path.glob(".made.jsonl.answers"))
 
 
-def test_near_duplicates_are_dropped() -> None:
-    from collections import Counter
-
+def test_near_duplicates_about_one_document_are_dropped() -> None:
     text = "The pier opens at six in the morning and closes at nine in the evening on every day of the week."
-    rows = [{"prompt": f"When does pier {i} open?", "references": [text]} for i in range(3)]
-    rows += [
-        {"prompt": "How much is a ticket?", "references": ["A ticket for one person costs four euros a day here."]}
-    ]
+    rows = [{"prompt": f"When does pier {i} open?", "references": [text], "source": "a.md"} for i in range(3)]
+    rows.append(
+        {"prompt": "How much is a ticket?", "references": ["A ticket for one costs four euros."], "source": "a.md"}
+    )
+    rows.append({"prompt": "When does pier 7 open?", "references": [text], "source": "b.md"})  # another pier
     refused: Counter[str] = Counter()
-    assert len(without_near_duplicates(rows, refused)) == 2
+    assert [row["prompt"] for row in without_near_duplicates(rows, refused)] == [
+        "When does pier 0 open?", "How much is a ticket?", "When does pier 7 open?",
+    ]  # fmt: skip
     assert refused == {"near-duplicate of another example": 2}

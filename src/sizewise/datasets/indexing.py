@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     documents: int
     """Number of documents."""
     state: str
-    """What decides which passages are found, besides the documents; empty if they are searched by words only."""
+    """What decides which passages are found, besides the documents."""
 
 
 def index_paths(
@@ -112,9 +112,12 @@ def _searched(
     if found is None:
         reporter.say(BY_WORDS)
         texts = documents()
-        return Opened(Library(cut(texts), learn=learn), len(texts), "")
+        library = Library(cut(texts), learn=learn)
+        return Opened(library, len(texts), library.search_state)
     named = NamedEncoder(*found)
     folder = store.index_folder(fingerprint([*name, named.encoder.fingerprint]))
+    if not is_index(folder):
+        reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
     if name[0] == "folder" or not is_index(folder):  # a dataset never changes
         update_index(folder, documents(), named, learn=learn, reporter=reporter)
     library = open_index(folder, lambda uri: named.encoder, reporter.say)

@@ -58,7 +58,7 @@ class RetrievingModel(PromptWrapper):
             update={
                 "uri": f"rag:{self._data}:{description.uri}",
                 "origin": f"{description.origin}, {retrieval}",
-                "revision": f"{description.revision}+search-{self._state}" if self._state else description.revision,
+                "revision": f"search-{self._state}+{description.revision}",
                 "can_score": False,
                 "start": f"rag:{self._data}:{description.start}" if description.start else None,
                 "offers": tuple(offer for offer in description.offers if offer not in NOT_OFFERED),

@@ -13,6 +13,7 @@ from sizewise.text import count_words, graphemes_of, pieces_of, sentences_of
 PASSAGE_WORDS, MIN_PASSAGE_WORDS = 160, 20
 _UNSPACED_WORDS = 0.5  # words of one character in a script without spaces, as `count_words` estimates
 _HEADING = re.compile(r"#{1,6} +(.+)")
+_FIRST_HEADING = re.compile(r"[\s\ufeff\u200b\u2060]*# +(.+)")
 _INVISIBLE = "\ufeff\u200b\u2060"  # before a heading
 _FENCE = re.compile(r"(?m)^\s*(?:```|~~~)")
 _TABLE_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?\s*)?")
@@ -85,12 +86,12 @@ def cut(documents: Sequence[Document], max_words: int = PASSAGE_WORDS, overlap: 
 
 def cut_document(document: Document, cutting: Cutting) -> Iterator[Passage]:
     """Split one document."""
-    heading = ""
+    heading, title = "", title_of(document)
     parts: list[str] = []
     repeated = 0  # parts that the passage before ends with
 
     def passage() -> Passage:
-        return Passage(document.id, document.title or document.id, heading, "\n".join(parts))
+        return Passage(document.id, title, heading, "\n".join(parts))
 
     for paragraph in _paragraphs(document.text):
         rest = paragraph.strip().lstrip(_INVISIBLE).lstrip()
@@ -110,6 +111,14 @@ def cut_document(document: Document, cutting: Cutting) -> Iterator[Passage]:
                 parts.append(piece)
     if len(parts) > repeated:
         yield passage()
+
+
+def title_of(document: Document) -> str:
+    """Return the title of a document: its first heading, where the title is only the name of the file."""
+    title = document.title or document.id
+    begins = _FIRST_HEADING.match(document.text)
+    name = document.id.rsplit("/", 1)[-1]
+    return begins[1].strip() if begins and title in (name, name.rpartition(".")[0]) else title
 
 
 def _paragraphs(text: str) -> Iterator[str]:

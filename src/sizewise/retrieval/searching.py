@@ -21,6 +21,8 @@ from sizewise.text import fold_text, sentences_of
 from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS
 
 MIN_CLAUSE_OVERLAP = 0.5
+SEARCH_VERSION = 2
+"""Incremented when other passages are found for a question, or they look different."""
 # An address ends where a script without spaces, or punctuation of full width, begins.
 _LINK_CHARACTER = f"[^\\s\u3000-\u303f\uff00-\uffef{BIGRAM_SCRIPTS}{TRIGRAM_SCRIPTS}]"
 _ADDRESS = re.compile(
@@ -114,9 +116,10 @@ class Library:
 
     @property
     def search_state(self) -> str:
-        """What decides which passages are found, besides the documents; empty if they are found by words only."""
+        """What decides which passages are found, besides the documents."""
         meaning = self._index.meaning
-        return "" if meaning is None else fingerprint([meaning.words_share, meaning.encoder.fingerprint])
+        by = "words" if meaning is None else fingerprint([meaning.words_share, meaning.encoder.fingerprint])
+        return f"{SEARCH_VERSION}-{by}"
 
     @property
     def found_by(self) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sizewise.datasets.similarity import Signatures, document_shingles
 from sizewise.errors import SizewiseError
 from sizewise.models.given_passages import before_question, not_given, passage_text
@@ -255,11 +257,15 @@ def _rewritten(answer: Completion | None, name: str, passage: Passage, question:
 
 
 def without_near_duplicates(rows: list[Draft], refused: Counter[str]) -> list[Draft]:
-    """Drop examples whose prompt and answer resemble those of an earlier one."""
+    """Drop examples whose prompt and answer resemble those of an earlier one about the same document.
+
+    What resembles an example about another document may be another fact in the same words.
+    """
     with TemporaryDirectory() as folder:
         signatures = Signatures(Path(folder) / "signatures")
         for row in rows:
-            signatures.add(document_shingles(hash_words(f"{row['prompt']}\n{row['references'][0]}")))
+            shingles = document_shingles(hash_words(f"{row['prompt']}\n{row['references'][0]}"))
+            signatures.add(np.unique(shingles ^ hash_words(f"document {row['source']}").hashes.sum(dtype=np.uint64)))
         first = signatures.clusters(NEAR_DUPLICATE)
     kept = [row for i, row in enumerate(rows) if first[i] == i]
     if len(kept) < len(rows):
