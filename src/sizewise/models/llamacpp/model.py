@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sizewise.errors import UsageError
 from sizewise.models import engine_process
+from sizewise.models.base import ScoredText
 from sizewise.models.engine_model import EngineModel, configured_ends
 from sizewise.models.llamacpp.engine import Engine, engine_name, require
 from sizewise.models.local import CACHE_TOKENS
@@ -99,3 +102,19 @@ class LlamaCppModel(EngineModel):
         )
         engine = Engine(path, tokens, keep_prefixes=keep_prefixes)
         super().__init__(description, tokenizer, sorted(ends - {None}), engine, asked)
+
+    def signature(self) -> str:
+        """Return how log-likelihoods are computed: not at all."""
+        return ""
+
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
+        """Refuse to score texts.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"llama.cpp returns no log-likelihoods of texts ({self._description.uri}).",
+            "an engine that scores: transformers",
+            "run the same command with --engine transformers",
+        )
