@@ -371,7 +371,7 @@ def test_deeply_nested_bodies_are_rejected(address: str) -> None:
     tools = '{"type": "function", "function": {"name": "f", "parameters": DEEP}}'
     for depth, code in ((50, 200), (300, 400), (800, 400), (940, 400), (50_000, 400)):
         deep = '{"a": ' * depth + "1" + "}" * depth
-        for more in (f'"tools": [{tools.replace("DEEP", deep)}]', f'"what": {deep}'):
+        for more in (f'"tools": [{tools.replace("DEEP", deep)}]', f'"metadata": {deep}'):
             body = f'{{"model": "echo", "messages": [{{"role": "user", "content": "hello"}}], {more}}}'
             as_json = {"Content-Type": "application/json"}
             answer = httpx.post(f"{address}/v1/chat/completions", content=body, headers=as_json, timeout=30)
