@@ -473,7 +473,10 @@ def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, An
     found: dict[str, Any] = {}
     folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
     with ExitStack() as stack:
-        servers = {"ours": stack.enter_context(service(MODEL))}
+        servers = {
+            "ours": stack.enter_context(service(MODEL)),
+            "ours, engine llama.cpp": stack.enter_context(service(f"gguf:{gguf}", "--engine", "llamacpp")),
+        }
         if vllm_python:
             precision = httpx2.get(f"{servers['ours']}/v1/models").json()["data"][0]["precision"]
             servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder, precision))

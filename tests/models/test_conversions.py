@@ -130,6 +130,7 @@ def test_a_service_keeps_prefixes_and_still_scores(tiny_folder: Path, store: Sto
 
 
 def test_the_cache_fits_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sizewise.models import engine_process
     from sizewise.models.openvino import engine
 
     config = {
@@ -139,5 +140,5 @@ def test_the_cache_fits_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     token = 32 * 8 * 128 * 2 * 2
     for memory, expected in ((4, 2**30), (64, 16 * 2**30), (1024, 4 * 131_072 * token)):
-        monkeypatch.setattr(engine, "machine_bytes", lambda memory=memory: memory * 2**30)
+        monkeypatch.setattr(engine_process, "machine_bytes", lambda memory=memory: memory * 2**30)
         assert engine.cache_size(tmp_path, "bf16") == expected // token

@@ -17,10 +17,11 @@ import httpx2 as httpx
 import openai
 import pytest
 
+from sizewise.models import engine_process as engines
 from sizewise.models import open_model
 from sizewise.models.base import Piece
-from sizewise.models.openvino import engine as engines
-from sizewise.models.openvino.engine import Engine, EngineRequest, Part
+from sizewise.models.engine_process import EngineRequest, Part
+from sizewise.models.openvino.engine import Engine
 from sizewise.models.openvino.model import OpenvinoModel
 from sizewise.records import Message, Request
 from sizewise.store import Store
@@ -101,7 +102,8 @@ def test_the_process_ends_with_whoever_started_it(model: Any, tmp_path: Path) ->
     code = f"""
         import time
         from pathlib import Path
-        from sizewise.models.openvino.engine import Engine, EngineRequest
+        from sizewise.models.engine_process import EngineRequest
+        from sizewise.models.openvino.engine import Engine
         engine = Engine(Path({folder!r}), "fp32")
         engine.submit(EngineRequest([5, 6, 7], 200), lambda part: None)
         print(engine.pid, flush=True)

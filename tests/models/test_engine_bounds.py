@@ -14,11 +14,12 @@ import httpx
 import openai
 import pytest
 
+from sizewise.models import engine_process as engines
 from sizewise.models import open_model
-from sizewise.models.openvino import engine as engines
-from sizewise.models.openvino.bounds import MAX_GROUPS, pattern_size, unusable
-from sizewise.models.openvino.engine import Engine, EngineRequest, Part
+from sizewise.models.engine_process import EngineRequest, Part
+from sizewise.models.openvino.engine import Engine
 from sizewise.models.openvino.model import OpenvinoModel
+from sizewise.models.schema_bounds import MAX_GROUPS, pattern_size, unusable
 from sizewise.store import Store
 from tests.clock import processor_seconds
 from tests.conftest import make_tiny

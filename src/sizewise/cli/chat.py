@@ -27,7 +27,9 @@ def register(app: typer.Typer, panel: str) -> None:
         engine: Annotated[
             Engine,
             typer.Option(
-                metavar="ENGINE", rich_help_panel=MODEL, help="auto, openvino or transformers; runs local models."
+                metavar="ENGINE",
+                rich_help_panel=MODEL,
+                help="auto, openvino, llamacpp or transformers; runs local models.",
             ),
         ] = "auto",
         max_tokens: Annotated[

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sizewise.records import Evaluation, Score
     from sizewise.store import Saved
 
-Engine = Literal["transformers", "openvino", "auto"]
+Engine = Literal["transformers", "openvino", "llamacpp", "auto"]
 MISSED = 3
 
 
@@ -218,7 +218,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="ENGINE",
                 rich_help_panel=MODEL,
-                help="transformers (the reference), openvino or auto; runs local models.",
+                help="transformers (the reference), openvino, llamacpp or auto; runs local models.",
             ),
         ] = "transformers",
         max_tokens: Annotated[

@@ -26,7 +26,7 @@ from sizewise.cli.options import (
 from sizewise.cli.output import print_object, print_path, reporting
 from sizewise.errors import UsageError
 
-Engine = Literal["auto", "openvino", "transformers"]
+Engine = Literal["auto", "openvino", "llamacpp", "transformers"]
 REMOTE = ("fake", "http", "https", "openai", "anthropic", "google", "deepseek", "mistral", "recorded")
 """Kinds of models that no local engine runs."""
 PARTS = ("mask", "confidential", "signals", "audit")
@@ -68,7 +68,9 @@ def register(app: typer.Typer, panel: str) -> None:
         engine: Annotated[
             Engine,
             typer.Option(
-                metavar="ENGINE", rich_help_panel=MODEL, help="auto, openvino or transformers; runs local models."
+                metavar="ENGINE",
+                rich_help_panel=MODEL,
+                help="auto, openvino, llamacpp or transformers; runs local models.",
             ),
         ] = "auto",
         share_base: Annotated[

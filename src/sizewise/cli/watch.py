@@ -84,7 +84,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = None,
         engine: Annotated[
-            Literal["transformers", "openvino", "auto"],
+            Literal["transformers", "openvino", "llamacpp", "auto"],
             typer.Option(metavar="ENGINE", rich_help_panel=MODEL, help="Engine of local models."),
         ] = "transformers",
         seed: Seed = 0,

@@ -14,7 +14,7 @@ from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
 from sizewise.evaluation.run import evaluate
 from sizewise.evaluation.suite_run import ASKED_BY_LETTER, evaluate_suite
 from sizewise.metrics import METRICS, find_metric
-from sizewise.models import Engine
+from sizewise.models.opening import engine_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, ItemRow, Reproduction, Score
 from sizewise.store import Store
@@ -78,7 +78,7 @@ def _options_of(evaluation: str, first: Evaluation, max_usd: float | None) -> Ev
     Raises:
         SizewiseError: it stopped once its question was decided.
     """
-    engine: Engine = "openvino" if first.model.engine.startswith("openvino") else "transformers"
+    engine = engine_of(first.model)
     if first.stopped is not None:
         raise SizewiseError(
             f"{evaluation} stopped once its question was decided, so its items depend on another evaluation.",

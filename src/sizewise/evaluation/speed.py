@@ -154,7 +154,9 @@ def _batching(description: ModelDescription, sampled: bool) -> str:
     """Describe how the engine batches the requests of an evaluation."""
     if description.engine == "transformers":
         return f"batches of up to {MAX_BATCH if sampled else TRANSFORMERS_BATCH}"
-    return "continuous batching" if description.engine.startswith("openvino") else "batching of the engine"
+    return (
+        "continuous batching" if description.engine.startswith(("openvino", "llama.cpp")) else "batching of the engine"
+    )
 
 
 def _throughput(answers: Sequence[Completion], signature: str) -> Score:

@@ -20,6 +20,7 @@ TILE = 16_384  # vocabulary entries whose logits are in memory at a time
 MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
 MAX_ANSWER = 1024  # tokens reserved for the answer when deciding whether a prefix can be shared
 STOP_MARGIN = 4  # tokens beyond the longest stop text: a decoded tail may lose the blank at its beginning
+ROWS_OF_LOGITS = 16  # positions whose whole logits are in memory at a time
 SHRINK_AT = 0.8  # drop finished rows when a smaller share of the batch is still running
 
 
@@ -306,4 +307,29 @@ def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[i
         hidden = execution.hidden_states(input_ids=inputs, use_cache=False)[0, start - 1 :]
         with torch.device(network.device):
             found.append(_argmax(hidden, execution.head).tolist())
+    return found
+
+
+@torch.inference_mode()
+def near_best(
+    network: Any, sequences: Sequence[list[int]], starts: Sequence[int], share: float
+) -> list[list[frozenset[int]]]:
+    """Return the tokens that are about as likely as the most likely one, at each position of given texts.
+
+    Args:
+        network: a causal language model.
+        sequences: token ids.
+        starts: first position to predict in each sequence; at least 1.
+        share: maximum difference between their logits, as a share of the standard deviation of all logits.
+    """
+    execution, found = execution_of(network), []
+    for ids, start in zip(sequences, starts, strict=True):
+        inputs = torch.tensor([ids[:-1]], device=network.device)
+        hidden = execution.hidden_states(input_ids=inputs, use_cache=False)[0, start - 1 :]
+        near = []
+        for states in hidden.split(ROWS_OF_LOGITS):
+            logits = execution.head.logits(states).float()
+            least = logits.amax(-1, keepdim=True) - share * logits.std(-1, keepdim=True)
+            near += [row.nonzero().flatten().tolist() for row in logits >= least]
+        found.append([frozenset(tokens) for tokens in near])
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
@@ -20,6 +22,8 @@ from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
 ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"
+READING_ERRORS = (OSError, ValueError, KeyError, IndexError, RuntimeError, struct.error)
+"""What gguf and transformers raise for damaged files."""
 ROWS_AT_ONCE = 8_192
 """Rows of a tensor that are dequantized at once."""
 COMPARED_ROWS, SAME_ROWS = 256, 0.98  # rows of two matrices, and their correlation if they differ by rounding only
@@ -116,7 +120,7 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
                 path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
             )
             _read_positions(path, packed.config)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except READING_ERRORS as error:
         raise _unreadable(path, error) from error
     config = packed.config
     del config.quantization_config  # the saved weights are no longer quantized
@@ -148,12 +152,25 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             _read_positions(path, config)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except READING_ERRORS as error:
         raise _unreadable(path, error) from error
     _check_round_trip(tokenizer, path)
     tokenizer.model_max_length = config.max_position_embeddings
     config.tie_word_embeddings = config.tie_word_embeddings or _repeats_embedding(path)
     return config, tokenizer
+
+
+def file_precision(path: Path) -> str:
+    """Return a GGUF file's quantization as the file states it, or that of most of its bytes, such as `q4_k_m`."""
+    reader = gguf.GGUFReader(str(path))
+    field = reader.get_field("general.file_type")
+    try:
+        return gguf.LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_").removeprefix("ALL_").lower()
+    except (AttributeError, TypeError, ValueError):
+        sizes: Counter[str] = Counter()
+        for tensor in reader.tensors:
+            sizes[tensor.tensor_type.name.lower()] += int(tensor.n_bytes)
+        return sizes.most_common(1)[0][0] if sizes else "unknown"
 
 
 def _read_positions(path: Path, config: Any) -> None:

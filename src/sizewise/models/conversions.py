@@ -1,18 +1,19 @@
-"""Models converted for openvino-genai on first use, and compared with the originals before anything is served."""
+"""Models converted for faster engines on first use, and compared with the originals before anything is served."""
 
 from __future__ import annotations
 
 import gc
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError
-from sizewise.models import openvino
+from sizewise.models import llamacpp, openvino
 from sizewise.records import Message, fingerprint
 from sizewise.store import Store
 
@@ -38,7 +39,76 @@ QUESTIONS = tuple(
 )
 
 
+class Target(NamedTuple):
+    """An engine that runs models in a format of its own."""
+
+    engine: str
+    """Name of the engine."""
+    kind: str
+    """Beginning of the names of its folders."""
+    file: str
+    """File of a converted model."""
+    version: Callable[[], str]
+    """Returns the engine's name with its version; a new version compares again."""
+    check: Callable[[Path], None]
+    """Raises an error if the engine isn't installed or can't run a Hugging Face folder."""
+    convert: Callable[[Any, Any, Path], None]
+    """Writes network and tokenizer to a folder."""
+    reader: Callable[[Path, str, Callable[..., list[int]]], AbstractContextManager[parity.Reader]]
+    """Opens a converted folder in a precision for the comparison."""
+
+
+def _openvino_reader(
+    folder: Path, precision: str, encode: Callable[..., list[int]]
+) -> AbstractContextManager[parity.Reader]:
+    from sizewise.models import parity
+
+    return parity.openvino_reader(folder, precision, encode)
+
+
+def _llamacpp_reader(
+    folder: Path, precision: str, encode: Callable[..., list[int]]
+) -> AbstractContextManager[parity.Reader]:
+    from sizewise.models import parity
+
+    return parity.llamacpp_reader(folder / GGUF_FILE, "f16", encode)
+
+
+def _write_openvino(network: Any, tokenizer: Any, folder: Path) -> None:
+    openvino.convert_network(network, tokenizer, folder)
+
+
+def _check_gguf(folder: Path) -> None:
+    from sizewise.lm import gguf_writing, hf_format
+
+    llamacpp.require()
+    gguf_writing.check_writable(hf_format.load_config(folder), hf_format.load_tokenizer(folder))
+
+
+def _write_gguf(network: Any, tokenizer: Any, folder: Path) -> None:
+    from sizewise.lm import gguf_writing
+
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f"{GGUF_FILE}.new"
+    gguf_writing.write_gguf(network, tokenizer, new, "f16", folder.name, "")
+    new.replace(folder / GGUF_FILE)
+
+
+GGUF_FILE = "model.gguf"
+OPENVINO = Target(
+    "openvino-genai",
+    "openvino",
+    openvino.MODEL_FILE,
+    openvino.engine_name,
+    openvino.check_convertible,
+    _write_openvino,
+    _openvino_reader,
+)
+LLAMACPP = Target("llama.cpp", "llamacpp", GGUF_FILE, llamacpp.engine_name, _check_gguf, _write_gguf, _llamacpp_reader)
+
+
 def converted_folder(
+    target: Target,
     uri: str,
     folder: Path,
     revision: str,
@@ -48,11 +118,12 @@ def converted_folder(
     store: Store,
     say: Callable[[str], None],
 ) -> Path:
-    """Return a model's folder in openvino-genai's format; convert and compare it on first use.
+    """Return a model's folder in an engine's format; convert and compare it on first use.
 
-    A model whose conversion failed is not tried again until openvino-genai is updated.
+    A model whose conversion failed is not tried again until the engine is updated.
 
     Args:
+        target: the engine.
         uri: the model's URI.
         folder: its Hugging Face folder.
         revision: distinguishes two states of the URI.
@@ -62,19 +133,19 @@ def converted_folder(
         say: receives progress.
 
     Raises:
-        MissingExtraError: openvino-genai is not installed.
-        SizewiseError: openvino-genai doesn't support the model, or its outputs differ from the model's.
+        MissingExtraError: the engine is not installed.
+        SizewiseError: the engine doesn't support the model, or its outputs differ from the model's.
     """
     from sizewise.lm import hf_format
     from sizewise.lm.device import machine_precision
 
-    openvino.check_convertible(folder)
+    target.check(folder)
     precision = precision or machine_precision()
-    converted = store.weights_folder(f"openvino-{fingerprint([uri, revision, CONVERSION])}")
+    converted = store.weights_folder(f"{target.kind}-{fingerprint([uri, revision, CONVERSION])}")
     converted.parent.mkdir(parents=True, exist_ok=True)
     passed = converted / f"compared-{precision}.txt"
     refused = converted.with_name(f"{converted.name}-{precision}.refused")
-    engine = openvino.engine_name()
+    engine = target.version()
     with FileLock(converted.parent / f".{converted.name}.lock"):
         if passed.is_file() and passed.read_text(encoding="utf-8") == engine:
             return converted
@@ -82,10 +153,10 @@ def converted_folder(
             known, _, reason = refused.read_text(encoding="utf-8").partition("\n")
             if known == engine:
                 again = f"{_NEXT}; to try the conversion again, remove {refused}"
-                raise SizewiseError(reason, "a model that openvino-genai computes correctly", again)
+                raise SizewiseError(reason, f"a model that {target.engine} computes correctly", again)
         original = [hf_format.load_network(folder, "fp32"), hf_format.load_tokenizer(folder)]
         try:
-            _convert_and_compare(uri, original, converted, precision, _material(store, data), say)
+            _convert_and_compare(target, uri, original, converted, precision, _material(store, data), say)
         except SizewiseError as error:
             refused.write_text(f"{engine}\n{error.what}", encoding="utf-8")
             shutil.rmtree(converted, ignore_errors=True)
@@ -108,6 +179,7 @@ def _material(store: Store, data: str | None) -> parity.Material:
 
 
 def _convert_and_compare(
+    target: Target,
     uri: str,
     original: list[Any],
     converted: Path,
@@ -118,6 +190,7 @@ def _convert_and_compare(
     """Convert a network with its tokenizer, unless it is converted already, and compare the outputs.
 
     Args:
+        target: the engine.
         uri: the model's URI.
         original: network and tokenizer; emptied, because the weights of original and conversion may not both fit into
             memory.
@@ -127,24 +200,24 @@ def _convert_and_compare(
         say: receives progress.
 
     Raises:
-        SizewiseError: openvino-genai doesn't support the model, or the outputs differ.
+        SizewiseError: the engine doesn't support the model, or the outputs differ.
     """
     from sizewise.models import parity
 
     tokenizer, network = original.pop(), original.pop()
-    if not (converted / openvino.MODEL_FILE).is_file():
-        say(f"Converting {uri} for openvino-genai")
-        openvino.convert_network(network, tokenizer, converted)
+    if not (converted / target.file).is_file():
+        say(f"Converting {uri} for {target.engine}")
+        target.convert(network, tokenizer, converted)
     say(f"Comparing the converted {uri} with the original")
     reference = parity.make_reference(network, tokenizer, material, ANSWER_TOKENS, TEXT_TOKENS)
     del network
     gc.collect()
     encode = partial(parity.encode, tokenizer)  # a service passes token ids, so only the network is compared
-    with parity.openvino_reader(converted, precision, encode) as reader:
-        found = parity.check(reader, reference, parity.BF16 if precision == "bf16" else parity.EXACT)
+    with target.reader(converted, precision, encode) as reader:
+        found = parity.check(reader, reference, parity.EXACT if reader.precision == "fp32" else parity.BF16)
     if found.reasons:
         raise SizewiseError(
-            f"Converted for openvino-genai, its outputs in {precision} differ: {'; '.join(found.reasons)}.",
+            f"Converted for {target.engine}, its outputs in {precision} differ: {'; '.join(found.reasons)}.",
             "the outputs of the original within the tolerance",
             _NEXT,
         )

@@ -6,21 +6,22 @@ import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
-from sizewise.models import openvino, size
+from sizewise.models import llamacpp, openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
-from sizewise.models.conversions import converted_folder
+from sizewise.models.conversions import GGUF_FILE, LLAMACPP, OPENVINO, Target, converted_folder
 from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
 from sizewise.models.keeping import open_kept
+from sizewise.models.llamacpp import LlamaCppModel
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.packaged_models import PACKAGED, packaged_folder
@@ -32,19 +33,21 @@ from sizewise.models.remote import RemoteModel
 from sizewise.models.resolving import resolve
 from sizewise.models.thinking import split_reasoning
 from sizewise.packages import fetch_from_hub
-from sizewise.records import Checkpoint, Classifier, ModelSize, fingerprint
+from sizewise.records import Checkpoint, Classifier, ModelDescription, ModelSize, fingerprint
 from sizewise.retrieval import ENCODERS
 from sizewise.retrieval.encoder_folder import is_encoder
 from sizewise.retrieval.packaged_encoders import packaged_encoder_folder
 from sizewise.store import Saved, Store, offline, uri_of
 
+OPENVINO_SUFFIX, LLAMACPP_SUFFIX = "+openvino", "+llamacpp"
+"""End of the revision of a model that runs in another format than its own."""
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
     "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE#NAME, fake:NAME, frequent:DATA, "
     "ngram:DATA, linear:DATA, rag:DATA:MODEL (retrieval over a dataset), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
-Engine = Literal["transformers", "openvino", "auto"]
+Engine = Literal["transformers", "openvino", "llamacpp", "auto"]
 
 
 def open_model(
@@ -67,7 +70,8 @@ def open_model(
         precision: `bf16`, `fp16`, `fp32` or `nf4` (4-bit weights, with bitsandbytes), for local models; by default the
             device's native precision.
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
-            concurrent users faster; `auto` uses openvino if it is installed and supports the model.
+            concurrent users faster; `llamacpp` runs GGUF files as they are quantized and scores no text; `auto` uses
+            llama.cpp for a GGUF file and openvino for others, if they are installed and support the model.
         max_usd: budget of a remote model while it is open, in US dollars.
         keep_prefixes: keep common beginnings of requests in the cache of openvino, for a service. Measured speeds
             should not include this.
@@ -112,59 +116,77 @@ def _open(
     return _open_folder(uri, store, precision, engine, keep_prefixes, say)
 
 
+_Kind = LocalModel | OpenvinoModel | LlamaCppModel
+
+
+class _Source(NamedTuple):
+    """A model in a Hugging Face folder."""
+
+    uri: str
+    folder: Path
+    revision: str
+    origin: str
+    license: str
+    trained: Checkpoint | None
+    keep_prefixes: bool
+
+    def load(self, kind: type[_Kind], path: Path, state: str, **more: Any) -> Model:
+        """Load the model, or take one that is still loaded."""
+        if kind is not LocalModel:
+            more["keep_prefixes"] = self.keep_prefixes
+        return open_kept(
+            (kind, self.uri, str(path), state, more.get("precision"), self.keep_prefixes, requested_device()),
+            lambda: kind(
+                path,
+                uri=self.uri,
+                revision=state,
+                origin=self.origin,
+                license=self.license,
+                trained_on=self.trained.data if self.trained else None,
+                start=self.trained.start if self.trained else None,
+                **more,
+            ),
+        )
+
+    def convert(self, target: Target, precision: str | None, store: Store, say: Callable[[str], None]) -> Model:
+        """Convert the model for another engine, and load it there."""
+        bare, data = split_reasoning(self.uri)[0], self.trained.data if self.trained else None
+        made = converted_folder(
+            target, bare, self.folder, self.revision, precision=precision, data=data, store=store, say=say
+        )
+        if target is LLAMACPP:
+            return self.load(LlamaCppModel, made / GGUF_FILE, self.revision + LLAMACPP_SUFFIX, folder=self.folder)
+        return self.load(OpenvinoModel, made, self.revision + OPENVINO_SUFFIX, precision=precision)
+
+
 def _open_folder(
     uri: str, store: Store, precision: str | None, engine: Engine, keep_prefixes: bool, say: Callable[[str], None]
 ) -> Model:
     """Open a model stored in a folder with the requested or best engine."""
     bare, _ = split_reasoning(uri)
+    file = Path(bare.removeprefix("gguf:")).expanduser()
+    if bare.startswith("gguf:") and file.is_file() and _runs_gguf(engine, precision):
+        try:
+            return _open_gguf(uri, file, keep_prefixes)
+        except Exception as error:  # transformers may still read the file
+            _raise_or_say(error, "llama.cpp", uri, engine, say)
     folder, origin, license = resolve_folder(bare, store, say)
     if is_encoder(folder):
         return EncoderModel(folder, uri=uri, revision=revision_of(bare), origin=origin, license=license)
     trained = store.read(Checkpoint, bare.partition(":")[2]) if bare.startswith("run:") else None
     revision = revision_of(bare)
 
-    def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
-        more: dict[str, Any] = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
-        return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes, requested_device()),
-            lambda: kind(
-                model_folder,
-                uri=uri,
-                revision=model_revision,
-                origin=origin,
-                license=license,
-                precision=precision,
-                trained_on=trained.data if trained else None,
-                start=trained.start if trained else None,
-                **more,
-            ),
-        )
-
+    source = _Source(uri, folder, revision, origin, license, trained, keep_prefixes)
     if (folder / openvino.MODEL_FILE).is_file():
-        return load(OpenvinoModel, folder, revision)
-    if engine == "openvino" and requested_device() not in ("auto", "cpu"):
-        raise UsageError(
-            f"openvino-genai runs on the CPU, but the device is {requested_device()}.",
-            "--engine transformers, or --device cpu",
-            "--engine transformers",
-        )
-    if engine == "openvino" or (engine == "auto" and precision != IN_4_BITS and _openvino_serves()):
-        data = trained.data if trained else None
+        return source.load(OpenvinoModel, folder, revision, precision=precision)
+    chosen = _target_for(engine, precision)
+    if chosen is not None:
         try:
-            converted = converted_folder(bare, folder, revision, precision=precision, data=data, store=store, say=say)
-            return load(OpenvinoModel, converted, f"{revision}+openvino")
+            return source.convert(chosen, precision, store, say)
         except Exception as error:  # transformers may still run the model
-            if engine == "openvino" and isinstance(error, SizewiseError):
-                raise
-            if engine == "openvino":
-                raise SizewiseError(
-                    f"openvino-genai can't run {uri}: {_reason(error)}",
-                    "a model that openvino-genai supports",
-                    "run the same command with --engine transformers",
-                ) from error
-            say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
+            _raise_or_say(error, chosen.engine, uri, engine, say)
     try:
-        model = load(LocalModel, folder, revision + _variant(precision))
+        model = source.load(LocalModel, folder, revision + _variant(precision), precision=precision)
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
@@ -172,6 +194,67 @@ def _open_folder(
 
         raise load_error(folder, error) from error
     return _with_notes(model, say)
+
+
+def _open_gguf(uri: str, file: Path, keep_prefixes: bool) -> Model:
+    """Open a GGUF file with llama.cpp, with its weights as they are quantized."""
+    state = revision_of(f"gguf:{file}") + LLAMACPP_SUFFIX
+    return open_kept(
+        (LlamaCppModel, uri, str(file), state, keep_prefixes),
+        lambda: LlamaCppModel(
+            file, uri=uri, revision=state, origin=file.name, license="not stated", keep_prefixes=keep_prefixes
+        ),
+    )
+
+
+def engine_of(description: ModelDescription) -> Engine:
+    """Return the engine that runs a described model."""
+    known: dict[str, Engine] = {"openvino": "openvino", "llama.cpp": "llamacpp"}
+    return next((engine for name, engine in known.items() if description.engine.startswith(name)), "transformers")
+
+
+def _runs_gguf(engine: Engine, precision: str | None) -> bool:
+    """Check whether llama.cpp runs GGUF files; a requested precision needs transformers."""
+    if engine == "llamacpp":
+        _check_on_cpu("llama.cpp")
+        return True
+    return engine == "auto" and precision is None and llamacpp.is_installed() and requested_device() in ("auto", "cpu")
+
+
+def _target_for(engine: Engine, precision: str | None) -> Target | None:
+    """Choose the engine that a model is converted for; None for transformers.
+
+    Raises:
+        UsageError: the requested engine doesn't run on the requested device.
+    """
+    if engine in ("openvino", "llamacpp"):
+        target = OPENVINO if engine == "openvino" else LLAMACPP
+        _check_on_cpu(target.engine)
+        return target
+    return OPENVINO if engine == "auto" and precision != IN_4_BITS and _openvino_serves() else None
+
+
+def _check_on_cpu(engine: str) -> None:
+    if requested_device() not in ("auto", "cpu"):
+        raise UsageError(
+            f"{engine} runs on the CPU, but the device is {requested_device()}.",
+            "--engine transformers, or --device cpu",
+            "--engine transformers",
+        )
+
+
+def _raise_or_say(error: Exception, name: str, uri: str, engine: Engine, say: Callable[[str], None]) -> None:
+    """Report why an engine that was chosen automatically can't run a model; raise it if the engine was requested."""
+    if engine == "auto":
+        say(f"{uri} runs with transformers because {name} can't run it: {_reason(error)}")
+        return
+    if isinstance(error, SizewiseError):
+        raise error
+    raise SizewiseError(
+        f"{name} can't run {uri}: {_reason(error)}",
+        f"a model that {name} supports",
+        "run the same command with --engine transformers",
+    ) from error
 
 
 def _variant(precision: str | None) -> str:
@@ -244,10 +327,20 @@ def model_size(
     if kind == "hf":
         folder = fetch_from_hub(name, ["config.json"], offline())
         return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
+    if kind == "gguf" and Path(name).expanduser().is_file():
+        return _gguf_size(uri, Path(name).expanduser(), free)
     folder, origin, license = resolve_folder(uri, store or Store(), say)
     if is_encoder(folder):
         return encoder_size(folder, uri, free), origin, license
     return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, license
+
+
+def _gguf_size(uri: str, path: Path, free: int | None) -> tuple[ModelSize, str, str]:
+    """Compute the size of a model in a GGUF file without unpacking it."""
+    from sizewise.lm import gguf
+
+    config, _ = gguf.read_gguf_settings(path)
+    return size.size_of(config.to_dict(), uri, None, free), f"{path.name} ({gguf.file_precision(path)})", "not stated"
 
 
 def revision_of(uri: str) -> str:

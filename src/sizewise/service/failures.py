@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
+from sizewise.models.engine_process import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion
 from sizewise.service.model_runner import STARTING_RETRY_S
 from sizewise.service.schemas import APIError

@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 from sizewise.errors import UsageError
 from sizewise.models import Model
+from sizewise.models.opening import LLAMACPP_SUFFIX, OPENVINO_SUFFIX
 from sizewise.progress import Reporter
 from sizewise.records import Evaluation, ModelDescription, Study
 from sizewise.store import Saved, Store
-
-OPENVINO = "+openvino"
-"""End of the revision of a converted model; it counts as the same model."""
 
 
 class Served(NamedTuple):
@@ -94,7 +92,7 @@ def latest_evaluation(description: ModelDescription, store: Store) -> Saved[Eval
 
 
 def _state(description: ModelDescription) -> str:
-    return description.revision.removesuffix(OPENVINO)
+    return description.revision.removesuffix(OPENVINO_SUFFIX).removesuffix(LLAMACPP_SUFFIX)
 
 
 def implied_evaluations(

@@ -23,7 +23,7 @@ EXTRAS = {
     "study": ("transformers", "training, evaluation, reports"),
     "remote": ("pydantic_ai", "models from OpenAI, Anthropic, Google and others"),
     "openvino": ("openvino_genai", "faster generation on Intel and AMD processors"),
-    "llamacpp": ("xllamacpp", "verification of GGUF exports"),
+    "llamacpp": ("xllamacpp", "GGUF files as they are quantized, exports checked"),
     "serve": ("fastapi", "sizewise serve"),
     "guard": ("presidio_analyzer", "masking of personal data before it leaves this machine"),
     "documents": ("markitdown", "PDF, Office files, HTML, e-books, mail"),

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredRun, ScoredText, TokenRun, complete_all
-from sizewise.models.local import CACHE_TOKENS, begin_answer, opens_thought, prompt_ids, scoring_window, tokens_in
+from sizewise.models.base import ScoredPrompt, ScoredRun, ScoredText, TokenRun
+from sizewise.models.engine_model import EngineModel, configured_ends
+from sizewise.models.engine_process import SCORED_TOGETHER
+from sizewise.models.local import CACHE_TOKENS, prompt_ids, scoring_window
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
-from sizewise.models.openvino.engine import SCORED_TOGETHER, Engine, EngineRequest, Part, cache_size
+from sizewise.models.openvino.engine import Engine, cache_size
 from sizewise.models.size import cache_bytes, read_config
-from sizewise.models.thinking import ReasoningRoom, split_reasoning
-from sizewise.records import Completion, ModelDescription, Request
+from sizewise.models.thinking import split_reasoning
+from sizewise.records import ModelDescription, Request
 
 
-def _configured_ends(folder: Path) -> list[int]:
-    """Read the tokens that end an answer from the folder's generation_config.json."""
-    path = folder / "generation_config.json"
-    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-    return found if isinstance(found, list) else [found] if found is not None else []
-
-
-def _engine_request(ids: list[int], ends: Sequence[int], request: Request) -> EngineRequest:
-    return EngineRequest(
-        ids,
-        request.max_tokens,
-        ends,
-        logprobs=request.logprobs,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed if request.seed is not None else secrets.randbits(31),
-        json_schema=request.json_schema,
-    )
-
-
-class OpenvinoModel(Model):
+class OpenvinoModel(EngineModel):
     """A causal language model in a folder from `convert`.
 
     Args:
@@ -82,16 +60,14 @@ class OpenvinoModel(Model):
         require()
         asked = split_reasoning(uri)[1]
         precision = precision or machine_precision()
-        self._tokenizer, counted = hf_format.load_tokenizer(folder), count(read_config(folder))
+        tokenizer, counted = hf_format.load_tokenizer(folder), count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
-        self._ends = sorted(
-            {self._tokenizer.eos_token_id, turn_end(self._tokenizer), *_configured_ends(folder)} - {None}
-        )
+        ends = sorted({tokenizer.eos_token_id, turn_end(tokenizer), *configured_ends(folder)} - {None})
         width = 2 if precision == "bf16" else 4
         disk = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
         weight_format = weights_of(folder)
         self._window = scoring_window(counted.config, context, width, with_logits=True)
-        self._description = ModelDescription(
+        description = ModelDescription(
             uri=uri,
             revision=revision,
             origin=origin,
@@ -105,9 +81,9 @@ class OpenvinoModel(Model):
             + cache_bytes(counted.config, CACHE_TOKENS, width),
             disk_bytes=disk,
             can_score=True,
-            can_chat=bool(self._tokenizer.chat_template),
-            template=template_hash(self._tokenizer),
-            template_date=template_date(self._tokenizer),
+            can_chat=bool(tokenizer.chat_template),
+            template=template_hash(tokenizer),
+            template_date=template_date(tokenizer),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo", "tools"),
             cache_tokens=(tokens := cache_size(folder, precision)),
             trained_on=trained_on,
@@ -115,14 +91,10 @@ class OpenvinoModel(Model):
             reasoning_effort="none" if asked.off else asked.effort,
             reasoning_tokens=asked.tokens,
         )
-        self._engine = Engine(folder, precision, tokens, keep_prefixes=keep_prefixes)
-        self._scorer = None if keep_prefixes else self._engine
+        engine = Engine(folder, precision, tokens, keep_prefixes=keep_prefixes)
+        super().__init__(description, tokenizer, ends, engine, asked)
+        self._scorer = None if keep_prefixes else engine
         self._lock, self._open_scorer = threading.Lock(), partial(Engine, folder, precision)
-        self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
-
-    def describe(self) -> ModelDescription:
-        """Describe the model."""
-        return self._description
 
     def signature(self) -> str:
         """Return how log-likelihoods are computed."""
@@ -133,36 +105,6 @@ class OpenvinoModel(Model):
             f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
             f"|precision:{self._description.precision}|engine:{self._description.engine}"
         )
-
-    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate all answers in one batch and yield them as they finish."""
-        last = time.perf_counter()
-        for answer in self._reasoning.complete(requests, partial(complete_all, self)):
-            now = time.perf_counter()
-            yield answer.model_copy(update={"seconds": now - last})
-            last = now
-
-    def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start answering; see `Model.start`."""
-        begun = begin_answer(self._tokenizer, self._description, request, deliver)
-        if begun is None:
-            return lambda: None
-        ids, answer = begun
-
-        def take(part: Part) -> None:
-            if answer.take(part.ids, part.nats):
-                answer.cancelled.set()
-            elif part.finish:
-                answer.end(
-                    part.finish if part.finish in ("stop", "length") else f"openvino-genai failed: {part.finish}"
-                )
-
-        self._engine.submit(_engine_request(ids, self._ends, answer.request), take, answer.cancelled)
-        return answer.cancelled.set
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of each text."""
-        return tokens_in(self._tokenizer, texts)
 
     def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
         """Compute log-likelihoods of the tokens of prompts. The engine doesn't report more likely alternatives."""
@@ -206,11 +148,6 @@ class OpenvinoModel(Model):
             return self._scorer
 
     @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, for callers that encode text by their own rules."""
-        return self._tokenizer
-
-    @property
     def window(self) -> int:
         """Longest input, in tokens, that is scored in one pass."""
         return self._window
@@ -231,12 +168,8 @@ class OpenvinoModel(Model):
         written = self._engine.greedy([r.ids[: r.first] for r in runs], [len(r.ids) - r.first for r in runs])
         return [ScoredRun(one, new == r.ids[r.first :]) for one, new, r in zip(nats, written, runs, strict=True)]
 
-    def trouble(self) -> str:
-        """Return why the engine isn't answering right now; "" if it is."""
-        return self._engine.trouble()
-
     def close(self) -> None:
         """Free the weights."""
-        self._engine.close()
+        super().close()
         if self._scorer is not None and self._scorer is not self._engine:
             self._scorer.close()
