@@ -117,7 +117,7 @@ class Answer:
         self.request = request
         self.cancelled = threading.Event()
         self._tokenizer, self._prompt_tokens, self._deliver, self._opened = tokenizer, prompt_tokens, deliver, opened
-        self._text = Text(decode, request.stop)
+        self._text, self._unsent = Text(decode, request.stop), opened if request.messages else ""
         self._begun = time.perf_counter()
         self._first: float | None = None
         self._count = 0
@@ -132,10 +132,15 @@ class Answer:
             self._first = self._first or time.perf_counter() - self._begun
             self._count += len(ids)
         self._note(nats)
-        self._send(self._text.push(ids), ids, nats)
+        self._send(self._begin() + self._text.push(ids), ids, nats)
         if self._text.stopped:
             self.end("stop")
         return self._ended
+
+    def _begin(self) -> str:
+        """Return the reasoning tag that the prompt leaves open, once: the text after it is reasoning."""
+        begin, self._unsent = self._unsent, ""
+        return begin
 
     def take_one(self, ends: Collection[int], token: int, logprob: float) -> bool:
         """Add one token from a batch; return whether the answer has ended."""

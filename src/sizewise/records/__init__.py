@@ -121,7 +121,7 @@ from sizewise.records.text import (
     SplitSize,
     ToolCall,
 )
-from sizewise.records.thoughts import opened_thought, split_thoughts
+from sizewise.records.thoughts import THOUGHT_PAIRS, opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
@@ -150,6 +150,7 @@ __all__ = [
     "REASONS",
     "SCALES",
     "SPLITS",
+    "THOUGHT_PAIRS",
     "AfterAnswer",
     "Agreement",
     "AnchorSubset",

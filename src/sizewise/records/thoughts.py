@@ -24,6 +24,8 @@ _LEADING = (
     ("<reasoning>", "</reasoning>"),
     ("<|channel>thought", "<channel|>"),
 )
+THOUGHT_PAIRS = (*_PAIRS, *_LEADING)
+"""Marks between which a model writes its reasoning at the beginning of an output."""
 # gpt-oss: with its special tokens, and without them where the tokenizer skipped them.
 _HARMONY = re.compile(
     r"\s*(?:<\|start\|>assistant)?"

@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 from sizewise.lm.template_dates import today
 from sizewise.metrics.extraction import find_evidence
 from sizewise.models.base import ScoredPrompt
-from sizewise.records import Completion, Evidence, Message, Request, ToolCall
+from sizewise.records import Completion, Evidence, Message, Request, ToolCall, split_thoughts
+from sizewise.service.reasoning import ReasoningParser
 from sizewise.service.schemas import (
     DEFAULT_MAX_TOKENS,
     APIError,
@@ -230,6 +231,7 @@ class ChatForm:
         self.model = model
         self._tools = tools
         self._parsers: dict[int, StreamParser] = {}
+        self._reasoning: dict[int, ReasoningParser] = {}
         self.greedy = not body.temperature
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._n = body.n or 1
@@ -251,7 +253,8 @@ class ChatForm:
         }
 
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
-        """Format a choice."""
+        """Format a choice. Reasoning has a field of its own, as with vLLM and DeepSeek."""
+        text, reasoning = split_thoughts(text)
         content, calls = self._tools.parse(text) if self._tools else (text, [])
         content = content.strip() if calls else content
         message: dict[str, Any] = {
@@ -259,6 +262,8 @@ class ChatForm:
             "content": content if content or not calls else None,
             "refusal": None,
         }
+        if reasoning:
+            message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = format_calls(calls)
             finish = "tool_calls"
@@ -273,19 +278,29 @@ class ChatForm:
         return [{"index": index, "delta": role, "logprobs": None, "finish_reason": None}]
 
     def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
-        """Format a chunk; nothing while the text may be part of a tool call."""
+        """Format a chunk; nothing while the text may be part of a tool call, or a mark of reasoning."""
+        reasoning, text = self._reasoning.setdefault(index, ReasoningParser()).feed(text)
         if self._tools is not None:
             text = self._parsers.setdefault(index, self._tools.stream_parser()).feed(text)
-            if not text:
-                return []
         logprobs = chat_logprobs(list(tokens), list(values)) if tokens else None
-        return [{"index": index, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}]
+        delta = ({"reasoning_content": reasoning} if reasoning else {}) | ({"content": text} if text else {})
+        if not delta and (logprobs is None or self._tools is not None):
+            return []
+        return [{"index": index, "delta": delta or {"content": ""}, "logprobs": logprobs, "finish_reason": None}]
 
     def last(self, index: int, finish: str) -> list[dict[str, Any]]:
         """Format the last chunks: text held back, tool calls and the finish reason."""
         deltas: list[dict[str, Any]] = []
+        reasoning, text = self._reasoning.setdefault(index, ReasoningParser()).end()
+        if reasoning:
+            deltas.append({"reasoning_content": reasoning})
+        if self._tools is None and text:
+            deltas.append({"content": text})
         if self._tools is not None:
-            content, calls = self._parsers.setdefault(index, self._tools.stream_parser()).end()
+            parser = self._parsers.setdefault(index, self._tools.stream_parser())
+            before = parser.feed(text)
+            content, calls = parser.end()
+            content = before + content
             deltas += [{"content": content}] if content.strip() or (content and not calls) else []
             if calls:
                 deltas.append({"tool_calls": format_calls(calls, streamed=True)})
