@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats bench-versus oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -83,6 +83,7 @@ format: $(VENV)/.all
 bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft; from scratch against n-grams
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/from_scratch.py
+	$(BIN)/python benchmarks/equal_minutes.py
 
 bench-preflight: $(VENV)/.all  ## memory computed before a run against memory that training takes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/preflight.py

@@ -1,0 +1,145 @@
+"""Quality for equal minutes: `python benchmarks/equal_minutes.py` compares LoRA with a loop of transformers and peft.
+
+SmolLM2-135M is fine-tuned on the demo's text with the same rank and targets, and scored on the same unseen passages in
+bits per byte. Ours is `train()` with all of its own choices; its minutes include compiling and validating. The peer is a
+plain loop over packed rows (SDPA, AdamW, warm-up and cosine) in the processor's native precision, with the rate that
+was best of three in short trials; it gets `--factor` times the minutes, counted from its first step. Finished arms are
+kept in benchmarks/results/equal_minutes.json, so a killed benchmark continues. Ends stdout with one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from loops import BETAS, RANK, pretrained
+from reporter import StderrReporter
+from sizewise import datasets
+from sizewise.evaluation import evaluate
+from sizewise.lm.device import machine_precision
+from sizewise.lm.hf_format import load_tokenizer
+from sizewise.lm.tokenizer import text_ids
+from sizewise.models.opening import resolve_folder
+from sizewise.records import Recipe
+from sizewise.store import Store
+from sizewise.training import train
+
+KEPT = Path(__file__).parent / "results" / "equal_minutes.json"
+START, CONTEXT, ROWS = "pkg:smollm2-135m", 512, 4
+PEER_RATES = (3e-4, 1e-3, 3e-3)
+TRIAL_SHARE = 0.15
+"""Length of a trial of a rate, as a share of the peer's time; the trials come on top."""
+
+
+def peer_step(network: Any, trained: list[Any], optimiser: Any, ids: torch.Tensor, rate: float, bf16: bool) -> float:
+    """Take one step of the plain loop; return its loss."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = network(input_ids=ids, labels=ids).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimiser.step()
+    optimiser.zero_grad()
+    return float(loss.detach())
+
+
+def peer(rows_file: str, seconds: float, rate: float, seed: int, bf16: bool, out: str) -> None:
+    """Train the peer for a time, print its tokens and last losses, and save the merged network."""
+    saved = np.load(rows_file)
+    folder, rows = Path(str(saved["folder"])), saved["rows"]
+    torch.manual_seed(seed)
+    network = pretrained(folder, "lora")
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=rate, betas=BETAS, weight_decay=0.0)
+    random = np.random.default_rng(seed)
+    losses, step, begun, order = [], 0, time.monotonic(), np.array([], dtype=int)
+    while (done := (time.monotonic() - begun) / seconds) < 1:
+        if len(order) < ROWS:
+            order = random.permutation(len(rows))
+        chosen, order = order[:ROWS], order[ROWS:]
+        warm = min(1.0, done / 0.05) if done < 0.05 else 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+        ids = torch.from_numpy(rows[chosen].astype(np.int64))
+        losses.append(peer_step(network, trained, optimiser, ids, rate * max(warm, 0.02), bf16))
+        step += 1
+    last = float(np.mean(losses[-max(1, len(losses) // 5) :]))
+    print(json.dumps({"tokens": step * ROWS * CONTEXT, "last_loss": last, "seconds": time.monotonic() - begun}))
+    if out:
+        network.merge_and_unload().save_pretrained(out)
+        load_tokenizer(folder).save_pretrained(out)
+
+
+def run_peer(rows: Path, seconds: float, rate: float, seed: int, bf16: bool, out: str = "") -> dict[str, Any]:
+    """Run the peer in a process of its own."""
+    command = [sys.executable, __file__, "--peer", str(rows), str(seconds), str(rate), str(seed), str(int(bf16)), out]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+    return found
+
+
+def score(model: str, data: str, store: Store) -> dict[str, Any]:
+    """Evaluate a model's bits per byte."""
+    found = evaluate(model, data, metrics=["bits_per_byte"], store=store).record.scores["bits_per_byte"]
+    return {"bits_per_byte": found.value, "low": found.ci_low, "high": found.ci_high, "n": found.n}
+
+
+def keep(arms: dict[str, Any]) -> None:
+    """Write the finished arms."""
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--factor", type=float, help="the peer's minutes; by default 1.8 with bf16 and 1.3 without")
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    store, precision = Store(), machine_precision(training=True)
+    factor = args.factor or (1.8 if precision == "bf16" else 1.3)
+    arms: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))["arms"] if KEPT.is_file() else {}
+    folder, _, _ = resolve_folder(START, store, lambda line: print(line, file=sys.stderr))
+    data = datasets.read(["demo:fhir"], store=store).id
+    tokenizer, documents = load_tokenizer(folder), datasets.load(store, data).documents["train"]
+    ids = [i for d in documents for i in [*text_ids(tokenizer, d.text), tokenizer.eos_token_id]]
+    with tempfile.TemporaryDirectory() as name:
+        rows = Path(name) / "rows.npz"
+        np.savez(rows, rows=np.array(ids[: len(ids) // CONTEXT * CONTEXT]).reshape(-1, CONTEXT), folder=str(folder))
+        now = datetime.now(UTC).isoformat(timespec="minutes")
+        about = {"minutes": args.minutes, "precision": precision, "at": now}
+        for seed in range(args.seeds):
+            ours = f"sizewise, {args.minutes:g} min, {precision}, seed {seed}"
+            if ours not in arms:
+                recipe = Recipe(start=START, rank=RANK, minutes=args.minutes, example_share=0.0, seed=seed)
+                run = train(recipe, data, store=store, reporter=StderrReporter())
+                arms[ours] = about | score(f"run:{run.id}", data, store) | {"tokens": run.record.tokens}
+                keep(arms)
+            theirs = f"transformers + peft, {factor:g} x {args.minutes:g} min, {precision}, seed {seed}"
+            if theirs not in arms:
+                seconds, bf16 = 60 * args.minutes * factor, precision == "bf16"
+                trials = {r: run_peer(rows, TRIAL_SHARE * seconds, r, seed, bf16)["last_loss"] for r in PEER_RATES}
+                rate = min(trials, key=lambda r: trials[r])
+                told = run_peer(rows, seconds, rate, seed, bf16, str(Path(name) / "peer"))
+                scored = score(str(Path(name) / "peer"), data, store)
+                arms[theirs] = about | scored | told | {"rate": rate, "trials": {str(r): v for r, v in trials.items()}}
+                keep(arms)
+    print(json.dumps({"benchmark": "equal_minutes", "arms": arms}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peer"]:
+        peer(sys.argv[2], float(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]), sys.argv[6] == "1", sys.argv[7])
+    else:
+        main()
