@@ -1,7 +1,7 @@
 """Quality for equal minutes: `python benchmarks/equal_minutes.py` compares LoRA with a loop of transformers and peft.
 
 SmolLM2-135M is fine-tuned on the demo's text with the same rank and targets, and scored on the same unseen passages in
-bits per byte. Ours is `train()` with all of its own choices; its minutes include compiling and validating. The peer is a
+bits per byte. Ours is `train()` with all its own choices; its minutes include compiling and validating. The peer is a
 plain loop over packed rows (SDPA, AdamW, warm-up and cosine) in the processor's native precision, with the rate that
 was best of three in short trials; it gets `--factor` times the minutes, counted from its first step. Finished arms are
 kept in benchmarks/results/equal_minutes.json, so a killed benchmark continues. Ends stdout with one JSON line.
