@@ -95,7 +95,7 @@ def ways(tmp_path: Path) -> dict[str, Way]:
     ]
     questions.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     few = tmp_path / "few.jsonl"
-    few.write_text("\n".join(map(json.dumps, rows[:12])), encoding="utf-8")
+    few.write_text("\n".join(map(json.dumps, rows[:30])), encoding="utf-8")
     task = tmp_path / "tasks"
     task.mkdir()
     lines = [{"question": f"Colour {i}?", "right": f"Colour {i % 7}?"} for i in range(60)]

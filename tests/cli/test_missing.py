@@ -106,6 +106,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["models", "openai:gpt-4o"],
         ["serve", "fake:echo"],
         ["serve", "--study", "study-1"],
+        ["index", texts],
         ["keys", "list", "--keys", str(folder / "keys.toml")],
         ["chat", "fake:echo"],
         ["loadtest", "http://127.0.0.1:9", "--concurrency", "1"],

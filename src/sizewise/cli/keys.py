@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sizewise.cli.help import Command, Group
-from sizewise.cli.options import DATA, Csv, Json
+from sizewise.cli.options import DATA, LIMITS, Csv, Json
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table
 
 DEFAULT_FILE = Path("keys.toml")
@@ -30,11 +30,21 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def new(
     name: Name,
-    models: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Models the key may use, or auto.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(metavar="N", min=1, help="Limit of requests.")] = None,
-    tokens_per_day: Annotated[int | None, typer.Option(metavar="N", min=1, help="Budget of tokens.")] = None,
-    usd_per_day: Annotated[float | None, typer.Option(metavar="USD", min=1e-6, help="Budget in US dollars.")] = None,
-    staff: Annotated[bool, typer.Option("--staff", help="May read handovers and metrics of keys.")] = False,
+    models: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", rich_help_panel=LIMITS, help="Models the key may use, or auto.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Limit of requests.")
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Budget of tokens.")
+    ] = None,
+    usd_per_day: Annotated[
+        float | None, typer.Option(metavar="USD", min=1e-6, rich_help_panel=LIMITS, help="Budget in US dollars.")
+    ] = None,
+    staff: Annotated[
+        bool, typer.Option("--staff", rich_help_panel=LIMITS, help="May read handovers and metrics of keys.")
+    ] = False,
     file: KeysFile = DEFAULT_FILE,
     json: Json = False,
 ) -> None:
@@ -74,7 +84,9 @@ def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -
 
 
 def usage(
-    days: Annotated[int, typer.Option(metavar="N", min=1, max=35, help="Number of days, ending now.")] = 1,
+    days: Annotated[
+        int, typer.Option(metavar="N", min=1, max=35, rich_help_panel=DATA, help="Number of days, ending now.")
+    ] = 1,
     json: Json = False,
     csv: Csv = False,
 ) -> None:

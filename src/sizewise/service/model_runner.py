@@ -283,6 +283,9 @@ class ModelRunner:
         if self.description.api:
             return ""
         request = Request(id="warm-up", text="One two three", max_tokens=2)
+        if self.description.offers == ("embeddings",):
+            await asyncio.to_thread(_innermost(self.model).embed, [request])  # type: ignore[attr-defined]
+            return ""
         error = ""
         async with aclosing(self.answer(request)) as pieces:
             async for piece in pieces:

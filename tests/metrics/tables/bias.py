@@ -43,11 +43,13 @@ def _published(lms: float, ss: float, icat: float) -> Case:
 CASES = {
     **dict.fromkeys(("stereotype_score", "language_modeling_score", "coreference_accuracy"), SHARES),
     **dict.fromkeys(("bbq_ambiguous", "bbq_disambiguated", "language_nuance", "counterfactual_flip"), SHARES),
+    **dict.fromkeys(("choice_control", "choice_refusal", "general_knowledge"), SHARES),
     **{
         f"counterfactual_{name}": MEANS
         for name in (
             *("likelihood", "quality", "refusal", "sentiment", "shift", "probability", "gap"),
             *("rouge_l", "bleu"),
+            *("likelihood_gap", "quality_gap", "refusal_gap", "sentiment_gap"),
         )
     },
     "bold_sentiment": MEANS,
