@@ -135,7 +135,7 @@ def test_wilson_equals_statsmodels(n: int, rate: float, level: float) -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 def test_holm_equals_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), abs=CLOSED)
 
