@@ -36,6 +36,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "preflight": Measured(
+        "Memory computed before a run against memory that training takes",
+        ("training", "lm"),
+        "make bench-preflight",
+    ),
     "from_scratch": Measured(
         "A network from scratch against a byte 5-gram and a word 5-gram with Kneser-Ney smoothing",
         ("lm", "training"),
