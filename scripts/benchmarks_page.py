@@ -148,6 +148,11 @@ MEASURES = {
     "route": Measured(
         "Routing: risk kept, calls saved, drift; masking of personal data", ("routing", "guard"), "make bench-route"
     ),
+    "serve_avx2": Measured(
+        "The same requests to our engines and to llama.cpp's own server, without bf16",
+        ("service", "models"),
+        "make bench-serve",
+    ),
     "serve": Measured(
         "The gateway's overhead, vLLM and llama.cpp next to it, overload",
         ("service", "models", "loadtest"),

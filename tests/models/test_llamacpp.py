@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -14,7 +15,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import gguf_writing, hf_format
 from sizewise.models import conversions, llamacpp, open_model
 from sizewise.models.engine_process import EngineRequest, Part
-from sizewise.models.llamacpp import LlamaCppModel, schemas
+from sizewise.models.llamacpp import LlamaCppModel, process, schemas
 from sizewise.models.local import LocalModel
 from sizewise.records import Message, Request
 from sizewise.store import Store
@@ -82,6 +83,40 @@ def test_sampling_limits_ends_and_schemas(gguf_file: Path, store: Store) -> None
     model.close()
 
 
+@pytest.mark.parametrize("schema", ["{}", *('{"items":' * 2_000 + "{}" + "}" * 2_000,)])
+def test_any_depth_of_a_schema_gets_an_answer(schema: str) -> None:
+    assert schemas.unenforced(schema) in ("", "it is nested too deeply")
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "finish"),
+    [
+        ("It is a story.", "{}", "the schema can't be used: llama.cpp dropped it, and the answer is no JSON"),
+        ('{"a": 1}', "{}", "stop"),
+        ("It is a story.", None, "stop"),
+    ],
+)
+def test_a_schema_that_llama_cpp_drops_is_noticed(text: str, schema: str | None, finish: str) -> None:
+    class Scripted:
+        def stream(self, line: object, stop: object) -> Iterator[dict[str, object]]:
+            yield {"content": text[:5], "tokens": [5]}
+            yield {"content": text[5:], "tokens": [6]}
+            yield {"content": "", "tokens": [], "stop": True, "stop_type": "eos"}
+
+    class Heard:
+        def __init__(self) -> None:
+            self.lines: list[dict[str, list[list[object]]]] = []
+
+        def send(self, line: dict[str, list[list[object]]]) -> None:
+            self.lines.append(line)
+
+    line = {"number": 1, "ends": [2], "json_schema": schema, "logprobs": False}
+    out = Heard()
+    process.answer(Scripted(), line, out, process.Stop())  # type: ignore[arg-type]
+    assert [part[1] for sent in out.lines for part in sent["parts"]] == [[5], [6], []]
+    assert out.lines[-1]["parts"][0][3] == finish
+
+
 def test_a_token_that_ends_the_answer_ends_it(gguf_file: Path) -> None:
     engine = llamacpp.Engine(gguf_file, 2048)
     (free,) = engine.all_answers([EngineRequest([5, 6, 7], 12)])
@@ -146,14 +181,19 @@ def test_a_wrong_conversion_is_noticed(tiny_folder: Path, store: Store, monkeypa
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"type": "object", "properties": 3}, "where a schema is expected"),
-        ({"type": "number", "minimum": 0}, "for integers only"),
-        ({"type": "string", "pattern": "a+"}, "begin with"),
-        ({"type": "object", "patternProperties": {"^a": {}}}, "'patternProperties'"),
-        ({"type": "object", "required": ["a"]}, "required property 'a'"),
-        ({"type": "array", "items": {"type": "integer", "multipleOf": 5}}, "'multipleOf'"),
+        ({"type": "object", "properties": 3}, "where schemas are expected"),
+        ({"type": "object", "properties": {"a": 3}}, "where a schema is expected"),
+        ({"type": "object", "required": "a"}, "not a list"),
+        ({"type": "object", "required": [1]}, "not a list"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "'oneOf'"),
+        ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "'uniqueItems'"),
+        ({"type": "string", "format": "uri"}, "format"),
+        ({"type": "string", "format": {"a": 1}}, "format"),
+        ({"type": "string", "pattern": "a(?=b)"}, "lookaround"),
         ({"not": {"type": "string"}}, "'not'"),
         ({"type": "text"}, "not a type"),
+        ({"type": {"a": 1}}, "not a type"),
+        ([1], "where a schema is expected"),
     ],
 )
 def test_schemas_that_llama_cpp_would_ignore_are_refused(schema: object, reason: str) -> None:
@@ -168,6 +208,8 @@ def test_schemas_that_llama_cpp_would_ignore_are_refused(schema: object, reason:
         {"anyOf": [{"type": "null"}, {"type": "string", "maxLength": 4}]},
         {"type": "object", "properties": {"required": {"type": "string"}}, "required": ["required"]},
         {"type": ["string", "null"], "enum": ["a", None]},
+        {"type": "number", "minimum": 0, "multipleOf": 0.5},
+        {"type": "string", "pattern": "b+c"},
     ],
 )
 def test_schemas_that_llama_cpp_enforces_are_accepted(schema: object) -> None:

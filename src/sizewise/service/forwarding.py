@@ -34,7 +34,7 @@ from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, b
 MAX_ANSWER_BYTES = 64_000_000
 MAX_ERROR_BYTES = 64_000
 ABANDONED_TOKENS_PER_S = 100
-"""Tokens a second that are charged for an answer that nobody waited for, because its usage is never known."""
+"""Tokens a second that are charged for an answer whose client had left, because its usage is never known."""
 CHARGED_TOKENS = 32
 """Tokens of a stream after which a key is charged."""
 _STATEFUL = ("previous_response_id", "conversation", "background")

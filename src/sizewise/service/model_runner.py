@@ -48,7 +48,7 @@ def _starters() -> ThreadPoolExecutor:
 
 
 async def _started(start: Callable[[Request, Deliver], Cancel], request: Request, deliver: Deliver) -> Cancel:
-    """Start an answer; a long prompt is rendered and tokenized in a thread, so that it delays nobody's tokens."""
+    """Start an answer; a long prompt is rendered and tokenized in a thread, so that it delays no other answer."""
     if sum(map(len, request.texts())) + len(request.text or "") + len(request.tools or "") <= MAX_INLINE_CHARACTERS:
         return start(request, deliver)
     work = asyncio.get_running_loop().run_in_executor(_starters(), start, request, deliver)

@@ -156,14 +156,14 @@ class UsageStore:
                 db.execute(insert(_REQUESTS).values(key=key, at=int(now), requests=requests))
         return None
 
-    def reserve(self, key: str, limits: Limits, wanted: Use, least_tokens: int = 0) -> Reservation | Exhausted:
+    def reserve(self, key: str, limits: Limits, wanted: Use, min_tokens: int = 0) -> Reservation | Exhausted:
         """Reserve tokens and money. If fewer tokens are left than wanted, the rest is reserved.
 
         Args:
             key: name of the key.
             limits: budgets of a day.
             wanted: tokens and US dollars that a request may use.
-            least_tokens: tokens below which it's no use to begin.
+            min_tokens: tokens below which it's no use to begin.
         """
         now = time.time()
         with self._locked(key) as db:
@@ -182,7 +182,7 @@ class UsageStore:
             is_held = bool(held[0] or held[1])
             if limits.tokens is not None:
                 rest = limits.tokens - int(used[0] or 0) - int(held[0] or 0)
-                if rest <= 0 or rest < least_tokens:
+                if rest <= 0 or rest < min_tokens:
                     return Exhausted("tokens", retry_s, is_held)
                 tokens = min(tokens, rest)
             if limits.usd is not None:

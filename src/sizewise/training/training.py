@@ -498,10 +498,8 @@ class Run:
         )
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
-            notes.append(
-                f"training diverged at step {steps}: the best weights were restored and the learning rate was "
-                "halved each time"
-            )
+            restored = "the best weights were restored and the learning rate was halved each time"
+            notes.append(f"training diverged at step {steps}: {restored}")
         notes += [describe_change(change) for change in result.changes if change.setting != "stop"]
         if result.stopped:
             notes.append(

@@ -150,14 +150,23 @@ def _reason(data: bytes) -> str:
         return data.decode("utf-8", "replace")[:200] or "no reason given"
 
 
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def answer(server: Server, line: dict[str, Any], out: Output, stop: Stop) -> None:
     """Answer a request and write its parts."""
-    number, ends = line["number"], set(line["ends"])
+    number, ends, written = line["number"], set(line["ends"]), ""
     try:
         for event in server.stream(line, stop):
             ids = [int(token) for token in event.get("tokens", ())]
             nats = [-float(token["logprob"]) for token in event.get("completion_probabilities", ())] if ids else []
             finish = None
+            written += event.get("content", "")
             if event.get("stop"):
                 finish = "length" if event.get("stop_type") == "limit" else "stop"
                 if event.get("truncated"):
@@ -165,6 +174,8 @@ def answer(server: Server, line: dict[str, Any], out: Output, stop: Stop) -> Non
             end = next((place for place, token in enumerate(ids) if token in ends), None)
             if end is not None:
                 ids, nats, finish = ids[: end + 1], nats[: end + 1], "stop"
+            if finish == "stop" and line["json_schema"] is not None and not _is_json(written):
+                finish = f"{NO_SCHEMA}: llama.cpp dropped it, and the answer is no JSON"
             if ids or finish:
                 out.send({"parts": [[number, ids, nats if line["logprobs"] else [], finish]]})
             if finish:
