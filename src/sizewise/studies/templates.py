@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tomllib
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sizewise.documents.decoding import Unreadable
 from sizewise.documents.guessing import UNNAMED
 from sizewise.documents.peeking import answers_repeat, columns_of, first_examples
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER, MULTILINGUAL_ENCODER, encoder_for
 from sizewise.store import write_atomically
 from sizewise.studies.config import COLUMNS, toml_value
 
@@ -88,14 +89,14 @@ def template(
         raise UsageError(
             f"There is no domain '{domain}'.", f"one of {', '.join(domains())}", "sizewise init --domain medical"
         )
-    known = domains()[domain]
-    columns = _with_label(examples, columns)
+    known, columns = domains()[domain], _with_label(examples, columns)
     decides = _are_labeled(examples, columns) if examples else bool(known.get("decides"))
     if decides:
         known = known | DECISIONS
     mine = bool(documents or examples)
     texts = list(documents) if mine else known["documents"] or ["documents"]
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
+    retrieves = bool(known.get("retrieve") and texts)
     lines = [
         f"# Study of {known['title']}.",
         "#",
@@ -119,7 +120,7 @@ def template(
         "larger samples detect smaller differences",
         f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
         "",
-        *(LADDER if decides else _candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts))),
+        *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves)),
         "[needs]",
         *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
         *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
@@ -128,6 +129,15 @@ def template(
         "# requests_per_month = 100000  # needed for the break-even point",
     ]
     return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _ladder(examples: tuple[str, ...], columns: ReadOptions) -> list[str]:
+    """Format the candidates of a decision, with the encoder that knows the languages of its texts."""
+    texts = [one.prompt for path in examples for one in first_examples(Path(path).expanduser(), columns)]
+    if encoder_for(texts) == DEFAULT_ENCODER:
+        return list(LADDER)
+    names = {"MiniLM": "Multilingual E5", f"pkg:{DEFAULT_ENCODER}": f"pkg:{MULTILINGUAL_ENCODER}"}
+    return [reduce(lambda line, name: line.replace(name, names[name]), names, line) for line in LADDER]
 
 
 def _with_label(examples: tuple[str, ...], columns: ReadOptions) -> ReadOptions:
