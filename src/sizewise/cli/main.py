@@ -47,7 +47,7 @@ from sizewise.cli import (
 from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
-from sizewise.errors import SizewiseError, naming_extras
+from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
@@ -120,6 +120,8 @@ def main() -> NoReturn:
     try:
         with naming_extras():
             code = app(sys.argv[1:] or ["--help"], prog_name="sizewise", standalone_mode=False)
+    except WorkerStopped as error:
+        sys.exit(error.exit_code)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
