@@ -50,6 +50,12 @@ class WorkerStopped(SizewiseError):
     exit_code = 0
 
 
+class WorkerLost(WorkerStopped):
+    """Another process of the same training is gone, so this one can't go on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the launcher starts all processes again
+
+
 class EngineError(SizewiseError):
     """The inference engine failed; the request itself was valid."""
 

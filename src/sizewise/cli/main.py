@@ -48,6 +48,7 @@ from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
 from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
+from sizewise.launch.address import LAUNCHED
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
@@ -142,7 +143,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except Exception as error:
         code = _report_error(error, as_json)
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+    if code == INTERRUPTED and LAUNCHED not in os.environ:  # typer turns Ctrl-C into this code
         interrupted(as_json)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,9 @@ def _load_parts(path: Path, masters: Mapping[str, torch.Tensor], workers: Worker
         name: empty_like(saved.size, saved.properties.dtype, masters.get(_owner(name)))
         for name, saved in reader.read_metadata().state_dict_metadata.items()
     }
-    dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=workers.size == 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled.*")  # one process loads alone
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path)), no_dist=workers.size == 1)
     return tensors
 
 

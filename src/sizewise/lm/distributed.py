@@ -24,7 +24,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from sizewise.errors import SizewiseError, WorkerStopped
+from sizewise.errors import SizewiseError, WorkerLost, WorkerStopped
 from sizewise.lm.device import choose_device
 from sizewise.lm.execution import execution_of
 from sizewise.lm.packing import NO_TARGET, Rows
@@ -33,6 +33,9 @@ Found = TypeVar("Found")
 PATIENCE = timedelta(days=2)
 """How long a process waits for the others: the first one measures the network and downloads weights meanwhile. One that
 dies is noticed at once."""
+
+LOST_WORDS = ("closed by peer", "reset by peer", "Connection refused", "Broken pipe", "remote process exited")
+"""Parts of what gloo and NCCL say when another process is gone."""
 
 
 class Workers:
@@ -194,7 +197,7 @@ class Group(Workers):
             self._root = DistributedDataParallel(
                 root,
                 device_ids=[torch.cuda.current_device()] if self._device == "cuda" else None,
-                broadcast_buffers=False,
+                forward_sync_buffers=False,
                 find_unused_parameters=True,
             )
             return
@@ -302,6 +305,10 @@ def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Group(device, sharded)
+    except (RuntimeError, dist.DistError) as error:
+        if not any(words in str(error) for words in LOST_WORDS):
+            raise
+        raise WorkerLost("Another process is gone.") from error
     finally:
         dist.destroy_process_group()
 

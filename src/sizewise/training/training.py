@@ -14,9 +14,10 @@ from typing import Any, overload
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.launch import is_first_process
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
-from sizewise.lm.checkpointing import remove_states
+from sizewise.lm.checkpointing import last_step, remove_states
 from sizewise.lm.device import (
     device_peak_bytes,
     free_device_bytes,
@@ -163,7 +164,7 @@ def train(
             workers.first(lambda: _write(run, run_id))
     stored = store.get(Checkpoint, run_id)
     memorization.check_tested(stored)
-    if out is not None:
+    if out is not None and is_first_process():
         _copy(stored, out)
     return stored
 
@@ -196,6 +197,11 @@ def _write(run: Run, run_id: str) -> None:
 def default_recipe(start: str) -> Recipe:
     """Return the default recipe: LoRA for a pretrained model, all weights for training from scratch."""
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
+
+
+def steps_saved(store: Store, run_id: str) -> int:
+    """Return the steps in the newest checkpoint of a run that isn't finished; -1 without any."""
+    return last_step(store.folder("checkpoint", run_id) / "state")
 
 
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
