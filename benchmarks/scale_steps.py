@@ -11,7 +11,8 @@ import argparse
 import hashlib
 import json
 import os
-import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sizewise.errors import WorkerStopped
 from sizewise.lm import adapt, loop
 from sizewise.lm.distributed import Workers, joined
 from sizewise.lm.packing import Mix, Rows, Unit, pack
@@ -78,8 +80,8 @@ def bytes_held(workers: Workers, tensors: list[torch.Tensor]) -> list[int]:
     return [int(number) for number in workers.total(own)]
 
 
-def train(workers: Workers, folder: Path, method: str, steps: int, kill_at: int, micro_rows: int) -> None:
-    """Train and write what the first process found; kill this process after a step if asked."""
+def train(workers: Workers, folder: Path, method: str, steps: int, step_s: float, micro_rows: int) -> None:
+    """Train and write what the first process found; wait after each step, so that a kill can hit any moment."""
     network, mix, seen = made(method), rows(), list[str]()
     tokens = sum(int((mix.step(number).segments > 0).sum()) for number in range(steps))
     plan = loop.Plan(tokens, 3e-3, 0.1, False, 5, micro_rows=micro_rows)
@@ -107,20 +109,15 @@ def train(workers: Workers, folder: Path, method: str, steps: int, kill_at: int,
     def after(progress: loop.Progress) -> None:
         seen.append(batch_id(mix.step(progress.step - 1)))
 
-    original = loop._Run.advance
+        time.sleep(step_s)
 
-    def advance(run: Any, *arguments: Any) -> Any:
-        done = original(run, *arguments)
-        if kill_at and run.step == kill_at and workers.rank == workers.size - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
-
-    loop._Run.advance = advance
     result = loop.train_network(network, mix, plan, validate, folder / "state", after, None, workers)
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     weights = workers.whole(trained)
     if workers.is_first:
-        save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "weights.safetensors")
+        save_file(
+            {name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "weights.safetensors"
+        )
         found = {"losses": [point.loss for point in result.points], "batches": seen, "sessions": result.sessions}
         found |= {"best": result.best.domain, "bytes": peak["bytes"], "best_step": result.best_step}
         (folder / "run.json").write_text(json.dumps(found), encoding="utf-8")
@@ -133,12 +130,16 @@ def main() -> None:
     parser.add_argument("--method", default="full", choices=["full", "lora"])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--micro-rows", type=int, default=0)
-    parser.add_argument("--kill-at", type=int, default=0, help="step after which the last process kills itself")
+    parser.add_argument("--step-s", type=float, default=0.0, help="seconds to wait after each step")
     parser.add_argument("--fsdp", action="store_true")
     given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    with joined("cpu", given.fsdp) as workers:
-        train(workers, given.folder, given.method, given.steps, given.kill_at, given.micro_rows)
+    (given.folder / "pids").mkdir(parents=True, exist_ok=True)
+    (given.folder / "pids" / os.environ.get("RANK", "0")).write_text(str(os.getpid()), encoding="ascii")
+    try:
+        with joined("cpu", given.fsdp) as workers:
+            train(workers, given.folder, given.method, given.steps, given.step_s, given.micro_rows)
+    except WorkerStopped as error:
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

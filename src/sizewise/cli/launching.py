@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,9 @@ def arguments_of(context: typer.Context, left_out: Collection[str]) -> list[str]
         left_out: parameters to leave out, by their Python names.
     """
     words = context.command_path.split()[1:]
-    wanted = [parameter for parameter in context.command.params if parameter.name in set(given(context)) - set(left_out)]
+    wanted = [
+        parameter for parameter in context.command.params if parameter.name in set(given(context)) - set(left_out)
+    ]
     for parameter in wanted:
         value = context.params[str(parameter.name)]
         if parameter.param_type_name == "argument":
@@ -48,6 +51,20 @@ def arguments_of(context: typer.Context, left_out: Collection[str]) -> list[str]
             for part in value if isinstance(value, list | tuple) else [value]:
                 words += [max(parameter.opts, key=len), str(part)]
     return words
+
+
+def check_fsdp(fsdp: bool, launch: str | None) -> None:
+    """Refuse FSDP in one process.
+
+    Raises:
+        UsageError: there is only this process.
+    """
+    if fsdp and launch is None and "WORLD_SIZE" not in os.environ:
+        raise UsageError(
+            "--fsdp splits a training over processes, but there is only one.",
+            "several processes",
+            "sizewise train ... --fsdp --launch torchrun:2",
+        )
 
 
 def train_in_processes(context: typer.Context, place: str, recipe: Recipe, data: str, store: Store) -> None:
@@ -78,5 +95,5 @@ def train_in_processes(context: typer.Context, place: str, recipe: Recipe, data:
     run_id = run_id_of(recipe, data)
     with store.lock("checkpoint", run_id):
         pass  # a run that another process works on is refused before anything starts
-    arguments = arguments_of(context, {"launch"})
+    arguments = ["-m", "sizewise", *arguments_of(context, {"launch"})]
     raise typer.Exit(run_processes(arguments, launch.processes, lambda: steps_saved(store, run_id)))

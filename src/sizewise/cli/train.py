@@ -10,7 +10,7 @@ import typer
 
 from sizewise.cli.classifiers import METHODS, train_and_print
 from sizewise.cli.help import Command
-from sizewise.cli.launching import Fsdp, LaunchOption, train_in_processes
+from sizewise.cli.launching import Fsdp, LaunchOption, check_fsdp, train_in_processes
 from sizewise.cli.options import (
     CLASSIFIERS,
     COST,
@@ -291,6 +291,7 @@ def register(app: typer.Typer, panel: str) -> None:
             seed=seed,
         )
         store = Store()
+        check_fsdp(fsdp, launch)
         if launch and not store.exists("checkpoint", run_id_of(recipe, data)):
             train_in_processes(command, launch, recipe, data, store)
         with reporting() as reporter:

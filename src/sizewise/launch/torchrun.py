@@ -23,12 +23,12 @@ LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
 def run_processes(arguments: Sequence[str], processes: int, steps_done: Callable[[], int]) -> int:
-    """Run `sizewise` with these arguments in several processes. If one is killed, all start again.
+    """Run Python with these arguments in several processes. If one is killed, all start again.
 
     The first process uses this terminal; what the others print is shown only if one of them fails.
 
     Args:
-        arguments: of the command line.
+        arguments: of the interpreter, such as `-m sizewise train ...`.
         processes: number of processes.
         steps_done: steps in the newest checkpoint, which the processes go on from.
 
@@ -82,7 +82,7 @@ def _run_once(arguments: Sequence[str], processes: int, logs: Path) -> dict[int,
         logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, processes), Std.ALL)),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "sizewise", *arguments)
+        elastic_launch(config, sys.executable)(*arguments)
     except ChildFailedError as error:
         return {rank: int(failure.exitcode) for rank, failure in error.failures.items()}
     except SignalException as error:

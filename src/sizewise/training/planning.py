@@ -247,9 +247,7 @@ def _measure(
         loop.prepare(start.network, fit.compiled, fit.checkpointing)
         reset_device_peak(start.device)
         try:
-            _, speed = loop.probe_speed(
-                start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows, fit.rows
-            )
+            _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows, fit.rows)
             room = device_bytes(start.device)
             if room is None or preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer) <= room:
                 return speed, fit

@@ -184,7 +184,8 @@ def _check_fsdp(recipe: Recipe) -> None:
     if recipe.method in ("qlora", "dora") or recipe.optimizer != "adamw":
         found = recipe.method if recipe.optimizer == "adamw" else recipe.optimizer
         raise UsageError(
-            f"FSDP doesn't split what {found} needs over processes.", "LoRA or full training with adamw",
+            f"FSDP doesn't split what {found} needs over processes.",
+            "LoRA or full training with adamw",
             "--method lora --optimizer adamw, or the same command without --fsdp",
         )
 
