@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,9 +39,11 @@ from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, Re
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
+from sizewise.store.database import Unavailable
 
 OPEN_PATHS = ("/", "/monitor", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
+_LOG = logging.getLogger("sizewise.service")
 
 
 def create_app(
@@ -147,6 +150,13 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def engine_failed(_: HttpRequest, error: EngineError) -> JSONResponse:
         return error_response(error.what, 500, None, "engine_failed")
+
+    @app.exception_handler(Unavailable)
+    async def no_database(_: HttpRequest, error: Unavailable) -> JSONResponse:
+        _LOG.error("%s", error.what)
+        response = error_response("The service's database can't be used now.", 503, None, "database_unavailable")
+        response.headers["Retry-After"] = "5"
+        return response
 
     @app.exception_handler(SizewiseError)
     async def expected(_: HttpRequest, error: SizewiseError) -> JSONResponse:
