@@ -65,14 +65,17 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warmup = asyncio.create_task(_warm_up(state))
+        backends = [runner.backend for runner in state.runners if runner.backend is not None]
+        watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
         yield
         state.draining = True
         if state.router is not None and state.router.shadow is not None:
             state.router.shadow.close()
         warmup.cancel()
-        for runner in state.runners:
-            if runner.backend is not None:
-                await runner.backend.close()
+        for task in watching:
+            task.cancel()
+        for backend in backends:
+            await backend.close()
         if not state.replaced:
             await asyncio.to_thread(state.budgets.close)
 
