@@ -38,6 +38,7 @@ from sizewise.service.router import AUTO
 from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, ResponsesRequest, TextRequest
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
+from sizewise.service.tracing import telemetry_of_fastapi
 from sizewise.store import Store
 from sizewise.store.database import Unavailable
 
@@ -79,7 +80,10 @@ def create_app(
         if not state.replaced:
             await asyncio.to_thread(state.budgets.close)
 
-    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
+    options: dict[str, Any] = {"telemetry": telemetry_of_fastapi()}
+    app = FastAPI(
+        title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS, **options
+    )
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     if state.has_backends:

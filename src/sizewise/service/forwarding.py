@@ -30,6 +30,7 @@ from sizewise.service.responses import JSONText, to_json
 from sizewise.service.schemas import APIError
 from sizewise.service.sse import DONE, Event, EventTooLong, format_event, read_events
 from sizewise.service.state import State
+from sizewise.service.tracing import upstream_span
 from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
 MAX_ANSWER_BYTES = 64_000_000
@@ -190,11 +191,14 @@ class Forward:
             ReplicaFailed: the server can't be reached, or is busy or broken.
             APIError: it answers with another error.
         """
-        request = server.client.build_request("POST", self._path, json=body | {"model": server.model})
         self._charge()
         self._sent = True
         try:
-            response = await server.client.send(request, stream=True)
+            with upstream_span(self._runner.name, server.place, self._path) as traced:
+                headers = traced if self._backend.may_repeat else {}  # providers don't continue our traces
+                sent = body | {"model": server.model}
+                request = server.client.build_request("POST", self._path, json=sent, headers=headers)
+                response = await server.client.send(request, stream=True)
         except (httpx2.TransportError, httpx2.InvalidURL, OSError) as error:
             never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
             self._charge(nothing=never_sent)
