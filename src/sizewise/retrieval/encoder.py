@@ -15,6 +15,7 @@ from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.records import fingerprint
 from sizewise.retrieval.encoder_folder import NEXT, EncoderSettings, read_settings, read_tensors
 from sizewise.retrieval.encoder_graph import IDS, MASK, OUTPUT, build_graph
+from sizewise.retrieval.onnx_format import Graph
 from sizewise.store import sha256_of
 
 BATCH = 64
@@ -168,6 +169,10 @@ class Encoder:
         found: list[Any] = self._tokenizer.encode_batch_fast(prepared)
         return found
 
+    def graph(self) -> Graph:
+        """Build the ONNX graph: `input_ids` and `attention_mask` in, `sentence_embedding` out."""
+        return build_graph(self.settings, read_tensors(self.folder))
+
     def write_onnx(self, path: Path) -> Path:
         """Write the whole encoder as one ONNX file: `input_ids` and `attention_mask` in, unit vectors out.
 
@@ -176,23 +181,32 @@ class Encoder:
         Raises:
             SizewiseError: the encoder is larger than an ONNX file may be (2 GB), or the file can't be written.
         """
-        data = build_graph(self.settings, read_tensors(self.folder)).serialize(inline=True)
-        if len(data) > MAX_FILE_BYTES:
-            raise SizewiseError(
-                f"{self.folder} takes {len(data):,} bytes as one ONNX file.", "at most 2 GB", "use a smaller encoder"
-            )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise SizewiseError(
-                f"{path} cannot be written: {error.strerror or error}.", "a writable folder with enough free space", ""
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return write_graph(self.graph(), path)
+
+
+def write_graph(graph: Graph, path: Path) -> Path:
+    """Write a graph as one ONNX file.
+
+    Raises:
+        SizewiseError: it is larger than an ONNX file may be (2 GB), or the file can't be written.
+    """
+    data = graph.serialize(inline=True)
+    if len(data) > MAX_FILE_BYTES:
+        raise SizewiseError(
+            f"{path} would take {len(data):,} bytes as one ONNX file.", "at most 2 GB", "use a smaller encoder"
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SizewiseError(
+            f"{path} cannot be written: {error.strerror or error}.", "a writable folder with enough free space", ""
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
 def folder_fingerprint(folder: Path) -> str:
