@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from scipy.stats import binomtest
 
@@ -164,9 +165,13 @@ def _compared(judged: Sequence[Judged]) -> list[Judged]:
     return list(as_pairs(kept))
 
 
-def preferences(ballot: Ballot) -> list[dict[str, str]]:
-    """Export preference pairs as DPO trainers read them; a correction is preferred to the text that it corrects."""
-    found = []
+def preferences(ballot: Ballot) -> list[dict[str, Any]]:
+    """Export preference pairs as DPO trainers read them; a correction is preferred to the text that it corrects.
+
+    If any example of the round has several turns, all prompts and answers are lists of messages.
+    """
+    found: list[dict[str, Any]] = []
+    write = _as_messages if any(task.conversation for task in ballot.tasks.values()) else _as_texts
     for vote in ballot.votes():
         task = ballot.tasks[vote.task]
         if task.purpose != "vote":
@@ -175,11 +180,24 @@ def preferences(ballot: Ballot) -> list[dict[str, str]]:
         best = texts.get(task.winner(vote.choice))
         if vote.correction:
             worse = task.left_text if best is None else best
-            found.append({"prompt": task.prompt, "chosen": vote.correction, "rejected": worse})
+            found.append(write(task, vote.correction, worse))
         if best is not None:
             worse_ones = (text for name, text in task.answers if name != task.winner(vote.choice))
-            found += [{"prompt": task.prompt, "chosen": best, "rejected": text} for text in worse_ones]
+            found += [write(task, best, text) for text in worse_ones]
     return found
+
+
+def _as_texts(task: JudgeTask, chosen: str, rejected: str) -> dict[str, Any]:
+    return {"prompt": task.prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _as_messages(task: JudgeTask, chosen: str, rejected: str) -> dict[str, Any]:
+    turns = task.conversation or (("user", task.prompt),)
+    return {
+        "prompt": [{"role": role, "content": text} for role, text in turns],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
 
 
 def vote_differences(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.answered import Answered, read_answered, same_answer, shown
+from sizewise.judging.answered import Answered, read_answered, same_answer, shown, turns_of
 from sizewise.judging.ballot import MORE_TASKS_FILE, REPEAT_AFTER, TASKS_FILE, tasks_of, token_hash
 from sizewise.judging.gold import REFERENCE, Gold, make_gold
 from sizewise.records import (
@@ -213,8 +213,7 @@ def _drawn_and_gold(
             "an example with two different answers",
             f"sizewise judge open {' '.join(ids)} --kind rating",
         )
-    rows = [row for row, _ in pool]
-    reserved, others = rows[len(rows) - kept :], rows[: len(rows) - kept]
+    reserved, others = pool[len(pool) - kept :], [row for row, _ in pool[: len(pool) - kept]]
     gold = make_gold(reserved, others, design.plain, design.kind, choices, wanted) if wanted else Gold([], ())
     return drawn, gold
 
@@ -328,6 +327,7 @@ def _draw(
             "item": row.item,
             "cluster": row.cluster,
             "prompt": shown(row.prompt, design.plain),
+            "conversation": turns_of(row, example, design.plain),
             "passage": texts[REFERENCE] if with_reference else "",
             "tags": example.tags if example else (),
         }
@@ -419,7 +419,10 @@ def _assign(
         for task in gold:
             queue.insert(rng.randrange(len(queue) + 1), task.id)
         for task in mine[: round(REPEAT_SHARE * len(mine))] if tasks[0].right else ():
-            kept = {field: getattr(task, field) for field in ("item", "cluster", "prompt", "passage", "tags")}
+            kept = {
+                field: getattr(task, field)
+                for field in ("item", "cluster", "prompt", "conversation", "passage", "tags")
+            }
             repeat = _task(f"r{number}-{task.id}", task.answers[::-1], purpose="repeat", repeats=task.id, **kept)
             repeats.append(repeat)
             first = queue.index(task.id)

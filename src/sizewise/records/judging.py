@@ -126,7 +126,9 @@ class JudgeTask(Record):
     cluster: str
     """Source document of the example."""
     prompt: str
-    """Prompt of the example."""
+    """Prompt of the example: its last turn."""
+    conversation: tuple[tuple[str, str], ...] = ()
+    """All turns that an answer continues, as role and text, the prompt last; empty if the prompt is the only turn."""
     passage: str = ""
     """Reference answer or source passage to show, if any."""
     left: str

@@ -164,6 +164,7 @@ def _blinded(task: JudgeTask) -> dict[str, Any]:
     return {
         "id": task.id,
         "prompt": task.prompt,
+        "conversation": task.conversation,
         "passage": task.passage,
         "answers": texts,
         "differences": _differences(texts[0], texts[1]) if len(texts) == 2 else None,
