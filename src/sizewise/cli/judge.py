@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sizewise.records import JudgeReport, JudgeRound, PairVerdict
     from sizewise.store import Saved
 
-Kind = Literal["pair", "best", "rating", "origin"]
+Kind = Literal["pair", "best", "rating", "origin", "ours"]
 PAIR_HEADINGS = ["left", "right", "win rate of left [95 %]", "votes", "verdict"]
 WIDE_PAIR_HEADINGS = [*PAIR_HEADINGS, "length-controlled", "p", "p (anytime-valid)", "votes missing"]
 
@@ -122,7 +122,7 @@ def open_(
         typer.Option(
             metavar="KIND",
             rich_help_panel=ROUND,
-            help="pair, best (of several), rating (of one answer) or origin (person or model).",
+            help="pair, best (of several), rating (of one answer), origin (person or model) or ours (which is ours).",
         ),
     ] = "pair",
     items: Annotated[

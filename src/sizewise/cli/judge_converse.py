@@ -86,7 +86,7 @@ def converse(
 
     Each interrogator and each witness gets a secret link. `sizewise judge report ID` shows the result.
 
-    Example: sizewise judge converse pkg:smollm2-135m --interrogators Ada,Ben --witnesses Cleo,Dan
+    Example: sizewise judge converse pkg:smollm2-135m --witnesses Cleo,Dan
     """
     from sizewise.judging import ConversationDesign, open_conversations
     from sizewise.records import ConversationRound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from sizewise.judging.answered import has_text, letters_of, shown, turns_of
 from sizewise.records import Example, ItemRow, JudgeKind, JudgeTask
 
 REFERENCE = "reference"
+MIN_SHUFFLED = 7  # words, or letters of a text without spaces, above which a random order looks wrong
 MAX_SHARED_WORDS = 0.5  # of the shorter text; two texts that share more may both be acceptable
 
 
@@ -65,6 +67,32 @@ def make_gold(
             + ("" if tasks else ", so the attention of raters isn't checked"),
         ),
     )
+
+
+def make_shuffled(
+    examples: Sequence[tuple[ItemRow, Example | None]], plain: bool, wanted: int, rng: random.Random
+) -> Gold:
+    """Create tasks that anyone who reads can answer: our text next to the same words in random order.
+
+    Args:
+        examples: rows without another task, each with its example if the dataset is known.
+        plain: normalize typography.
+        wanted: number of tasks to create.
+        rng: random order.
+    """
+    tasks: list[JudgeTask] = []
+    for row, example in examples:
+        ours = shown(row.references[0], plain) if row.references else ""
+        parts = ours.split() if len(ours.split()) > MIN_SHUFFLED else list(ours)
+        if len(tasks) == wanted or len(parts) <= MIN_SHUFFLED:
+            continue
+        shuffled = rng.sample(parts, len(parts))
+        wrong = (" " if " " in ours else "").join(shuffled)
+        common = {"prompt": shown(row.prompt, plain), "conversation": turns_of(row, example, plain)}
+        if shuffled != parts:
+            tasks.append(_task(len(tasks), row, ours, [wrong], "pair", common))
+    missing = "" if len(tasks) >= wanted else f"{len(tasks)} of {wanted} gold tasks: too few texts are long enough"
+    return Gold(tasks, (missing,) if missing else ())
 
 
 def _wrong_answers(

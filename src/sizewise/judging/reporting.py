@@ -155,7 +155,8 @@ def _reading_notes(closed: bool, fixed: bool) -> list[str]:
 
 def vote_rows(ballot: Ballot) -> list[dict[str, str]]:
     """Convert the votes of a round of pairs to the rows that `judge rank` reads, with the origin of each."""
-    counted = _compared([(ballot.tasks[vote.task], vote) for vote in ballot.votes()])
+    votes = [] if ballot.round.kind == "ours" else ballot.votes()
+    counted = _compared([(ballot.tasks[vote.task], vote) for vote in votes])
     return [row | {"origin": vote.origin} for row, (_, vote) in zip(pair_rows(counted), counted, strict=True)]
 
 
@@ -171,6 +172,8 @@ def preferences(ballot: Ballot) -> list[dict[str, Any]]:
     If any example of the round has several turns, all prompts and answers are lists of messages.
     """
     found: list[dict[str, Any]] = []
+    if ballot.round.kind == "ours":
+        return []  # which text is ours says nothing about which is better
     write = _as_messages if any(task.conversation for task in ballot.tasks.values()) else _as_texts
     for vote in ballot.votes():
         task = ballot.tasks[vote.task]
@@ -329,10 +332,31 @@ def _scores(record: JudgeRound, counted: Sequence[Judged], reading: Reading) -> 
             found.setdefault(metric, {})[name] = score_votes(metric, votes, taken, reading)
         for scale in SCALES if kind == "rating" else ():
             found.setdefault(scale, {})[name] = _rating(scale, votes, reading)
+    if kind == "ours":
+        found |= _ours(counted, names, reading)
     if kind == "origin" and REFERENCE in names:
         detected = [(vote.choice == "person") == (task.left == REFERENCE) for task, vote in counted]
         found["told_apart"] = {"all": score_votes("told_apart", counted, detected, reading)}
     return found
+
+
+def _ours(counted: Sequence[Judged], names: Sequence[str], reading: Reading) -> dict[str, dict[str, Score]]:
+    """Compute how often each candidate's text was taken for ours, and how often ours was recognized."""
+    taken = {
+        name: [(task, vote) for task, vote in counted if name in (task.left, task.right)]
+        for name in names
+        if name != REFERENCE
+    }
+    recognized = [task.winner(vote.choice) == REFERENCE for task, vote in counted]
+    return {
+        "taken_for_ours": {
+            name: score_votes(
+                "taken_for_ours", some, [task.winner(vote.choice) == name for task, vote in some], reading
+            )
+            for name, some in taken.items()
+        },
+        "recognized_ours": {"all": score_votes("recognized_ours", counted, recognized, reading)},
+    }
 
 
 def _rating(scale: str, votes: Sequence[Judged], reading: Reading) -> Score:

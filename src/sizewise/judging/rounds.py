@@ -14,7 +14,7 @@ from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import Answered, read_answered, same_answer, shown, turns_of
 from sizewise.judging.ballot import MORE_TASKS_FILE, REPEAT_AFTER, TASKS_FILE, tasks_of, token_hash
-from sizewise.judging.gold import REFERENCE, Gold, make_gold
+from sizewise.judging.gold import REFERENCE, Gold, make_gold, make_shuffled
 from sizewise.records import (
     MAX_GUIDELINES,
     Comparison,
@@ -42,6 +42,7 @@ QUESTIONS: dict[JudgeKind, str] = {
     "best": "Which answer is the most helpful?",
     "rating": "How good is this answer?",
     "origin": "Was this written by a person or by a model?",
+    "ours": "Which of these texts is ours?",
 }
 
 
@@ -49,7 +50,7 @@ class RoundDesign(NamedTuple):
     """Design of a round: what raters see, how much of it, and under which conditions."""
 
     kind: JudgeKind = "pair"
-    """Pairs, the best of several, ratings of single answers, or the imitation test (person or model)."""
+    """Pairs, the best of several, ratings of single answers, person or model, or which of two texts is ours."""
     items: int = 60
     """Maximum number of examples, drawn from the uncontaminated ones that have answers to compare."""
     raters: Sequence[str] = ("rater 1",)
@@ -203,9 +204,15 @@ def _drawn_and_gold(
     choices = min(len(answered.texts), MAX_ANSWERS) if design.kind == "best" else 2
     pool = _examples(answered, store, seed)
     asked = min(design.items, len(pool))
-    wanted = max(1, round(GOLD_SHARE * asked)) if design.kind in ("pair", "best") else 0
+    wanted = max(1, round(GOLD_SHARE * asked)) if design.kind in ("pair", "best", "ours") else 0
     kept = min(GOLD_SPARE * wanted, len(pool) // 3)
     drawn = _draw(answered, pool[: len(pool) - kept], design, rng)
+    if not drawn.tasks and design.kind == "ours":
+        raise SizewiseError(
+            "No example has a text of ours next to another one.",
+            "examples with a reference answer that differs from the candidates' answers",
+            f"sizewise judge open {' '.join(ids)} --kind rating",
+        )
     if not drawn.tasks:
         raise SizewiseError(
             f"There is nothing to compare: {', '.join(answered.texts)} gave the same answers, or answered different "
@@ -214,8 +221,11 @@ def _drawn_and_gold(
             f"sizewise judge open {' '.join(ids)} --kind rating",
         )
     reserved, others = pool[len(pool) - kept :], [row for row, _ in pool[: len(pool) - kept]]
-    gold = make_gold(reserved, others, design.plain, design.kind, choices, wanted) if wanted else Gold([], ())
-    return drawn, gold
+    if not wanted:
+        return drawn, Gold([], ())
+    if design.kind == "ours":
+        return drawn, make_shuffled(reserved, design.plain, wanted, rng)
+    return drawn, make_gold(reserved, others, design.plain, design.kind, choices, wanted)
 
 
 def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str, str]]:
@@ -317,12 +327,14 @@ def _draw(
             turn = number % len(names)  # each candidate comes first equally often
             distinct = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
             order = tuple(distinct) if len(distinct) > 1 else ()
+        elif design.kind == "ours":
+            order = _with_ours(names, texts, used)
         else:
             order = tuple(sorted((name for name in singles if texts[name]), key=lambda name: used[name])[:1])
             used.update(order)
         if not order:
             continue
-        with_reference = design.show_reference and row.references and design.kind != "origin"
+        with_reference = design.show_reference and row.references and design.kind not in ("origin", "ours")
         common = {
             "item": row.item,
             "cluster": row.cluster,
@@ -359,6 +371,16 @@ def _next_pair(possible: Sequence[tuple[str, str]], used: Counter[Any]) -> tuple
     order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
     used[chosen] += 1
     return order
+
+
+def _with_ours(names: Sequence[str], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
+    """Choose the candidate with the fewest tasks whose text differs from ours; sides alternate."""
+    differing = [name for name in names if texts[name] and not same_answer(texts[name], texts[REFERENCE])]
+    if not texts[REFERENCE] or not differing:
+        return ()
+    chosen = min(differing, key=lambda name: used[name])
+    used[chosen] += 1
+    return (chosen, REFERENCE) if used[chosen] % 2 else (REFERENCE, chosen)
 
 
 def _task(name: str, answers: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
