@@ -46,7 +46,7 @@ def converse(
         ),
     ] = 4,
     topic: Annotated[
-        str, typer.Option(metavar="TEXT", rich_help_panel=ROUND, help="What both sides are asked to talk about.")
+        str, typer.Option(metavar="TOPIC", rich_help_panel=ROUND, help="What both sides are asked to talk about.")
     ] = "",
     simulated: Annotated[
         bool,

@@ -91,8 +91,8 @@ def make_shuffled(
         common = {"prompt": shown(row.prompt, plain), "conversation": turns_of(row, example, plain)}
         if shuffled != parts:
             tasks.append(_task(len(tasks), row, ours, [wrong], "pair", common))
-    missing = "" if len(tasks) >= wanted else f"{len(tasks)} of {wanted} gold tasks: too few texts are long enough"
-    return Gold(tasks, (missing,) if missing else ())
+    fewer = f"{len(tasks)} of {wanted} gold tasks: too few texts are long enough"
+    return Gold(tasks, (fewer,) if len(tasks) < wanted else ())
 
 
 def _wrong_answers(

@@ -318,15 +318,10 @@ def _draw(
         both.update(answering)
         different = [pair for pair in answering if not same_answer(texts[pair[0]], texts[pair[1]])]
         same.update(set(answering) - set(different))
-        order: tuple[str, ...]
         if design.kind == "pair":
             order = _next_pair(different, used)
         elif design.kind == "best":
-            if number % len(names) == 0:
-                rng.shuffle(names)
-            turn = number % len(names)  # each candidate comes first equally often
-            distinct = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
-            order = tuple(distinct) if len(distinct) > 1 else ()
+            order = _next_several(answered, row.item, names, number, rng)
         elif design.kind == "ours":
             order = _with_ours(names, texts, used)
         else:
@@ -371,6 +366,15 @@ def _next_pair(possible: Sequence[tuple[str, str]], used: Counter[Any]) -> tuple
     order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
     used[chosen] += 1
     return order
+
+
+def _next_several(answered: Answered, item: str, names: list[str], number: int, rng: random.Random) -> tuple[str, ...]:
+    """Choose up to MAX_ANSWERS candidates with different answers; each comes first equally often."""
+    if number % len(names) == 0:
+        rng.shuffle(names)
+    turn = number % len(names)
+    distinct = answered.distinct(item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
+    return tuple(distinct) if len(distinct) > 1 else ()
 
 
 def _with_ours(names: Sequence[str], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:

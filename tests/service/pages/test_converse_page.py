@@ -64,7 +64,8 @@ def test_a_round_over_http_tells_no_names(opened: OpenedConversations, store: St
     for number in range(2):
         client.post(f"{ada}/start")
         until(lambda: state(ada), "phase", "chat")
-        assert client.post(f"{ada}/say", json={"text": f"hi {number}", "nonce": f"nonce-nonce-{number}"}).status_code == 200
+        said = {"text": f"hi {number}", "nonce": f"nonce-nonce-{number}"}
+        assert client.post(f"{ada}/say", json=said).status_code == 200
         if held.started[f"c{number}"].partner == PERSON:
             assert until(lambda: state(cleo), "my_turn", True)["messages"] == [{"mine": False, "text": f"hi {number}"}]
             client.post(f"{cleo}/say", json={"text": "hey", "nonce": f"cleo-cleo-{number}"})
