@@ -30,6 +30,7 @@ from sizewise.metrics.pass_rates import PassAt, pass_at_parts
 from sizewise.metrics.probabilities import Brier, CalibrationError, LogLoss
 from sizewise.metrics.rubric import RUBRIC_GRADE, RubricGrade
 from sizewise.metrics.structure import JsonF1, JsonValid
+from sizewise.metrics.voice import Voice
 from sizewise.records.upgrades import METRICS_2
 
 GROUP = "sizewise.metrics"
@@ -55,7 +56,7 @@ METRICS = _by_name(
         ),
         *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
         *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
-        *(LexicalGrounding(), Refusals(), AnswerWords()),
+        *(LexicalGrounding(), Refusals(), AnswerWords(), Voice()),
         *(AnsweredAccuracy(), AbstentionRecall(), RiskCoverageArea()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
