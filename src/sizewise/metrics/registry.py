@@ -18,6 +18,7 @@ from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, Choic
 from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceMatch, ReferenceRecall
 from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
 from sizewise.metrics.extraction import FIELD_METRICS, JsonContradictory, JsonRepaired, ValueInSource
+from sizewise.metrics.facts import FactPrecision, FactRecall
 from sizewise.metrics.grades import HumanGrade
 from sizewise.metrics.groundedness import CitationPrecision, CitationRecall, Groundedness, QuotesVerbatim
 from sizewise.metrics.harness import PREFIX, HarnessMetric
@@ -44,6 +45,7 @@ METRICS = _by_name(
     (
         *(Bleu(), Chrf(), Ter(), RougeL(), TokenF1(), ExactMatch()),
         *(ReferenceMatch(), ContainsReference(), NumericMatch(), ReferenceRecall(), HumanGrade()),
+        *(FactRecall(), FactPrecision()),
         *(
             Accuracy(),
             MacroF1(),
