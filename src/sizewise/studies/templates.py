@@ -97,6 +97,7 @@ def template(
     texts = list(documents) if mine else known["documents"] or ["documents"]
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
     retrieves = bool(known.get("retrieve") and texts)
+    quality = known.get("quality")  # without one, the study takes the first of its defaults that is measured
     lines = [
         f"# Study of {known['title']}.",
         "#",
@@ -122,7 +123,7 @@ def template(
         "",
         *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves)),
         "[needs]",
-        *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
+        *([f"quality = {toml_value(quality)}"] if quality and (answers or known["documents"]) else []),
         *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
         "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
         "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
