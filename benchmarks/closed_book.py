@@ -45,6 +45,8 @@ METRICS = ("reference_recall", "token_f1")
 TOKENS = 12_000
 """Tokens of a training at 1x: the studied text has about 10,000."""
 MAX_TOKENS, RIGHT, ROUNDS = 64, 0.5, 10_000
+PART = 100
+"""Questions with passages before them, which take longer to read."""
 CLOSED, PLAIN, MIX = "documents", {"example_share": 0.0}, {"example_share": 0.5}
 
 
@@ -81,29 +83,29 @@ ARMS = {
     "mix, 4x": Arm("mix", MIX, 4),
     "plain, 4x": Arm(CLOSED, PLAIN, 4),
     "context": Arm("others", CONTEXT, 1.5),
-    "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.5}, 4),
+    "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 2),
 }
 MEASURED = {
     "base, closed book": Measurement(BASE),
     "mix, seed 0": Measurement("mix, seed 0"),
     "plain, seed 0": Measurement("plain, seed 0"),
-    "base, right passage": Measurement(BASE, "right"),
-    "context, right passage": Measurement("context", "right"),
+    "context, right passage": Measurement("context", "right", PART),
+    "base, right passage": Measurement(BASE, "right", PART),
+    "context, no answer": Measurement("context", "absent", PART),
     "mix, 4x": Measurement("mix, 4x"),
-    "context, no answer": Measurement("context", "absent", 100),
-    "context, three passages": Measurement("context", "mixed", 100),
-    "retrieval, base": Measurement(BASE, retrieve=True),
-    "retrieval, context": Measurement("context", retrieve=True),
-    "both, retrieval": Measurement("both", retrieve=True),
-    "both, closed book": Measurement("both"),
-    "base, no answer": Measurement(BASE, "absent", 100),
-    "plain, 4x": Measurement("plain, 4x"),
+    "retrieval, context": Measurement("context", limit=PART, retrieve=True),
+    "retrieval, base": Measurement(BASE, limit=PART, retrieve=True),
+    "both, retrieval": Measurement("both", limit=PART, retrieve=True),
+    "both, closed book": Measurement("both", limit=PART),
+    "1.5B, right passage": Measurement(LARGE, "right", PART, engine="openvino"),
     "mix, seed 1": Measurement("mix, seed 1"),
     "plain, seed 1": Measurement("plain, seed 1"),
     "mix, seed 2": Measurement("mix, seed 2"),
     "plain, seed 2": Measurement("plain, seed 2"),
     "mix, 2x": Measurement("mix, 2x"),
-    "1.5B, right passage": Measurement(LARGE, "right", 100, engine="openvino"),
+    "plain, 4x": Measurement("plain, 4x"),
+    "base, no answer": Measurement(BASE, "absent", PART),
+    "context, three passages": Measurement("context", "mixed", PART),
 }
 
 
