@@ -92,8 +92,9 @@ def knowledge_of(standing: Standing) -> Knowledge | None:
 
 def way_of(view: StudyView, name: str) -> Way:
     """Return in which way a candidate knows the documents."""
-    retrieves = view.comparison.models[name].uri.startswith(RETRIEVING)
-    trained = name in view.checkpoints
+    model = view.comparison.models[name]
+    retrieves = model.uri.startswith(RETRIEVING)
+    trained = name in view.checkpoints or bool(model.start)
     return "both" if retrieves and trained else "retrieval" if retrieves else "trained" if trained else "as it is"
 
 
