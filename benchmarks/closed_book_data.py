@@ -1,6 +1,6 @@
 """Data of the closed-book benchmark: sections of MedQuAD's NINDS articles with the question on each.
 
-The 201 shortest sections on treatment and outlook are studied and asked about, six sections of other articles are
+The 100 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, six sections of other articles are
 studied and only validated on, and sections of the next articles teach models to use passages. Short sections make facts
 that two processor cores can repeat often enough to be learned.
 """
@@ -25,8 +25,8 @@ from sizewise.retrieval import Library, Passage, cut
 from sizewise.store import Store
 
 SECTIONS = {"treatment": "Treatment", "outlook": "Outlook"}
-MIN_WORDS = 6
-TESTED, VALIDATED, OTHERS = 201, 6, 90
+MIN_WORDS = 12
+TESTED, VALIDATED, OTHERS = 100, 6, 90
 FORMATS = ("question", "cloze", "faq", "field", "table", "unanswerable")
 GIVEN = ("right", "mixed", "absent")
 """What stands before a question: the right passage; that and two others; three of other articles."""

@@ -29,6 +29,12 @@ DECISIONS: dict[str, Any] = {
     "quality": "accuracy",
 }
 """What a study of labeled examples measures, whatever its domain."""
+ABOUT_DOCUMENTS = (
+    '# The documents are studied, and unseen questions about them are asked; "documents" asks about unseen documents.',
+    'split = "questions"',
+)
+FACTS = ("reference_recall",)
+"""Further metrics of what models know of documents."""
 LADDER = (
     "# From the smallest candidate to the largest; the smallest one that is good enough wins.",
     "[[candidates]]",
@@ -95,7 +101,9 @@ def template(
         known = known | DECISIONS
     mine = bool(documents or examples)
     texts = list(documents) if mine else known["documents"] or ["documents"]
+    studied = not decides and _ask_about(documents, examples, columns)
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
+    metrics = [*known["metrics"], *(name for name in FACTS if studied and name not in known["metrics"])]
     lines = [
         f"# Study of {known['title']}.",
         "#",
@@ -115,11 +123,16 @@ def template(
         f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
         f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
         *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
+        *(ABOUT_DOCUMENTS if studied else ()),
         f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
         "larger samples detect smaller differences",
-        f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
+        f"metrics = {toml_value(metrics)}" if answers or known["documents"] else "",
         "",
-        *(LADDER if decides else _candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts))),
+        *(
+            LADDER
+            if decides
+            else _candidates(known["minutes"], bool(studied or (known.get("retrieve") and texts)), studied)
+        ),
         "[needs]",
         *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
         *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
@@ -145,14 +158,30 @@ def _are_labeled(examples: tuple[str, ...], columns: ReadOptions) -> bool:
     return len(labeled) >= MIN_LABELED_SHARE * len(found) > 0 and 2 * len(set(labeled)) <= len(labeled)
 
 
-def _candidates(minutes: float, retrieve: bool) -> list[str]:
-    """Format the candidates: a small model, the same model fine-tuned and perhaps with retrieval, and a larger one."""
+def _ask_about(documents: tuple[str, ...], examples: tuple[str, ...], columns: ReadOptions) -> bool:
+    """Check by their first rows whether examples name files among the documents as their source."""
+    paths = [Path(name).expanduser() for name in documents if not name.startswith("demo:")]
+    sources = {one.source for name in examples for one in first_examples(Path(name).expanduser(), columns)}
+    return any((path / source).is_file() or path.name == source for path in paths for source in sources if source)
+
+
+def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
+    """Format the candidates: a small model, the same model fine-tuned, with retrieval and both, and a larger one."""
     with_documents = [
         "# Training may not be needed: the same model, with retrieval from the documents.",
         "[[candidates]]",
         'name = "SmolLM2-135M with the documents"',
         'model = "pkg:smollm2-135m"',
         "retrieve = true",
+        "",
+    ]
+    trained_with_documents = [
+        "# Both: trained to use passages, and with retrieval.",
+        "[[candidates]]",
+        'name = "SmolLM2-135M fine-tuned, with the documents"',
+        'model = "pkg:smollm2-135m"',
+        "retrieve = true",
+        f'train = {{ method = "lora", minutes = {minutes}, passage_share = 0.5, context = 1024 }}',
         "",
     ]
     return [
@@ -166,6 +195,7 @@ def _candidates(minutes: float, retrieve: bool) -> list[str]:
         f'train = {{ method = "lora", minutes = {minutes} }}',
         "",
         *(with_documents if retrieve else []),
+        *(trained_with_documents if both else []),
         "[[candidates]]",
         'name = "Gemma-3-270M"',
         'model = "pkg:gemma3-270m"',
