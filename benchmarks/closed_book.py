@@ -30,12 +30,15 @@ import numpy as np
 from closed_book_data import Row, key_facts, prepare
 from knowledge import processor
 from reporter import StderrReporter
-from sizewise.evaluation import EvaluationOptions, evaluate
+from sizewise import datasets
+from sizewise.metrics import AnswerItem, find_metric
 from sizewise.metrics.content import content_of
 from sizewise.metrics.manner import refuses
-from sizewise.records import Recipe
+from sizewise.models import Engine, open_model
+from sizewise.records import Recipe, Request
 from sizewise.stats import percentile_interval
-from sizewise.store import Store
+from sizewise.store import Store, write_atomically
+from sizewise.text import sentences_of
 from sizewise.training import train
 
 HERE = Path(__file__).parent
@@ -70,15 +73,15 @@ class Measurement(NamedTuple):
     """Maximum number of questions."""
     retrieve: bool = False
     """Whether the passages are found by the search."""
-    engine: str = "transformers"
+    engine: Engine = "transformers"
 
 
 CONTEXT = {"passage_share": 1.0, "context": 512, "rows_per_step": 1, "example_share": 0.9}
 ARMS = {
-    **{f"plain, seed {seed}": Arm(CLOSED, PLAIN | {"seed": seed}, 2) for seed in range(3)},
-    **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 2) for seed in range(3)},
+    **{f"plain, seed {seed}": Arm(CLOSED, PLAIN | {"seed": seed}, 1.5) for seed in range(3)},
+    **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 1.5) for seed in range(3)},
     "mix, 1x": Arm("mix", MIX),
-    "mix, 4x": Arm("mix", MIX, 4),
+    "mix, 3x": Arm("mix", MIX, 3),
     "context": Arm("others", CONTEXT, 1),
     "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 2),
 }
@@ -93,7 +96,7 @@ MEASURED = {
     "retrieval, base": Measurement(BASE, retrieve=True),
     "mix, retrieval": Measurement("mix, seed 0", retrieve=True),
     "1.5B, right passage": Measurement(LARGE, "right", 50, engine="openvino"),
-    "mix, 4x": Measurement("mix, 4x"),
+    "mix, 3x": Measurement("mix, 3x"),
     "mix, seed 1": Measurement("mix, seed 1"),
     "plain, seed 1": Measurement("plain, seed 1"),
     "both, retrieval": Measurement("both", retrieve=True),
@@ -148,43 +151,58 @@ class Bench:
     def measure(self, name: str) -> None:
         """Ask a model and keep its answers."""
         wanted = MEASURED[name]
-        uri = self.model(wanted.model)
-        uri = f"rag:{self.data[CLOSED]}:{uri}" if wanted.retrieve else uri
-        options = EvaluationOptions(max_tokens=MAX_TOKENS, form="chat", engine=wanted.engine)  # type: ignore[arg-type]
-        made = evaluate(
-            uri,
-            self.data[wanted.data],
-            METRICS,
-            store=self.store,
-            limit=wanted.limit,
-            options=options,
-            reporter=StderrReporter(),
-        )
-        lines = (made.path / "items.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row["kind"] == "example"]
-        answers = {row["item"]: self.scored(row, wanted.data) for row in rows}
-        self.parts.setdefault("measured", {})[name] = {"evaluation": made.id, **summary(answers)}
-        answered = self.work / "answers"
-        answered.mkdir(exist_ok=True)
-        (answered / f"{name}.json").write_text(json.dumps(answers), encoding="utf-8")
+        path = self.work / "answers" / f"{name}.json"
+        if not path.is_file():
+            uri = self.model(wanted.model)
+            uri = f"rag:{self.data[CLOSED]}:{uri}" if wanted.retrieve else uri
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, json.dumps(self.ask(uri, wanted), indent=1))
+        self.parts.setdefault("measured", {})[name] = summary(self.scored(name))
 
-    def scored(self, row: Row, data: str) -> Row:
-        """Score an answer; its `right` is 1 with half of the facts of its reference."""
-        answer = row["completion"] or ""
-        known, facts = set(content_of(answer)), self.facts[row["item"]]
+    def ask(self, uri: str, wanted: Measurement) -> dict[str, Row]:
+        """Ask all questions of a dataset, or as many as the measurement allows; return the answers by question."""
+        examples = list(datasets.load(self.store, self.data[wanted.data]).examples["test"])[: wanted.limit]
+        requests = [Request(id=one.id, messages=one.messages, max_tokens=MAX_TOKENS) for one in examples]
+        model = open_model(uri, store=self.store, engine=wanted.engine)
+        begun = time.perf_counter(), time.process_time()
+        try:
+            found = {
+                one.id: {"answer": one.text, "finish": one.finish, "error": one.error, "passages": one.passages}
+                for one in model.complete(requests)
+            }
+        finally:
+            model.close()
+        spent = {"wall_s": time.perf_counter() - begun[0], "processor_s": time.process_time() - begun[1]}
+        print(uri, len(found), spent, flush=True)
+        prompts = {one.id: one.messages[-1].content for one in examples}
+        return {item: row | {"prompt": prompts[item]} for item, row in found.items()}
+
+    def scored(self, name: str) -> dict[str, Row]:
+        """Score the answers of a measurement; `right` is 1 with half of the facts of the reference."""
+        rows = json.loads((self.work / "answers" / f"{name}.json").read_text(encoding="utf-8"))
+        return {item: self.score(item, row, MEASURED[name].data) for item, row in rows.items()}
+
+    def score(self, item: str, row: Row, data: str) -> Row:
+        """Score an answer."""
+        answer = row["answer"] or ""
+        known, facts = set(content_of(answer)), self.facts[item]
         share = sum(fact in known for fact in facts) / len(facts)
-        passages = row["prompt"] if data != CLOSED else "\n".join(row.get("passages", ()))
+        passages = "\n".join([row["prompt"], *row["passages"]])
         quoted = [part for part in answer.split('"')[1::2] if len(part.split()) > 2]
+        sentences = [one.strip() for one in sentences_of(answer) if len(one.split()) > 2]
         found: Row = {
             "answer": answer,
             "facts": share,
             "right": float(share >= RIGHT),
             "declined": float(refuses(answer)),
             "words": float(len(answer.split())),
+            "copied": float(np.mean([one in passages for one in sentences])) if sentences else 0.0,
             "quotes": [float(quote in passages) for quote in quoted],
         }
         if data != "absent":
-            found |= {name: row["stats"][name][0] for name in METRICS if name in row["stats"]}
+            reference = tuple(self.asked[item]["references"])
+            measured = AnswerItem(answer, reference, row["prompt"])
+            found |= {metric: find_metric(metric).measure(measured)[0] for metric in METRICS}
         return found
 
     def save(self) -> None:
@@ -205,17 +223,15 @@ class Bench:
         }
         right = {name: one["right"]["value"] for name, one in self.parts.get("measured", {}).items()}
         if {"mix, seed 0", "base, closed book"} <= right.keys():
-            result |= {"value": right["mix, seed 0"], "ratio": right["mix, seed 0"] / max(right["base, closed book"], 1e-9)}
+            result |= {
+                "value": right["mix, seed 0"],
+                "ratio": right["mix, seed 0"] / max(right["base, closed book"], 1e-9),
+            }
         TARGET.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
     def answers(self) -> dict[str, dict[str, Row]]:
-        """Read the answers that are there, by measurement."""
-        folder = self.work / "answers"
-        return {
-            name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            for name in MEASURED
-            if (folder / f"{name}.json").is_file()
-        }
+        """Score the answers that are there, by measurement."""
+        return {name: self.scored(name) for name in MEASURED if (self.work / "answers" / f"{name}.json").is_file()}
 
 
 def article_of(item: str) -> str:
@@ -238,7 +254,7 @@ def interval(values: Mapping[str, float]) -> Row:
 
 def summary(answers: Mapping[str, Row]) -> Row:
     """Summarize answers."""
-    names = ("right", "facts", "declined", "words", *METRICS)
+    names = ("right", "facts", "declined", "words", "copied", *METRICS)
     found = {
         name: interval({item: one[name] for item, one in answers.items() if name in one})
         for name in names
@@ -254,7 +270,7 @@ PAIRS = (
     ("mix, seed 2", "plain, seed 2"),
     ("mix, seed 0", "base, closed book"),
     ("plain, seed 0", "base, closed book"),
-    ("mix, 4x", "mix, seed 0"),
+    ("mix, 3x", "mix, seed 0"),
     ("context, right passage", "base, right passage"),
     ("context, right passage", "1.5B, right passage"),
     ("retrieval, base", "base, closed book"),
@@ -363,10 +379,9 @@ def main() -> None:
         bench.parts["grades"] = read_grades(bench, args.grades)
         args.only = []
     for name in args.only:
-        if name not in bench.parts.get("measured", {}):
-            bench.measure(name)
-            bench.save()
-            report([name], bench.parts)
+        bench.measure(name)
+        bench.save()
+        report([name], bench.parts)
     bench.save()
     report(list(MEASURED), bench.parts)
 

@@ -1,8 +1,8 @@
 """Data of the closed-book benchmark: sections of MedQuAD's NINDS articles with the question on each.
 
-The 100 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, six sections of other articles are
-studied and only validated on, and sections of the next articles teach models to use passages. Short sections make facts
-that two processor cores can repeat often enough to be learned.
+The 100 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, six sections of
+other articles are studied and only validated on, and sections of the next articles teach models to use passages. Short
+sections make facts that two processor cores can repeat often enough to be learned.
 """
 
 from __future__ import annotations
