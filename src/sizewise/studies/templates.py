@@ -30,6 +30,12 @@ DECISIONS: dict[str, Any] = {
     "quality": "accuracy",
 }
 """What a study of labeled examples measures, whatever its domain."""
+ABOUT_DOCUMENTS = (
+    '# The documents are studied, and unseen questions about them are asked; "documents" asks about unseen documents.',
+    'split = "questions"',
+)
+FACTS = ("reference_recall",)
+"""Further metrics of what models know of documents."""
 LADDER = (
     "# From the smallest candidate to the largest; the smallest one that is good enough wins.",
     "[[candidates]]",
@@ -95,10 +101,38 @@ def template(
         known = known | DECISIONS
     mine = bool(documents or examples)
     texts = list(documents) if mine else known["documents"] or ["documents"]
+    studied = not decides and _ask_about(documents, examples, columns)
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
-    retrieves = bool(known.get("retrieve") and texts)
+    retrieves = bool(studied or (known.get("retrieve") and texts))
     quality = known.get("quality")  # without one, the study takes the first of its defaults that is measured
+    metrics = [*known["metrics"], *(name for name in FACTS if studied and name not in known["metrics"])]
     lines = [
+        *_head(domain, known),
+        "[data]",
+        f"# Text: {known['text']}.",
+        f"documents = {toml_value(texts)}",
+        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
+        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
+        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
+        *(ABOUT_DOCUMENTS if studied else ()),
+        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
+        "larger samples detect smaller differences",
+        f"metrics = {toml_value(metrics)}" if answers or known["documents"] else "",
+        "",
+        *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves, studied)),
+        "[needs]",
+        *([f"quality = {toml_value(quality)}"] if quality and (answers or known["documents"]) else []),
+        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
+        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
+        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
+        "# requests_per_month = 100000  # needed for the break-even point",
+    ]
+    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _head(domain: str, known: dict[str, Any]) -> list[str]:
+    """Format what comes before the data: decisions that people must make, and the name of the study."""
+    return [
         f"# Study of {known['title']}.",
         "#",
         "# Decisions that no metric can make for you:",
@@ -111,25 +145,7 @@ def template(
         f"domain = {toml_value(domain)}",
         "seed = 0",
         "",
-        "[data]",
-        f"# Text: {known['text']}.",
-        f"documents = {toml_value(texts)}",
-        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
-        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
-        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
-        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
-        "larger samples detect smaller differences",
-        f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
-        "",
-        *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves)),
-        "[needs]",
-        *([f"quality = {toml_value(quality)}"] if quality and (answers or known["documents"]) else []),
-        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
-        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
-        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
-        "# requests_per_month = 100000  # needed for the break-even point",
     ]
-    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
 
 
 def _ladder(examples: tuple[str, ...], columns: ReadOptions) -> list[str]:
@@ -156,14 +172,30 @@ def _are_labeled(examples: tuple[str, ...], columns: ReadOptions) -> bool:
     return len(labeled) >= MIN_LABELED_SHARE * len(found) > 0 and 2 * len(set(labeled)) <= len(labeled)
 
 
-def _candidates(minutes: float, retrieve: bool) -> list[str]:
-    """Format the candidates: a small model, the same model fine-tuned and perhaps with retrieval, and a larger one."""
+def _ask_about(documents: tuple[str, ...], examples: tuple[str, ...], columns: ReadOptions) -> bool:
+    """Check by their first rows whether examples name files among the documents as their source."""
+    paths = [Path(name).expanduser() for name in documents if not name.startswith("demo:")]
+    sources = {one.source for name in examples for one in first_examples(Path(name).expanduser(), columns)}
+    return any((path / source).is_file() or path.name == source for path in paths for source in sources if source)
+
+
+def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
+    """Format the candidates: a small model, the same model fine-tuned, with retrieval and both, and a larger one."""
     with_documents = [
         "# Training may not be needed: the same model, with retrieval from the documents.",
         "[[candidates]]",
         'name = "SmolLM2-135M with the documents"',
         'model = "pkg:smollm2-135m"',
         "retrieve = true",
+        "",
+    ]
+    trained_with_documents = [
+        "# Both: trained to use passages, and with retrieval.",
+        "[[candidates]]",
+        'name = "SmolLM2-135M fine-tuned, with the documents"',
+        'model = "pkg:smollm2-135m"',
+        "retrieve = true",
+        f'train = {{ method = "lora", minutes = {minutes}, passage_share = 0.5, context = 1024 }}',
         "",
     ]
     return [
@@ -177,6 +209,7 @@ def _candidates(minutes: float, retrieve: bool) -> list[str]:
         f'train = {{ method = "lora", minutes = {minutes} }}',
         "",
         *(with_documents if retrieve else []),
+        *(trained_with_documents if both else []),
         "[[candidates]]",
         'name = "Gemma-3-270M"',
         'model = "pkg:gemma3-270m"',
