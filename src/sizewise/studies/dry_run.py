@@ -212,6 +212,8 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
         parameters = candidate.train.parameters
     elif kind == "pkg" and name in PACKAGED:
         parameters = PACKAGED[name].parameters
+    elif kind == "pkg" and name in ENCODERS:
+        parameters = ENCODERS[name].parameters
     elif kind in ("http", "https"):
         notes.append("its speed is unknown until the server is queried")
     else:
