@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import TRAINING, given
+from sizewise.cli.options import MODEL, TRAINING, given
 from sizewise.errors import UsageError
-from sizewise.launch import parse_launch
+from sizewise.launch import parse_launch, use_launch
 
 if TYPE_CHECKING:
     from sizewise.records import Recipe
@@ -26,6 +26,25 @@ Fsdp = Annotated[
     bool,
     typer.Option(
         "--fsdp", rich_help_panel=TRAINING, help="Split weights and optimizer state over these processes (FSDP2)."
+    ),
+]
+
+
+def _place(context: typer.Context, value: str | None) -> str | None:
+    """Measure on the cluster of --launch until the command ends."""
+    if value is not None and not context.resilient_parsing:
+        context.with_resource(use_launch(value))
+    return value
+
+
+LaunchMeasuring = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        metavar="PLACE",
+        rich_help_panel=MODEL,
+        callback=_place,
+        help="Measure on a Ray cluster: ray:local, ray:auto or ray:HOST:PORT.",
     ),
 ]
 
