@@ -28,9 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from benchmarks import scale_ray
+from safetensors.torch import load_file
 
 from sizewise.launch.torchrun import run_processes
 from sizewise.models.machine import describe_machine

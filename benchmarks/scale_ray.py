@@ -1,7 +1,7 @@
 """Evaluation over a Ray cluster of two local nodes against one process; used by benchmarks/scale.py and the tests.
 
-    python benchmarks/scale_ray.py nodes             start two nodes on 127.0.0.2; `remove` on stdin removes one
-    python benchmarks/scale_ray.py server 3.0        answer requests after 3 seconds; POST /v1/count tells how many
+python benchmarks/scale_ray.py nodes             start two nodes on 127.0.0.2; `remove` on stdin removes one
+python benchmarks/scale_ray.py server 3.0        answer requests after 3 seconds; POST /v1/count tells how many
 """
 
 from __future__ import annotations
@@ -129,7 +129,17 @@ def write_examples(path: Path, count: int) -> None:
 def evaluate(home: Path, model: str, data: Path, *more: str) -> subprocess.Popen[str]:
     """Start `sizewise evaluate` with a store of its own."""
     environment = os.environ | {"SIZEWISE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "sizewise", "evaluate", model, "--data", str(data), "--metrics", "exact_match,chrf"]
+    command = [
+        sys.executable,
+        "-m",
+        "sizewise",
+        "evaluate",
+        model,
+        "--data",
+        str(data),
+        "--metrics",
+        "exact_match,chrf",
+    ]
     return subprocess.Popen([*command, *more, "--json"], env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -146,7 +156,9 @@ def items(home: Path) -> list[dict[str, Any]]:
     """Return the items of the only evaluation in a store, without what depends on the clock."""
     (path,) = home.glob("evaluation/*/items.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in row.items() if not name.endswith("_s") and name != "seconds"} for row in rows]
+    return [
+        {name: value for name, value in row.items() if not name.endswith("_s") and name != "seconds"} for row in rows
+    ]
 
 
 def scores(found: dict[str, Any]) -> dict[str, Any]:

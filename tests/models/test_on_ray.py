@@ -68,9 +68,7 @@ def test_baselines_and_recordings_stay_here(dataset: Saved[Dataset], store: Stor
     assert isinstance(open_spread("fake:echo", store=store), FakeModel)
 
 
-def test_a_budget_is_shared_by_the_processes(
-    store: Store, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_is_shared_by_the_processes(store: Store, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets: list[float | None] = []
 
     class Host(on_ray.ModelHost):
@@ -85,9 +83,7 @@ def test_a_budget_is_shared_by_the_processes(
     assert cluster.killed == cluster.made
 
 
-def test_another_version_on_a_node_is_refused(
-    store: Store, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_version_on_a_node_is_refused(store: Store, cluster: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     class Old(on_ray.ModelHost):
         def about(self) -> tuple[str, str]:
             return "0.0.1", ""

@@ -1,4 +1,4 @@
-"""A model on the machines of a Ray cluster, for measuring. Each machine holds the whole model and gets whole batches."""
+"""A model on the machines of a Ray cluster, for measuring: each holds the whole model and gets whole batches."""
 
 from __future__ import annotations
 
