@@ -79,7 +79,7 @@ def _scored(
 
 
 def _expect(model: Model, batches: Sequence[Sequence[_Group]], prefix: bool) -> None:
-    """Let a model on a cluster begin with batches that it will be asked to score."""
+    """Announce to a model on a cluster which batches it will be asked to score."""
     expect = getattr(model, "expect_scores", None)
     if expect is None:
         return
