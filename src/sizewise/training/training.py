@@ -242,7 +242,8 @@ class Run:
             raise SizewiseError(
                 f"The validation split of {self.data} is empty, so training can't be monitored.",
                 "at least one document or example in the validation split",
-                "add documents, then sizewise read PATH...",
+                'with split = "questions", some questions with "split": "validation"; otherwise more documents. Then '
+                "sizewise read PATH...",
             )
         self.start = open_start(recipe, self.contents, self.store, self._reporter)
         reset_memory_peak()  # downloading and converting weights is not part of training
