@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from sizewise.cli.help import Command
+from sizewise.cli.launching import LaunchMeasuring
 from sizewise.cli.options import COST, LIMITS, MODEL, OUTPUT, Csv, Device, Json, Page, Wide
 from sizewise.cli.output import (
     print_csv,
@@ -137,6 +138,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = False,
         page: Page = "auto",
         device: Device = "auto",
+        launch: LaunchMeasuring = None,
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,
