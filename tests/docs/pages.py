@@ -127,7 +127,7 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         found += [] if "--control" in found else ["--control", "none"]
     if found[1:2] == ["serve"] and ids["RUN"] in found:
         found += ["--engine", "transformers"]
-    if found[1:3] == ["judge", "open"]:
+    if found[1:3] in (["judge", "open"], ["judge", "converse"]):
         found.append("--no-serve")
     return found
 

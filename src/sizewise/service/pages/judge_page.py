@@ -106,7 +106,7 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
         try:
             ballot.rater(token)
         except SizewiseError as error:
-            return HTMLResponse(_error_page(error), 403, headers=SAFE_HEADERS)
+            return HTMLResponse(error_page(error), 403, headers=SAFE_HEADERS)
         return HTMLResponse(read_page("judge.html"), headers=SAFE_HEADERS | {"Cache-Control": "no-store"})
 
     @app.get("/r/{token}/state")
@@ -137,7 +137,8 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
         return _state(ballot, rater)
 
 
-def _error_page(error: SizewiseError) -> str:
+def error_page(error: SizewiseError) -> str:
+    """Write the page that tells a person why their link doesn't work."""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Sizewise judging</title>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -169,6 +170,7 @@ def _blinded(task: JudgeTask) -> dict[str, Any]:
     return {
         "id": task.id,
         "prompt": task.prompt,
+        "conversation": task.conversation,
         "passage": task.passage,
         "answers": texts,
         "differences": _differences(texts[0], texts[1]) if len(texts) == 2 else None,
