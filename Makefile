@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats bench-versus oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats bench-scale bench-versus oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -128,6 +128,10 @@ bench-domains: $(VENV)/.all  ## whole studies on real data, and whether the pred
 bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cpp's server, ten times the load; the support agent on real articles
 	$(BIN)/python benchmarks/support.py
 	$(BIN)/python benchmarks/serving.py --lm-eval $(VENV)-harness/bin/python
+
+bench-scale: $(VENV)/.all  ## two gateways, two backends, one PostgreSQL (apt-get install postgresql): 5,000 requests, kills
+	$(PIP) install -c constraints.txt -e '.[postgres]'
+	$(BIN)/python benchmarks/scale_service.py --out benchmarks/results/scale_service.json
 
 bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the service, and llama.cpp's own server
 	$(BIN)/python benchmarks/seven_billion.py
