@@ -115,8 +115,9 @@ bench-compare: $(VENV)/.all  ## how long a comparison of many evaluations takes
 bench-judges: $(VENV)/.all  ## people's votes combined with judge models', and which judges are validated
 	$(BIN)/python benchmarks/judges.py
 
-bench-knowledge: $(VENV)/.all  ## search by words and by meaning: the right article first, and 100,000 passages (half an hour)
+bench-knowledge: $(VENV)/.all  ## the right article first, 100,000 passages, and what models learn of documents (hours; resumes)
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/knowledge.py
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/closed_book.py --work $(or $(CLOSED_BOOK),build/closed-book)
 
 bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worlds
 	$(BIN)/python benchmarks/choosing.py

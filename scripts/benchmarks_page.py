@@ -81,6 +81,11 @@ MEASURES = {
         ("retrieval",),
         "make bench-knowledge",
     ),
+    "closed_book": Measured(
+        "Knowledge of documents: closed book after training, with passages, and both",
+        ("training", "lm", "synthesis", "retrieval"),
+        "python benchmarks/closed_book.py --work FOLDER",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),

@@ -47,7 +47,8 @@ from sizewise.cli import (
 from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
-from sizewise.errors import SizewiseError, naming_extras
+from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
+from sizewise.launch.address import LAUNCHED
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
@@ -120,6 +121,8 @@ def main() -> NoReturn:
     try:
         with naming_extras():
             code = app(sys.argv[1:] or ["--help"], prog_name="sizewise", standalone_mode=False)
+    except WorkerStopped as error:
+        sys.exit(error.exit_code)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
@@ -140,7 +143,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except Exception as error:
         code = _report_error(error, as_json)
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+    if code == INTERRUPTED and LAUNCHED not in os.environ:  # typer turns Ctrl-C into this code
         interrupted(as_json)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -28,6 +28,7 @@ from sizewise.service.limits import Gate
 from sizewise.service.pages import SAFE_HEADERS, read_page
 from sizewise.service.pages.judge_owner import Owner, add_owner_routes, local_address
 from sizewise.store import Store
+from sizewise.store.database import Unavailable
 
 MAX_BODY_BYTES = 100_000
 _LOG = logging.getLogger("sizewise.service")
@@ -86,11 +87,12 @@ def _add_errors(app: FastAPI, ballot: Ballot) -> None:
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.Error)
+    @app.exception_handler(Unavailable)
     async def not_saved(_: HttpRequest, error: Exception) -> JSONResponse:
         _LOG.error("Failed to save a vote: %s", error)
-        what = "Your vote was not saved because the server cannot write to its disk."
+        what = "Your vote was not saved because the server cannot write it down."
         return JSONResponse(
-            {"error": {"what": what, "expected": "free disk space on the server; then vote again"}}, 503
+            {"error": {"what": what, "expected": "free disk space, or a running database; then vote again"}}, 503
         )
 
 
@@ -109,12 +111,14 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
 
     @app.get("/r/{token}/state")
     async def state(token: str) -> dict[str, Any]:
+        ballot.refresh()  # votes that another process received
         return _state(ballot, ballot.rater(token))
 
     # These two write to disk on the event loop: a commit takes a few milliseconds, and votes stay in order.
     @app.post("/r/{token}/vote")
     async def vote(token: str, form: VoteForm) -> dict[str, Any]:
         rater = ballot.rater(token)
+        ballot.refresh()
         body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name, "origin": rater.origin}
         try:
             cast = Vote.model_validate(body)
@@ -128,6 +132,7 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
     @app.post("/r/{token}/undo")
     async def undo(token: str, form: UndoForm) -> dict[str, Any]:
         rater = ballot.rater(token)
+        ballot.refresh()
         ballot.undo(rater, form.nonce)
         return _state(ballot, rater)
 
