@@ -36,7 +36,7 @@ from sizewise.models.machine import describe_machine
 
 HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "20"))
 NEED_RAY = ("ray", "lost_node")
 
 
@@ -104,28 +104,36 @@ def kill_some(folder: Path, kills: int, processes: int = 2, seed: int = 0) -> in
     """Start a run, kill a random process at random moments, and let it end; return how often it was killed."""
     shutil.rmtree(folder, ignore_errors=True)
     probability, done = random.Random(seed), 0
-    job = launched(folder, processes, "--step-s", "0.15")
-    while done < kills:
-        known = {path: path.read_text() for path in (folder / "pids").glob("*")}
-        while job.poll() is None and _newly_started(folder, known) < processes and done < kills:
-            time.sleep(0.05)
-        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
+    options, known = ("--step-s", "0.15"), dict[Path, str]()
+    job = launched(folder, processes, *options)
+    while done < kills and not (folder / "run.json").is_file():
         if job.poll() is not None:
-            if (folder / "run.json").is_file():
-                break  # it reached its end between two kills
-            job = launched(folder, processes, "--step-s", "0.15")  # as the error said: run it again
+            job = launched(folder, processes, *options)  # as the error said: run it again
+        if _newly_started(folder, known) < processes:
+            time.sleep(0.05)
             continue
+        known = {path: path.read_text(encoding="ascii") for path in (folder / "pids").glob("*")}
+        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
         process = int((folder / "pids" / str(probability.randrange(processes))).read_text(encoding="ascii"))
-        os.kill(process, signal.SIGKILL)
-        done += 1
+        if _is_ours(process):
+            os.kill(process, signal.SIGKILL)
+            done += 1
     while job.wait():
-        job = launched(folder, processes, "--step-s", "0.15")
+        job = launched(folder, processes, *options)
     return done
 
 
 def _newly_started(folder: Path, known: dict[Path, str]) -> int:
     """Count the processes that have started since."""
-    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text())
+    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text(encoding="ascii"))
+
+
+def _is_ours(process: int) -> bool:
+    """Whether a process still runs and is one of a training; its number may belong to another one by now."""
+    try:
+        return STEPS.name.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
