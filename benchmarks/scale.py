@@ -1,6 +1,7 @@
 """Training on several processes against one: make bench-scale.
 
 - workers: 1, 2 and 4 processes, DDP and FSDP2, take 50 steps of the same run; batches, losses and weights are compared.
+- reshard: the run is stopped three times and goes on with 1, 2 (FSDP2) and 1 processes.
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
 - ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
@@ -37,6 +38,7 @@ from sizewise.models.machine import describe_machine
 HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
 KILLS = int(os.environ.get("KILLS", "20"))
+INTERRUPTED = 130
 NEED_RAY = ("ray", "lost_node")
 
 
@@ -88,6 +90,26 @@ def compare_workers(folder: Path) -> dict[str, Any]:
                 found.append(row | differences(folder / "one", folder / "several"))
                 print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     return {"cases": found, "loss": max(row["loss"] for row in found), "weights": max(row["weights"] for row in found)}
+
+
+def reshard(folder: Path) -> dict[str, Any]:
+    """Compare a run that goes on with 2, 1, 2 (FSDP2) and 1 processes with one that one process takes alone."""
+    rows = []
+    for method in ("full", "lora"):
+        run(folder / "one", 1, "--method", method)
+        shutil.rmtree(folder / "several", ignore_errors=True)
+        for processes, options in (
+            (2, ("--stop-at", "15")),
+            (1, ("--stop-at", "28")),
+            (2, ("--stop-at", "41", "--fsdp")),
+        ):
+            code = launched(folder / "several", processes, "--method", method, *options).wait()
+            if code != INTERRUPTED:
+                raise RuntimeError(f"{processes} processes ended with {code} where they were stopped")
+        launched(folder / "several", 1, "--method", method).wait()
+        rows.append({"method": method} | differences(folder / "one", folder / "several"))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"cases": rows, "loss": max(row["loss"] for row in rows), "weights": max(row["weights"] for row in rows)}
 
 
 def measure_fsdp(folder: Path) -> dict[str, Any]:
@@ -198,6 +220,7 @@ def lose_a_node(folder: Path, examples: int = 400) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "workers": compare_workers,
+    "reshard": reshard,
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
     "ray": time_on_ray,

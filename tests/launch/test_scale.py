@@ -32,6 +32,13 @@ def test_two_processes_take_the_steps_of_one(scale: Any, tmp_path: Path) -> None
     assert max(found["bytes"]) <= 0.55 * whole
 
 
+def test_a_run_goes_on_with_another_number_of_processes(scale: Any, tmp_path: Path) -> None:
+    found = scale.reshard(tmp_path)
+    assert [row["sessions"] for row in found["cases"]] == [4, 4]
+    assert found["loss"] <= 1e-5
+    assert found["cases"][0]["weights"] <= 1e-4
+
+
 def test_three_kills_end_in_the_same_weights(scale: Any, tmp_path: Path) -> None:
     found = scale.kill_and_compare(tmp_path, kills=3)
     assert found["kills"] == 3
