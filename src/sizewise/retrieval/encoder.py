@@ -108,6 +108,14 @@ class Encoder:
         """
         return self.read(texts, batch).vectors
 
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Encode passages that questions are compared with; some encoders put another prompt in front of them.
+
+        Returns:
+            (texts, width) unit vectors.
+        """
+        return self._read(self._tokenize(texts, self.settings.passage_prompt), BATCH, None).vectors
+
     def read(self, texts: Sequence[str], batch: int = BATCH, done: Callable[[int, int], None] | None = None) -> Encoded:
         """Encode texts, and report how many tokens were read and which texts were truncated.
 
@@ -116,7 +124,9 @@ class Encoder:
             batch: most texts encoded at once.
             done: called after each batch with the number of encoded texts and of all texts; may raise to end it.
         """
-        encodings = self._tokenize(texts)
+        return self._read(self._tokenize(texts, self.settings.prompt), batch, done)
+
+    def _read(self, encodings: list[Any], batch: int, done: Callable[[int, int], None] | None) -> Encoded:
         lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
         truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
         vectors = np.empty((len(encodings), self.width), dtype=np.float32)
@@ -136,11 +146,11 @@ class Encoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids that are read of each text, special tokens included."""
-        return [list(encoding.ids) for encoding in self._tokenize(texts)]
+        return [list(encoding.ids) for encoding in self._tokenize(texts, self.settings.prompt)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens that are read of each text, special tokens included."""
-        return [len(encoding.ids) for encoding in self._tokenize(texts)]
+        return [len(encoding.ids) for encoding in self._tokenize(texts, self.settings.prompt)]
 
     def _batches(self, lengths: npt.NDArray[np.int64], batch: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield rows of similar length, the longest first."""
@@ -152,8 +162,8 @@ class Encoder:
             yield order[start : start + size]
             start += size
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Any]:
-        prepared = [self.settings.prompt + _encodable(text) for text in texts]
+    def _tokenize(self, texts: Sequence[str], prompt: str) -> list[Any]:
+        prepared = [prompt + _encodable(text) for text in texts]
         if self.settings.lowercase:
             prepared = [text.lower() for text in prepared]
         found: list[Any] = self._tokenizer.encode_batch_fast(prepared)
