@@ -277,7 +277,7 @@ class _Attribution:
         folds = np.array([self._fold_of[text.document] for text in texts])
         for fold, model in enumerate(self._models):
             if model is not None and len(places := np.flatnonzero(folds == fold)):
-                found[places] = model.predict(self._features.of([texts[place] for place in places]))
+                found[places] = model.predict(self._features.of([texts[place] for place in places.tolist()]))
         return found
 
     def accuracy(self) -> Score:
