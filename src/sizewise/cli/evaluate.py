@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.help import Command
+from sizewise.cli.launching import LaunchMeasuring
 from sizewise.cli.options import (
     DATA,
     LIMITS,
@@ -256,6 +257,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = None,
         max_usd: MaxUsd = None,
         device: Device = "auto",
+        launch: LaunchMeasuring = None,
         precision: Precision = "auto",
         json: Json = False,
         csv: Csv = False,

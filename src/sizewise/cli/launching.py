@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import TRAINING, given
+from sizewise.cli.options import MODEL, TRAINING, given
 from sizewise.errors import UsageError
-from sizewise.launch import parse_launch
+from sizewise.launch import parse_launch, use_launch
 
 if TYPE_CHECKING:
     from sizewise.records import Recipe
@@ -26,6 +26,25 @@ Fsdp = Annotated[
     bool,
     typer.Option(
         "--fsdp", rich_help_panel=TRAINING, help="Split weights and optimizer state over these processes (FSDP2)."
+    ),
+]
+
+
+def _place(context: typer.Context, value: str | None) -> str | None:
+    """Measure on the cluster of --launch until the command ends."""
+    if value is not None and not context.resilient_parsing:
+        context.with_resource(use_launch(value))
+    return value
+
+
+LaunchMeasuring = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        metavar="PLACE",
+        rich_help_panel=MODEL,
+        callback=_place,
+        help="Measure on a Ray cluster: ray:local, ray:auto or ray:HOST:PORT.",
     ),
 ]
 
@@ -53,13 +72,18 @@ def arguments_of(context: typer.Context, left_out: Collection[str]) -> list[str]
     return words
 
 
-def check_fsdp(fsdp: bool, launch: str | None) -> None:
-    """Refuse FSDP in one process.
+def launch_training(context: typer.Context, recipe: Recipe, data: str, store: Store) -> None:
+    """Run the command in the processes of --launch and exit, unless the run has finished before.
 
     Raises:
-        UsageError: there is only this process.
+        UsageError: FSDP was asked for without --launch.
     """
-    if fsdp and launch is None and "WORLD_SIZE" not in os.environ:
+    from sizewise.training import run_id_of
+
+    place = context.params["launch"]
+    if place is not None and not store.exists("checkpoint", run_id_of(recipe, data)):
+        _train_in_processes(context, place, recipe, data, store)
+    if context.params["fsdp"] and place is None and "WORLD_SIZE" not in os.environ:
         raise UsageError(
             "--fsdp splits a training over processes, but there is only one.",
             "several processes",
@@ -67,7 +91,7 @@ def check_fsdp(fsdp: bool, launch: str | None) -> None:
         )
 
 
-def train_in_processes(context: typer.Context, place: str, recipe: Recipe, data: str, store: Store) -> None:
+def _train_in_processes(context: typer.Context, place: str, recipe: Recipe, data: str, store: Store) -> None:
     """Run the command in several processes, and exit with their code.
 
     Raises:

@@ -40,7 +40,8 @@ from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
-from sizewise.models import Model, open_model
+from sizewise.models import Model
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.models.prompts import PROMPT_VERSION, question_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, ItemRow, Message, Request, Score
