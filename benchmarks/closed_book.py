@@ -84,7 +84,7 @@ ARMS = {
     **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 1.5) for seed in range(3)},
     "mix, 1x": Arm("mix", MIX),
     "mix, 3x": Arm("mix", MIX, 3),
-    "context": Arm("others", CONTEXT, 1),
+    "context": Arm("others", CONTEXT, 0.75),
     "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 2),
 }
 MEASURED = {
@@ -174,6 +174,9 @@ class Bench:
             }
         finally:
             model.close()
+        failed = [row["error"] for row in found.values() if row["error"]]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {len(found)} questions weren't answered: {failed[0]}")
         spent = {"wall_s": time.perf_counter() - begun[0], "processor_s": time.process_time() - begun[1]}
         print(uri, len(found), spent, flush=True)
         prompts = {one.id: one.messages[-1].content for one in examples}

@@ -87,6 +87,13 @@ def test_some_examples_have_no_passage_with_the_answer_and_say_so() -> None:
     assert f"in {len(without)} of them no passage holds the answer" in given.notes[0]
 
 
+@pytest.mark.parametrize(("synthesized", "expected"), [(0, 20), (10, 12), (25, 0), (60, 0)])
+def test_examples_that_decline_already_count_as_those_without_an_answer(synthesized: int, expected: int) -> None:
+    declining = [example(i % 10, NOT_GIVEN["en"], 100 + i) for i in range(synthesized)]
+    given = give_passages(documents(), [*questions(), *declining], recipe(passage_share=1.0, context=1024))
+    assert abs(sum(refuses(one.references[0]) for one in given.examples.values()) - expected) <= 4 * (expected > 0)
+
+
 def test_answers_without_a_passage_stay_as_they_are() -> None:
     rows = [example(0, "Penguins juggle bagels."), example(1, "It opens at 7 o'clock in the morning.")]
     given = give_passages(documents(), rows, recipe(passage_share=1.0))
