@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sizewise.models.given_passages import NOT_GIVEN, before_question, not_given, passage_text
+from sizewise.models.given_passages import NOT_GIVEN, PASSAGE_COUNTS, before_question, not_given, passage_text
 from sizewise.models.retrieving import PASSAGES
 from sizewise.records import Document, Example, Recipe
 from sizewise.retrieval import Library, Passage, cut
@@ -135,10 +135,11 @@ class _Chooser:
             for passage in hits
             if passage != right and self._library.support(answer, [passage])[1] < MIN_SUPPORT
         ]
+        count = self._rng.choice(PASSAGE_COUNTS)
         if len(others) >= PASSAGES and self._rng.random() < self._unsupported_share:
             self.without_answer += 1
-            return _with_passages(example, others[:PASSAGES], not_given(question))
-        given = [right, *others[: PASSAGES - 1]]
+            return _with_passages(example, others[:count], not_given(question))
+        given = [right, *others[: count - 1]]
         self._rng.shuffle(given)
         return _with_passages(example, given, self._quoted(answer, right))
 
