@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +11,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+
 from sizewise.service.schemas import APIError
+from sizewise.store.database import Database, unavailable, url_for
+from sizewise.store.sharing import shared_url
+from sizewise.store.tables import HANDOVERS
 
 REQUESTED_BY: ContextVar[str] = ContextVar("requested_by", default="")
 """Name of the API key of the current request."""
@@ -25,53 +29,56 @@ MAX_PER_DAY = 50
 """Conversations that one key may hand over per day."""
 RETENTION_DAYS = 30
 DAY_S = 86_400.0
+_COLUMNS = HANDOVERS.c
+_COUNT = select(func.count()).select_from(HANDOVERS)
 
 
 class Handovers:
     """The conversations handed over to staff.
 
     Args:
-        path: SQLite file, created with the first conversation.
+        path: SQLite file, created with the first conversation; the shared database, if there is one, takes its place.
         legacy: conversations stored by an earlier version, by number; imported when the file is created.
     """
 
     def __init__(self, path: Path, legacy: dict[str, dict[str, Any]] | None = None) -> None:
         self._path, self._lock = path, threading.Lock()
-        if legacy and not path.exists():
-            with self._opened() as connection:
+        self._database: Database | None = None
+        if legacy and not shared_url() and not path.exists():
+            with self._opened() as db:
                 for number, body in legacy.items():
-                    _insert(connection, number, str(body.get("who", "")), body)
+                    _insert(db, number, str(body.get("who", "")), body)
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Open the database for one transaction."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+    def _opened(self) -> Iterator[Connection]:
+        """Run one transaction.
+
+        Raises:
+            Unavailable: the database can't be reached.
+        """
         with self._lock:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            connection = sqlite3.connect(self._path, timeout=30)
+            if self._database is None:
+                self._database = Database(url_for(self._path))
             try:
-                with connection:
-                    connection.execute(
-                        "CREATE TABLE IF NOT EXISTS handovers (number TEXT PRIMARY KEY, at REAL NOT NULL, "
-                        "who TEXT NOT NULL, body TEXT NOT NULL, done REAL)"
-                    )
-                    yield connection
-            finally:
-                connection.close()
+                with self._database.transaction() as db:
+                    if self._database.engine.dialect.name == "postgresql":  # limits hold for all services together
+                        db.execute(text("SELECT pg_advisory_xact_lock(hashtext('handovers'))"))
+                    yield db
+            except SQLAlchemyError as error:
+                raise unavailable(error) from error
 
     def add(self, number: str, body: dict[str, Any]) -> None:
         """Store a conversation.
 
         Raises:
             APIError: too many conversations are waiting, or the key has reached its daily limit.
+            Unavailable: the database can't be reached.
         """
         who, now = REQUESTED_BY.get(), time.time()
-        with self._opened() as connection:
-            connection.execute("DELETE FROM handovers WHERE at < ?", (now - RETENTION_DAYS * DAY_S,))
-            (waiting,) = connection.execute("SELECT COUNT(*) FROM handovers WHERE done IS NULL").fetchone()
-            (today,) = connection.execute(
-                "SELECT COUNT(*) FROM handovers WHERE who = ? AND at > ?", (who, now - DAY_S)
-            ).fetchone()
+        with self._opened() as db:
+            db.execute(delete(HANDOVERS).where(_COLUMNS.at < now - RETENTION_DAYS * DAY_S))
+            waiting = db.execute(_COUNT.where(_COLUMNS.done.is_(None))).scalar_one()
+            today = db.execute(_COUNT.where(_COLUMNS.who == who, _COLUMNS.at > now - DAY_S)).scalar_one()
             if waiting >= MAX_WAITING or (who and today >= MAX_PER_DAY):
                 raise APIError(
                     "Too many conversations are waiting for a person. Please try again later.",
@@ -80,7 +87,7 @@ class Handovers:
                     429,
                     {"Retry-After": "3600"},
                 )
-            _insert(connection, number, who, body)
+            _insert(db, number, who, body)
 
     def waiting(self, limit: int, before: str = "") -> list[dict[str, Any]]:
         """List waiting conversations, oldest first.
@@ -89,20 +96,20 @@ class Handovers:
             limit: maximum number; the newest are returned.
             before: only conversations handed over before the one with this number.
         """
-        with self._opened() as connection:
-            rows = connection.execute(
-                "SELECT number, body FROM handovers WHERE done IS NULL AND "
-                "(? = '' OR rowid < (SELECT rowid FROM handovers WHERE number = ?)) ORDER BY rowid DESC LIMIT ?",
-                (before, before, limit),
-            ).fetchall()
+        wanted = select(_COLUMNS.number, _COLUMNS.body).where(_COLUMNS.done.is_(None))
+        if before:
+            place = select(_COLUMNS.position).where(_COLUMNS.number == before).scalar_subquery()
+            wanted = wanted.where(_COLUMNS.position < place)
+        with self._opened() as db:
+            rows = db.execute(wanted.order_by(_COLUMNS.position.desc()).limit(limit)).all()
         return [{"number": number} | json.loads(body) for number, body in reversed(rows)]
 
     def previews(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """Count the waiting conversations, and return the ends of the newest ones."""
-        if not self._path.exists():
+        if not shared_url() and not self._path.exists():
             return 0, []
-        with self._opened() as connection:
-            (count,) = connection.execute("SELECT COUNT(*) FROM handovers WHERE done IS NULL").fetchone()
+        with self._opened() as db:
+            count = int(db.execute(_COUNT.where(_COLUMNS.done.is_(None))).scalar_one())
         newest = self.waiting(limit) if count else []
         previews = [
             entry | {"conversation": _end_of(entry["conversation"], MAX_PREVIEW_CHARACTERS)} for entry in newest
@@ -111,19 +118,15 @@ class Handovers:
 
     def finish(self, number: str) -> bool:
         """Mark a conversation as done; returns False if it does not exist."""
-        with self._opened() as connection:
-            changed = connection.execute(
-                "UPDATE handovers SET done = COALESCE(done, ?) WHERE number = ?", (time.time(), number)
-            )
-            return changed.rowcount == 1
+        done = func.coalesce(_COLUMNS.done, time.time())
+        with self._opened() as db:
+            return db.execute(update(HANDOVERS).where(_COLUMNS.number == number).values(done=done)).rowcount == 1
 
 
-def _insert(connection: sqlite3.Connection, number: str, who: str, body: dict[str, Any]) -> None:
+def _insert(db: Connection, number: str, who: str, body: dict[str, Any]) -> None:
     stored = body | {"conversation": _end_of(body["conversation"], MAX_CHARACTERS)}
-    connection.execute(
-        "INSERT INTO handovers (number, at, who, body) VALUES (?, ?, ?, ?)",
-        (number, float(body["at"]), who, json.dumps(stored, ensure_ascii=False)),
-    )
+    kept = json.dumps(stored, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
+    db.execute(insert(HANDOVERS).values(number=number, at=float(body["at"]), who=who, body=kept))
 
 
 def _end_of(conversation: list[dict[str, Any]], characters: int) -> list[dict[str, Any]]:

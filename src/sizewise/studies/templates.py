@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tomllib
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sizewise.documents.decoding import Unreadable
 from sizewise.documents.guessing import UNNAMED
 from sizewise.documents.peeking import answers_repeat, columns_of, first_examples
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER, MULTILINGUAL_ENCODER, encoder_for
 from sizewise.store import write_atomically
 from sizewise.studies.config import COLUMNS, toml_value
 
@@ -94,8 +95,7 @@ def template(
         raise UsageError(
             f"There is no domain '{domain}'.", f"one of {', '.join(domains())}", "sizewise init --domain medical"
         )
-    known = domains()[domain]
-    columns = _with_label(examples, columns)
+    known, columns = domains()[domain], _with_label(examples, columns)
     decides = _are_labeled(examples, columns) if examples else bool(known.get("decides"))
     if decides:
         known = known | DECISIONS
@@ -103,8 +103,36 @@ def template(
     texts = list(documents) if mine else known["documents"] or ["documents"]
     studied = not decides and _ask_about(documents, examples, columns)
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
+    retrieves = bool(studied or (known.get("retrieve") and texts))
+    quality = known.get("quality")  # without one, the study takes the first of its defaults that is measured
     metrics = [*known["metrics"], *(name for name in FACTS if studied and name not in known["metrics"])]
     lines = [
+        *_head(domain, known),
+        "[data]",
+        f"# Text: {known['text']}.",
+        f"documents = {toml_value(texts)}",
+        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
+        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
+        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
+        *(ABOUT_DOCUMENTS if studied else ()),
+        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
+        "larger samples detect smaller differences",
+        f"metrics = {toml_value(metrics)}" if answers or known["documents"] else "",
+        "",
+        *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves, studied)),
+        "[needs]",
+        *([f"quality = {toml_value(quality)}"] if quality and (answers or known["documents"]) else []),
+        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
+        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
+        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
+        "# requests_per_month = 100000  # needed for the break-even point",
+    ]
+    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _head(domain: str, known: dict[str, Any]) -> list[str]:
+    """Format what comes before the data: decisions that people must make, and the name of the study."""
+    return [
         f"# Study of {known['title']}.",
         "#",
         "# Decisions that no metric can make for you:",
@@ -117,30 +145,16 @@ def template(
         f"domain = {toml_value(domain)}",
         "seed = 0",
         "",
-        "[data]",
-        f"# Text: {known['text']}.",
-        f"documents = {toml_value(texts)}",
-        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
-        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
-        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
-        *(ABOUT_DOCUMENTS if studied else ()),
-        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
-        "larger samples detect smaller differences",
-        f"metrics = {toml_value(metrics)}" if answers or known["documents"] else "",
-        "",
-        *(
-            LADDER
-            if decides
-            else _candidates(known["minutes"], bool(studied or (known.get("retrieve") and texts)), studied)
-        ),
-        "[needs]",
-        *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
-        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
-        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
-        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
-        "# requests_per_month = 100000  # needed for the break-even point",
     ]
-    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _ladder(examples: tuple[str, ...], columns: ReadOptions) -> list[str]:
+    """Format the candidates of a decision, with the encoder that knows the languages of its texts."""
+    texts = [one.prompt for path in examples for one in first_examples(Path(path).expanduser(), columns)]
+    if encoder_for(texts) == DEFAULT_ENCODER:
+        return list(LADDER)
+    names = {"MiniLM": "Multilingual E5", f"pkg:{DEFAULT_ENCODER}": f"pkg:{MULTILINGUAL_ENCODER}"}
+    return [reduce(lambda line, name: line.replace(name, names[name]), names, line) for line in LADDER]
 
 
 def _with_label(examples: tuple[str, ...], columns: ReadOptions) -> ReadOptions:
