@@ -17,6 +17,7 @@ from typing import Any
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.guard.numbers import Found, Phones, accounts, cards, labeled_numbers
 from sizewise.guard.plain import plain_copies
+from sizewise.guard.regions import joined_regions
 from sizewise.guard.rules import rules_of
 
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "date", "ip")
@@ -26,6 +27,7 @@ NOT_FOUND = (
 )
 MAX_CHARACTERS = 4_000_000
 """Maximum length of a text; longer texts are rejected rather than passed on unchecked."""
+MAX_EMAIL = 320  # RFC 3696: 64 characters before the @ and 255 after it
 MIN_SCORE = 0.4  # presidio scores patterns without validation, such as any nine digits, below this
 EDGE = r"[\s,.;:/\-\u200b-\u200f\u00ad\ufeff]+"
 EDGES = re.compile(rf"\A{EDGE}|{EDGE}\Z")
@@ -53,12 +55,12 @@ def find_personal(text: str) -> list[Found]:
             "send it in several parts",
         )
     phones = Phones()
-    found = {
-        Found(*copy.span(match.start, match.end), match.kind)
-        for copy in plain_copies(text)
-        for match in _find_in_copy(copy.text, phones)
-        if match.start < match.end
-    }
+    found: set[Found] = set()
+    for regions in joined_regions(text):
+        for copy in plain_copies(regions.text):
+            for match in _find_in_copy(copy.text, phones):
+                if match.start < match.end and (span := regions.span(*copy.span(match.start, match.end))):
+                    found.add(Found(*span, match.kind))
     return _without_overlaps(text, found)
 
 
@@ -68,6 +70,9 @@ def _find_in_copy(text: str, phones: Phones) -> Iterator[Found]:
             for result in recognizer.analyze(text, recognizer.supported_entities):
                 if result.score >= MIN_SCORE:
                     yield Found(result.start, result.end, kind)
+    for start, end in _around_at_signs(text):
+        for match in _email().finditer(text, start, end):
+            yield Found(*match.span(), "email")
     for kind, rules in rules_of("personal").items():
         for rule in rules:
             for match in rule.finditer(text):
@@ -76,6 +81,19 @@ def _find_in_copy(text: str, phones: Phones) -> Iterator[Found]:
     yield from cards(text)
     yield from accounts(text)
     yield from labeled_numbers(text)
+
+
+def _around_at_signs(text: str) -> Iterator[tuple[int, int]]:
+    """Find the words with an @; the pattern for addresses would try every word at length."""
+    end = 0
+    at = text.find("@")
+    while at >= 0:
+        if at >= end:
+            start = max(end, at - MAX_EMAIL, *(text.rfind(mark, end, at) + 1 for mark in " \n"))
+            ends = [found for mark in " \n" if (found := text.find(mark, at, at + MAX_EMAIL)) >= 0]
+            end = min(ends, default=min(len(text), at + MAX_EMAIL))
+            yield start, end
+        at = text.find("@", at + 1)
 
 
 def _without_overlaps(text: str, found: set[Found]) -> list[Found]:
@@ -96,14 +114,22 @@ def _without_overlaps(text: str, found: set[Found]) -> list[Found]:
 @lru_cache(maxsize=1)
 def _recognizers() -> dict[str, list[Any]]:
     """Create presidio's recognizers by kind."""
-    try:
-        recognizers = import_module("presidio_analyzer.predefined_recognizers")
-    except ImportError as error:
-        raise MissingExtraError("presidio-analyzer", "guard") from error
-    email = recognizers.EmailRecognizer()
-    email.validate_result = lambda _: None  # presidio would download a list of domains and drop unknown ones
+    recognizers = _presidio()
     return {
-        "email": [email],
         "ip": [recognizers.IpRecognizer()],
         "national_id": [getattr(recognizers, f"{name}Recognizer")() for name in NATIONAL],
     }
+
+
+@lru_cache(maxsize=1)
+def _email() -> re.Pattern[str]:
+    """Compile presidio's pattern; its recognizer would download a list of domains and drop unknown ones."""
+    (pattern,) = _presidio().EmailRecognizer().patterns
+    return re.compile(pattern.regex, re.DOTALL | re.MULTILINE | re.IGNORECASE)
+
+
+def _presidio() -> Any:
+    try:
+        return import_module("presidio_analyzer.predefined_recognizers")
+    except ImportError as error:
+        raise MissingExtraError("presidio-analyzer", "guard") from error
