@@ -192,7 +192,9 @@ def _short_dates(text: str, digit: Mask) -> Places:
     few = _count(digit, CLUSTER_LENGTH)
     starts = _runs(digit)
     month = rules_of("regions")["month"][0]
-    found = [at for at in starts[few[starts] == CLUSTER_DIGITS - 1].tolist() if month.search(text, max(0, at - 24), at + 24)]
+    found = [
+        at for at in starts[few[starts] == CLUSTER_DIGITS - 1].tolist() if month.search(text, max(0, at - 24), at + 24)
+    ]
     return np.asarray(found, np.int64)
 
 

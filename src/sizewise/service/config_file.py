@@ -143,10 +143,12 @@ class GuardSection(_Section):
     confidential: tuple[str, ...] = ()
     disabled: tuple[Part, ...] = ()
     refuse_signals: bool = False
+    detect: tuple[str, ...] = ()
+    """Detectors beside the patterns, such as `names`."""
 
     def rules(self) -> GuardRules:
         """Return the rules of the guard."""
-        return GuardRules.without(self.disabled, self.confidential, self.refuse_signals)
+        return GuardRules.without(self.disabled, self.confidential, self.refuse_signals, self.detect)
 
 
 class DocumentsSection(_Section):

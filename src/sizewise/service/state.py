@@ -19,6 +19,7 @@ from sizewise.service.agent import Agent, Support
 from sizewise.service.api_keys import Key, Keys
 from sizewise.service.backends import Backend, BackendSettings
 from sizewise.service.budgets import Budgets
+from sizewise.service.detecting import open_detectors
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
 from sizewise.service.limits import BODY_TIMEOUT_S
@@ -78,7 +79,7 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, partial(self._log, "crossings"))
+        self.guard = Guard(rules, partial(self._log, "crossings"), open_detectors(rules.detect, store))
         if previous is None:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
