@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from itertools import islice
 from typing import NamedTuple, Self
 
 from sizewise.records import fingerprint
@@ -130,6 +131,11 @@ class Library:
         if meaning.words_share < UNSUITED:
             return "words and meaning"
         return "words, and hardly by meaning, because the encoder doesn't understand these documents"
+
+    def titles(self, limit: int) -> list[str]:
+        """Return the titles of the first documents."""
+        passages = (self._index.passages[place] for place in range(len(self._index.passages)))
+        return list(dict.fromkeys(passage.title for passage in islice(passages, 20 * limit)))[:limit]
 
     def find(self, question: str, limit: int = 4) -> Finding:
         """Find the passages that match a question best.

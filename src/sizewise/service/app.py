@@ -27,9 +27,11 @@ from sizewise.service.decisions import Decisions
 from sizewise.service.handovers import REQUESTED_BY
 from sizewise.service.jobs import Job, with_index
 from sizewise.service.limits import Gate
+from sizewise.service.lookups import CUSTOMER
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
 from sizewise.service.pages.monitor import add_pages
+from sizewise.service.pages.support import add_support
 from sizewise.service.prompts import client_of, echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
@@ -39,7 +41,7 @@ from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
 
-OPEN_PATHS = ("/", "/monitor", "/health", "/health/live", "/metrics", "/openapi.json")
+OPEN_PATHS = ("/", "/monitor", "/support", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
 
 
@@ -101,6 +103,7 @@ def create_app(
     _add_models(app, state)
     _add_health(app, state)
     add_pages(app, state)
+    add_support(app, state)
     documents.add_documents(app, state)
     return app
 
@@ -157,18 +160,25 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(f"Internal server error ({type(error).__name__}).", 500)
 
 
-async def _begin(state: State, http: HttpRequest) -> Key | None:
-    """Count a request against its key's rate limit and return the key."""
+async def _begin(state: State, http: HttpRequest, customer: str | None = None) -> Key | None:
+    """Count a request against its key's rate limit and return the key.
+
+    Args:
+        state: state of the service.
+        http: the request.
+        customer: who asks, as the client says; believed if the key vouches for its customers.
+    """
     key = key_of(http)
     await state.budgets.admit(key)
     REQUESTED_BY.set(key.name if key else "")
+    CUSTOMER.set(customer or "" if key is not None and key.vouches else "")
     return key
 
 
 def _add_chat(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
-        key = await _begin(state, http)
+        key = await _begin(state, http, body.user)
         lenient = state.settings.lenient
 
         async def generate(runner: ModelRunner) -> Response:

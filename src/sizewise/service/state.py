@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,11 @@ from sizewise.models.remote import RemoteModel
 from sizewise.records import Policy, Request
 from sizewise.routing import TrainingDrift
 from sizewise.service.admission import Admission
-from sizewise.service.agent import Agent, Support
+from sizewise.service.agent import Agent, Desk, Support
 from sizewise.service.api_keys import Key, Keys
 from sizewise.service.backends import Backend, BackendSettings
 from sizewise.service.budgets import Budgets
+from sizewise.service.cases import Cases
 from sizewise.service.detecting import open_detectors
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
@@ -84,6 +86,7 @@ class State:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
             self.handovers, self.guard.counts = previous.handovers, previous.guard.counts
+        self.cases = previous.cases if previous else Cases(store.home / "service" / "cases.sqlite")
         self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
         for runner in self.runners:
             _connect(runner, settings.backends.get(runner.name))
@@ -91,7 +94,9 @@ class State:
         if any(runner.outside for runner in self.runners):
             self.guard.prepare()
         if settings.support is not None:
-            self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, self.handovers.add))
+            audit = partial(self._log_unnamed, "lookups")
+            desk = Desk(self.handovers, self.cases, audit)
+            self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, desk))
         for runner in self.runners:
             earlier = previous.by_name.get(runner.name) if previous else None
             if earlier is not None and earlier.is_same(runner):
@@ -144,6 +149,14 @@ class State:
     def _log(self, topic: str, key: str, body: dict[str, Any]) -> None:
         with self.store.service_ledger() as ledger:
             ledger.append(topic, key, body)
+
+    def _log_unnamed(self, topic: str, body: dict[str, Any]) -> None:
+        self._log(topic, secrets.token_hex(8), body)
+
+    @property
+    def agent(self) -> Agent | None:
+        """The support agent, if there is one."""
+        return next((runner for runner in self.runners if isinstance(runner, Agent)), None)
 
     def find(self, name: str, key: Key | None, by_auto: bool = False) -> ModelRunner:
         """Find a model by name.

@@ -53,13 +53,13 @@ def add_pages(app: FastAPI, state: State) -> None:
     def handovers(
         http: HttpRequest, limit: int = Query(20, ge=1, le=100), before: str = Query("", max_length=64)
     ) -> dict[str, Any]:
-        _require_staff(http)
+        require_staff(http)
         return {"waiting": state.handovers.waiting(limit, before)}
 
     @app.post("/handovers/{number}/done")
-    def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
-        _require_staff(http)
-        if not state.handovers.finish(number):
+    def handover_done(number: str, http: HttpRequest, resolved: bool | None = None) -> dict[str, str]:
+        require_staff(http)
+        if not state.handovers.finish(number, resolved):
             raise APIError(f"Handover {number[:20]} does not exist.", "number", "not_found", 404)
         return {"status": "done"}
 
@@ -129,7 +129,7 @@ def is_staff(key: Key | None) -> bool:
     return key is None or key.staff
 
 
-def _require_staff(http: HttpRequest) -> None:
+def require_staff(http: HttpRequest) -> None:
     """Reject a key that may not read conversations.
 
     Raises:
