@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -37,10 +39,12 @@ from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
 from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, ResponsesRequest, TextRequest
+from sizewise.service.series import FLUSH_S
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
 
+_LOG = logging.getLogger("sizewise.service")
 OPEN_PATHS = ("/", "/monitor", "/support", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
 
@@ -64,11 +68,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warmup = asyncio.create_task(_warm_up(state))
+        keeping = asyncio.create_task(_keep_series(state))
         yield
         state.draining = True
         if state.router is not None and state.router.shadow is not None:
             state.router.shadow.close()
         warmup.cancel()
+        keeping.cancel()
+        await asyncio.to_thread(state.keep_series)
         for runner in state.runners:
             if runner.backend is not None:
                 await runner.backend.close()
@@ -116,6 +123,15 @@ def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, 
             operation["responses"].pop("422", None)
     app.openapi_schema = schema
     return schema
+
+
+async def _keep_series(state: State) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        try:
+            await asyncio.to_thread(state.keep_series)
+        except (OSError, sqlite3.Error) as error:  # a full disk must not stop the service
+            _LOG.warning("The monitor's figures were not saved: %s", error)
 
 
 async def _warm_up(state: State) -> None:

@@ -29,6 +29,7 @@ from sizewise.service.metrics import Metrics
 from sizewise.service.model_runner import MAX_QUEUED_PER_KEY, REMOTE_MAX_TOKENS, ModelRunner
 from sizewise.service.router import AUTO, Router
 from sizewise.service.schemas import APIError
+from sizewise.service.series import Series
 from sizewise.service.usage import sqlite_url
 from sizewise.store import Store
 
@@ -103,6 +104,9 @@ class State:
                 runner.keep(earlier)
             else:
                 runner.drift = _training_drift(runner, store)
+        self.series = previous.series if previous else Series(store.home / "service" / "series.sqlite")
+        for runner in self.runners:
+            runner.series = self.series
         self.by_name: dict[str, ModelRunner] = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
         self.metrics: Metrics = previous.metrics if previous else Metrics()
@@ -134,6 +138,12 @@ class State:
     def stop(self) -> None:
         """Mark the service as draining; requests are answered until the port is closed."""
         self.draining = True
+
+    def keep_series(self) -> None:
+        """Write the figures over time to their file."""
+        for runner in self.runners:
+            self.series.look(runner.name, runner.admission.queued, runner.drift.p if runner.drift else None)
+        self.series.flush()
 
     async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:
         """Check requests before a model sees them, and return the signs of prompt injection found in them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from time import time
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
@@ -48,6 +48,11 @@ def add_pages(app: FastAPI, state: State) -> None:
             "handovers": latest,
             "handovers_waiting": count,
         }
+
+    @app.get("/monitor/series")
+    def monitor_series(span: Literal["1h", "24h", "30d"] = "1h") -> dict[str, Any]:
+        """Return figures over time by model; they hold no text and no keys."""
+        return state.series.read(span)
 
     @app.get("/handovers")
     def handovers(
