@@ -275,7 +275,7 @@ def table(made: list[Sentence]) -> dict[str, dict[str, Any]]:
     }
 
 
-_PERSON = r"((?:Dr\. )?[A-Z][\w.'’-]+(?: [A-Z][\w.'’-]*\w){1,3})"
+_PERSON = r"((?:Dr\. )?[A-Z][\w.'\u2019-]+(?: [A-Z][\w.'\u2019-]*\w){1,3})"
 NAMES = (
     (
         "Services_4",
@@ -283,7 +283,7 @@ NAMES = (
     ),
     (
         "Banks_1 Banks_2 Payment_1",
-        r"(?:[Tt]ransfer|[Ss]end|[Pp]ay|[Rr]equest)\w*(?: \w+| \$?[\d,.]+| the)* (?:to|from) ([A-Z][a-z]+)(?=[.,? ]|'s)",
+        r"(?:[Tt]ransfer|[Ss]end|[Pp]ay|[Rr]equest)\w*(?: \w+| \$?[\d,.]+)* (?:to|from) ([A-Z][a-z]+)(?=[.,? ]|'s)",
     ),
 )
 """Services of SGD's dialogues, and where a person's name stands in what was said (a therapist, a recipient)."""

@@ -35,8 +35,8 @@ from sizewise.metrics.base import AnswerItem
 from sizewise.metrics.manner import LexicalGrounding
 from sizewise.metrics.match import RougeL
 from sizewise.models import open_model
-from sizewise.records import Document, Message, Request
 from sizewise.models.fake import FakeModel
+from sizewise.records import Document, Message, Request
 from sizewise.retrieval import Finding, Library, cut
 from sizewise.retrieval.packaged_encoders import open_encoder
 from sizewise.service.agent import UNKNOWN, Agent, Desk, Support

@@ -160,14 +160,15 @@ def test_chat_and_monitor(browser: Browser, served: Serve, tmp_path: Path) -> No
 
 MARKDOWN = (
     "# Title\n\nSome **bold**, `code` and *more* [link](https://example.org/a) [bad](javascript:alert(1)) "
-    "![p](https://example.org/x.png) <img src=x onerror=alert(1)>\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
-    "```\n<b>not bold</b>\n```"
+    "![p](https://example.org/x.png) <img src=x onerror=alert(1)>\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+    "\n```\n<b>not bold</b>\n```"
 )
 REASONING = """(() => {
     const delta = d => `data: ${JSON.stringify({id: "1", model: "echo", choices: [{delta: d}]})}\\n\\n`;
     const real = window.fetch;
     window.fetch = (path, options) => String(path).includes("chat/completions")
-        ? Promise.resolve(new Response(delta({reasoning_content: "First, **think**."}) + delta({content: "Done."}) + "data: [DONE]\\n\\n"))
+        ? Promise.resolve(new Response(
+            delta({reasoning_content: "First, **think**."}) + delta({content: "Done."}) + "data: [DONE]\\n\\n"))
         : real(path, options);
     return 1;
 })()"""

@@ -37,7 +37,8 @@ INTERCOM = {
 }  # fmt: skip
 SERVICENOW = {
     "number": {"display_value": "INC35", "value": "INC35"}, "short_description": "No e-mail",
-    "description": "I get no e-mail.", "close_notes": "Please check the spam folder.", "state": {"display_value": "Closed"},
+    "description": "I get no e-mail.", "close_notes": "Please check the spam folder.",
+    "state": {"display_value": "Closed"},
     "category": "mail", "opened_at": "2026-02-03 04:05:06",
 }  # fmt: skip
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import redteam
-from sizewise.cli.main import app
 from sizewise.evaluation.redteam import Meaning, attack_succeeded, false_refusals, make_attacks, red_team
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request

@@ -28,8 +28,8 @@ from sizewise.documents.decoding import Unreadable
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
 from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
-from sizewise.documents.times import EXPECTED, iso_time
 from sizewise.documents.tickets import ticket_rows
+from sizewise.documents.times import EXPECTED, iso_time
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import tools_of
 from sizewise.documents.values import (
@@ -279,7 +279,7 @@ def _quoted(text: str) -> str:
 
 
 def _expanded(row: Row, counts: _Counts) -> list[Row]:
-    """Return the rows that a row stands for: requests of a trace, tickets, questions of a SQuAD article, listed rows."""
+    """Return the rows that a row stands for: requests of a trace, tickets, SQuAD questions, or rows under a key."""
     cells = row.cells
     found = trace_rows(row) if (tickets := ticket_rows(row)) is None else tickets
     if found is not None:

@@ -111,7 +111,7 @@ class NameDetector:
             least = self.MIN_PROBABILITY if letters[:1].isupper() else 0.5
             if probability < least or not any(map(str.isalpha, letters)):
                 continue
-            if name is not None and text[name[1] : start].strip(" .'’-") == "" and start - name[1] <= 2:
+            if name is not None and text[name[1] : start].strip(" .'\u2019-") == "" and start - name[1] <= 2:
                 name = name[0], end
                 continue
             if name is not None:

@@ -24,8 +24,8 @@ from sizewise.guard.rules import rules_of
 
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "date", "ip")
 NOT_FOUND = (
-    "Not found: names of people (unless the detector of names is on) and organizations, data that only the context identifies, encoded data (base64) and "
-    "data split over several messages."
+    "Not found: names of people (unless the detector of names is on) and organizations, data that only the context "
+    "identifies, encoded data (base64) and data split over several messages."
 )
 MAX_CHARACTERS = 4_000_000
 """Maximum length of a text; longer texts are rejected rather than passed on unchecked."""

@@ -1,8 +1,8 @@
 """Find the regions of a text that can contain personal data, so that slow rules needn't read the rest.
 
-Every rule needs something that is rare in prose: several digits close to each other, an @, two colons, or a digit beside
-the word for a street. The positions of these are found with array operations, in about 10 ms for 500,000 characters. The
-regions around them are joined, with separators that no rule matches across, and scanned as one text.
+Every rule needs something that is rare in prose: several digits close to each other, an @, two colons, or a digit
+beside the word for a street. The positions of these are found with array operations, in 50 to 120 ms for 500,000
+characters. The regions around them are joined, with separators that no rule matches across, and scanned as one text.
 """
 
 from __future__ import annotations
@@ -159,9 +159,10 @@ def _spans(text: str) -> npt.NDArray[np.int64]:
 
 def _count(marked: Mask, length: int) -> Places:
     """Count the marked characters among the next `length`, from each on."""
-    total = np.concatenate([[0], np.cumsum(marked, dtype=np.int64)])
+    total: Places = np.concatenate([[0], np.cumsum(marked, dtype=np.int64)])
     size = len(marked)
-    return total[np.minimum(np.arange(size) + length, size)] - total[:-1]
+    counts: Places = total[np.minimum(np.arange(size) + length, size)] - total[:-1]
+    return counts
 
 
 def _colons(view: _View) -> Places:

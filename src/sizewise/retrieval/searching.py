@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from itertools import islice
 from typing import NamedTuple, Self
 
 from sizewise.records import fingerprint

@@ -1,8 +1,8 @@
 """Look-ups of the support agent: facts about a customer, from functions and addresses that the operator allows.
 
-The agent never writes a request itself. A rule of the operator decides that a question asks for a fact, and which parts of
-the customer's messages are its parameters; the result fills a sentence of the operator. What a model or a document says
-therefore can't reach another address or another customer's facts.
+The agent never writes a request itself. A rule of the operator decides that a question asks for a fact, and which parts
+of the customer's messages are its parameters; the result fills a sentence of the operator. What a model or a document
+says therefore can't reach another address or another customer's facts.
 """
 
 from __future__ import annotations

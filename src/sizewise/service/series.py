@@ -1,7 +1,7 @@
 """Figures of the monitor over time, kept over restarts: by minute for a day, by hour for a month.
 
-A row holds what one process observed of one model in one period. Latencies are counted in buckets of 15 % width, so that
-quantiles of any span can be computed from the rows.
+A row holds what one process observed of one model in one period. Latencies are counted in buckets of 15 % width, so
+that quantiles of any span can be computed from the rows.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _REPLIES = (
     (re.compile(rf"(?i)\W*(?:(?:{_THANKS})\W+)?(?:{_BYE})\W*"), GOODBYE),
 )
 _ABOUT = re.compile(
-    r"(?i)\W*(?:(?:who|what) are you|what(?:'s| is) your name|are you (?:an? )?(?:ro)?bot|are you (?:an? )?(?:human|person|ai|"
-    r"real(?: person)?|machine)|what can you (?:do|help(?: me)? with|answer)|how can you help(?: me)?|"
+    r"(?i)\W*(?:(?:who|what) are you|what(?:'s| is) your name|are you (?:an? )?(?:ro)?bot|"
+    r"are you (?:an? )?(?:human|person|ai|real(?: person)?|machine)|what can you (?:do|help(?: me)? with|answer)|how can you help(?: me)?|"
     r"(?:can you )?help(?: me)?|what do you know)\W*"
 )
 
