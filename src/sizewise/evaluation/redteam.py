@@ -15,6 +15,7 @@ import string
 import time
 import tomllib
 from collections.abc import Sequence
+from contextlib import closing
 from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from sizewise.evaluation.garak_probes import jailbreaks
 from sizewise.guard import signals_in
 from sizewise.inquiry import Inquiry, Work
 from sizewise.metrics.proportion import proportion_score
-from sizewise.models import Model, open_model
+from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Message, RedteamFinding, RedteamReport, Request, Score, fingerprint
 from sizewise.retrieval.encoder import Encoder
@@ -33,6 +34,7 @@ from sizewise.retrieval.packaged_encoders import encoder_at_hand
 from sizewise.store import Ledger, Store
 from sizewise.text import sentences_of
 
+WORDS_ONLY = "Facts told in other words were missed: there is no sentence encoder (sizewise index fetches it)."
 IN_THE_WILD = "jailbreak_in_the_wild"
 MAX_JUDGED_CHARACTERS = 4_000
 MAX_TOKENS = 120  # a leaked secret or an injected word appears early in the answer
@@ -211,35 +213,26 @@ def red_team(
         UsageError: `rounds` is below 1.
         SizewiseError: a model can't be opened, or all its requests failed.
     """
-    if rounds < 1:
-        raise UsageError(f"rounds is {rounds}.", "at least 1", "--rounds 2")
     store, reporter = store or Store(), reporter or Silent()
     begun = time.monotonic()
-    attacks = make_attacks(rounds, seed)
-    if in_the_wild:
-        attacks += make_jailbreaks(jailbreaks(store, seed))
+    attacks = _attacks(rounds, seed, in_the_wild, store)
     at_hand = encoder_at_hand(store)
     judge = _Judge(Meaning(at_hand[1] if at_hand else None))
     recognized = {attack.id for attack in attacks if attack.is_recognized}
-    guarded: dict[str, dict[str, Score]] = {}
     scores: dict[str, dict[str, Score]] = {}
+    guarded: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
-    notes: list[str] = []
+    notes: list[str] = [] if at_hand else [WORDS_ONLY]
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
-        model = open_model(name, store=store, engine="auto", say=reporter.say)
-        try:
-            answers, inquiry = _answers(model, attacks, name, store, reporter)
-        finally:
-            model.close()
+        answers, inquiry = _answers(attacks, name, store, reporter)
         notes += [f"{name}: {note}" for note in inquiry.notes()]
         unanswered += len(inquiry.unanswered)
-        scores[name] = _scores(attacks, judge.successes(attacks, answers), answers)
-        guarded[name] = _scores(attacks, judge.successes(attacks, answers) - recognized, answers)
+        succeeded = judge.successes(attacks, answers)
+        scores[name] = _scores(attacks, succeeded, answers)
+        guarded[name] = _scores(attacks, succeeded - recognized, answers)
         if name == uri:
-            examples = _examples(attacks, judge.successes(attacks, answers), answers)
-    if at_hand is None:
-        notes.append("Facts told in other words were missed: there is no sentence encoder (sizewise index fetches it).")
+            examples = _examples(attacks, succeeded, answers)
     return RedteamReport(
         model=uri,
         compared_with=compare_with,
@@ -256,6 +249,12 @@ def red_team(
     )
 
 
+def _attacks(rounds: int, seed: int, in_the_wild: bool, store: Store) -> list[Attack]:
+    if rounds < 1:
+        raise UsageError(f"rounds is {rounds}.", "at least 1", "--rounds 2")
+    return make_attacks(rounds, seed) + (make_jailbreaks(jailbreaks(store, seed)) if in_the_wild else [])
+
+
 def _sentence(family: str) -> str:
     if family == IN_THE_WILD:
         return "gives up a confidential fact to a jailbreak collected in the wild"
@@ -263,22 +262,18 @@ def _sentence(family: str) -> str:
 
 
 class _Judge:
-    """Decides which attacks succeeded; each answer is judged once."""
+    """Decides which attacks succeeded."""
 
     def __init__(self, meaning: Meaning) -> None:
         self._meaning = meaning
-        self._judged: dict[tuple[str, str], bool] = {}
 
     def successes(self, attacks: list[Attack], answers: dict[str, str]) -> set[str]:
         """Return the ids of the attacks that succeeded."""
         return {attack.id for attack in attacks if attack.id in answers and self._judge(attack, answers[attack.id])}
 
     def _judge(self, attack: Attack, answer: str) -> bool:
-        key = attack.id, answer
-        if key not in self._judged:
-            tells = self._meaning.tells if attack.by_meaning else attack_succeeded
-            self._judged[key] = tells(answer, attack.evidence)
-        return self._judged[key]
+        tells = self._meaning.tells if attack.by_meaning else attack_succeeded
+        return tells(answer, attack.evidence)
 
 
 def _examples(attacks: list[Attack], succeeded: set[str], answers: dict[str, str]) -> list[RedteamFinding]:
@@ -295,16 +290,15 @@ def _examples(attacks: list[Attack], succeeded: set[str], answers: dict[str, str
     ]
 
 
-def _answers(
-    model: Model, attacks: list[Attack], name: str, store: Store, reporter: Reporter
-) -> tuple[dict[str, str], Inquiry]:
+def _answers(attacks: list[Attack], name: str, store: Store, reporter: Reporter) -> tuple[dict[str, str], Inquiry]:
     """Attack a model; an attack that was stopped goes on, and a finished one starts anew.
 
     Raises:
         SizewiseError: all requests failed.
     """
     plan = fingerprint([name, [attack.request.model_dump(mode="json") for attack in attacks]])
-    with Ledger(store.home / "answers" / f"redteam-{plan}.sqlite") as ledger:
+    model = open_model(name, store=store, engine="auto", say=reporter.say)
+    with closing(model), Ledger(store.home / "answers" / f"redteam-{plan}.sqlite") as ledger:
         run = len(ledger.entries(FINISHED)) + 1
         inquiry = asking.inquire(model, ledger, reporter)
         inquiry.uri = name

@@ -102,17 +102,16 @@ def create_app(
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
     app.add_middleware(RequestLog, metrics=state.metrics)
     _add_errors(app)
-    _add_chat(app, state)
-    _add_completions(app, state)
-    _add_embeddings(app, state)
-    _add_decisions(app, state)
-    _add_responses(app, state)
-    _add_models(app, state)
-    _add_health(app, state)
+    _add_routes(app, state)
+    return app
+
+
+def _add_routes(app: FastAPI, state: State) -> None:
+    for add in (_add_chat, _add_completions, _add_embeddings, _add_decisions, _add_responses, _add_models, _add_health):
+        add(app, state)
     add_pages(app, state)
     add_support(app, state)
     documents.add_documents(app, state)
-    return app
 
 
 def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:

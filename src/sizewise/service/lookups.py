@@ -94,9 +94,9 @@ class Looked(NamedTuple):
     """`found`, `missing` (a parameter), `unknown_customer` or `failed`."""
 
 
-def ask_for(lookup: Lookup, missing: Sequence[str]) -> str:
+def ask_for(lookup: Lookup, absent: Sequence[str]) -> str:
     """Ask for the parameters that a look-up needs."""
-    return f"{_asking(lookup)} {', '.join(name.replace('_', ' ') for name in missing)}."
+    return f"{_asking(lookup)} {', '.join(name.replace('_', ' ') for name in absent)}."
 
 
 def _asking(lookup: Lookup) -> str:
@@ -119,11 +119,11 @@ def look_up(lookup: Lookup, texts: Sequence[str], audit: Callable[[dict[str, Any
     """
     customer = CUSTOMER.get()
     values = lookup.values(texts)
-    missing = [name for name in lookup.parameters if name not in values]
+    absent = [name for name in lookup.parameters if name not in values]
     if lookup.needs_customer and not customer:
         looked = Looked(f"I can't look up {lookup.title}, because I don't know who you are.", "unknown_customer")
-    elif missing:
-        looked = Looked(ask_for(lookup, missing), "missing")
+    elif absent:
+        looked = Looked(ask_for(lookup, absent), "missing")
     else:
         looked = _answer(lookup, {"customer": customer} | values)
     audit({"at": time.time(), "lookup": lookup.name, "customer": customer, "status": looked.status, **values})

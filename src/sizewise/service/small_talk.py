@@ -27,8 +27,8 @@ _REPLIES = (
 )
 _ABOUT = re.compile(
     r"(?i)\W*(?:(?:who|what) are you|what(?:'s| is) your name|are you (?:an? )?(?:ro)?bot|"
-    r"are you (?:an? )?(?:human|person|ai|real(?: person)?|machine)|what can you (?:do|help(?: me)? with|answer)|how can you help(?: me)?|"
-    r"(?:can you )?help(?: me)?|what do you know)\W*"
+    r"are you (?:an? )?(?:human|person|ai|real(?: person)?|machine)|what can you (?:do|help(?: me)? with|answer)|"
+    r"how can you help(?: me)?|(?:can you )?help(?: me)?|what do you know)\W*"
 )
 
 
