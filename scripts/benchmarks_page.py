@@ -36,6 +36,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "scale": Measured(
+        "Training in several processes against one, also with kills; evaluation over two nodes",
+        ("lm", "training", "launch"),
+        "make bench-scale",
+    ),
     "preflight": Measured(
         "Memory computed before a run against memory that training takes",
         ("training", "lm"),
@@ -80,6 +85,11 @@ MEASURES = {
         "Search by words and by meaning: the right article first, time in 100,000 passages",
         ("retrieval",),
         "make bench-knowledge",
+    ),
+    "closed_book": Measured(
+        "Knowledge of documents: closed book after training, with passages, and both",
+        ("training", "lm", "synthesis", "retrieval"),
+        "python benchmarks/closed_book.py --work FOLDER",
     ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",

@@ -93,24 +93,25 @@ def test_the_larger_packaged_model_stays_quantized_and_answers(shared: Store) ->
         model.close()
 
 
-def test_packaged_encoder_computes_the_vectors_of_transformers(shared: Store) -> None:
+@pytest.mark.parametrize(("name", "tokens"), [("minilm", 256), ("multilingual-e5-small", 512)])
+def test_packaged_encoder_computes_the_vectors_of_transformers(shared: Store, name: str, tokens: int) -> None:
     from transformers import AutoModel
 
     from sizewise.models import open_model
     from sizewise.records import Request
     from sizewise.retrieval import ENCODERS, open_encoder
 
-    encoder = open_encoder("pkg:minilm", store=shared)
-    assert (encoder.parameters, encoder.width, encoder.max_tokens) == (ENCODERS["minilm"].parameters, 384, 256)
+    encoder = open_encoder(f"pkg:{name}", store=shared)
+    assert (encoder.parameters, encoder.width, encoder.max_tokens) == (ENCODERS[name].parameters, 384, tokens)
     texts = ["How do I locate my card?", "", "\u4f60\u597d \U0001f600", "a long text " * 300]
-    network = AutoModel.from_pretrained(encoder.folder).eval()
+    network = AutoModel.from_pretrained(encoder.folder, dtype=torch.float32).eval()
     for ids, vector in zip(encoder.token_ids(texts), encoder.encode(texts), strict=True):
         with torch.inference_mode():
             pooled = network(torch.tensor([ids])).last_hidden_state[0].mean(0)
         assert float((pooled / pooled.norm() - torch.from_numpy(vector)).abs().max()) < 1e-5
-    model = open_model("pkg:minilm", store=shared)
-    (vector,), tokens = model.embed([Request(id="", text=texts[0], max_tokens=0)])  # type: ignore[attr-defined]
-    assert (len(vector), tokens) == (384, 9)
+    model = open_model(f"pkg:{name}", store=shared)
+    (vector,), read = model.embed([Request(id="", text=texts[0], max_tokens=0)])  # type: ignore[attr-defined]
+    assert (len(vector), read) == (384, encoder.count_tokens(texts[:1])[0])
 
 
 @pytest.mark.data

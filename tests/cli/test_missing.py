@@ -97,6 +97,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["decisions", "eval-1"],
         ["choose", "study-1", "--needs", rows_file],
         ["judge", "open", "study-1"],
+        ["judge", "converse", "fake:echo", "--no-serve"],
         ["judge", "rank", votes],
         ["judge", "agreement", str(folder / "labels.csv")],
         ["judge", "plan"],

@@ -214,6 +214,21 @@ def test_questions_are_held_out_though_their_documents_are_trained_on() -> None:
     assert contents.record.contamination.uncontaminated_examples == 4
 
 
+def test_questions_for_training_are_validated_on_if_no_other_is_left() -> None:
+    documents = [make_document(f"d{i}", "", f"The number of the house {i} is {i * 31}.", "x") for i in range(40)]
+    rows = [
+        make_example(f"e{i}", f"It is {i * 31}.", f"d{i}", f"Which number has house {i}?").model_copy(
+            update={"split": "test" if i < 5 else "train"}
+        )
+        for i in range(40)
+    ]
+    contents = build_by("questions", rows, documents)
+    assert [len(contents.examples[split]) for split in SPLITS] == [33, 2, 5]
+    assert any("2 examples that name the training split are validated on instead" in n for n in contents.record.notes)
+    named = [rows[5].model_copy(update={"split": "validation"}), *rows[:5], *rows[6:]]
+    assert [len(build_by("questions", named, documents).examples[split]) for split in SPLITS] == [34, 1, 5]
+
+
 @pytest.mark.parametrize(
     ("split", "what"),
     [("time", "have no time"), ("group", "have no group"), ("given", "name no splits"), ("random", "The split is by")],

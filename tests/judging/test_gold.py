@@ -13,6 +13,10 @@ def row(number: int, reference: str | None, prompt: str = "") -> ItemRow:
     )  # fmt: skip
 
 
+def known(rows: list[ItemRow]) -> list[tuple[ItemRow, None]]:
+    return [(one, None) for one in rows]
+
+
 def test_texts_that_may_both_be_right_are_not_distinct() -> None:
     for one, other in (("Yes.", "yes"), ("Paris", "Paris, France"), ("30 days from today", "30 days"), ("a b", "ab")):
         assert not is_distinct(one, other)
@@ -24,7 +28,7 @@ def test_no_gold_task_shows_two_acceptable_answers() -> None:
     answers = ["yes", "no", "Yes.", "maybe", "no!"]
     rows = [row(i, answers[i % 5]) for i in range(30)]
     for kind, choices in (("pair", 2), ("best", 3)):
-        gold = make_gold(rows, [], True, kind, choices, 10)  # type: ignore[arg-type]
+        gold = make_gold(known(rows), [], True, kind, choices, 10)  # type: ignore[arg-type]
         assert len(gold.tasks) == 10
         assert not gold.notes
         for task in gold.tasks:
@@ -36,15 +40,15 @@ def test_no_gold_task_shows_two_acceptable_answers() -> None:
 
 def test_a_reference_of_the_same_prompt_is_never_the_wrong_answer() -> None:
     rows = [row(0, "red", "Name a color."), row(1, "blue", "name a color")]
-    gold = make_gold(rows, [], True, "pair", 2, 1)
+    gold = make_gold(known(rows), [], True, "pair", 2, 1)
     assert gold.tasks == []
     assert "0 of 1 gold tasks" in gold.notes[0]
 
 
 def test_too_few_decidable_cases_are_fewer_tasks_and_a_note() -> None:
-    gold = make_gold([row(i, "yes" if i else "no") for i in range(3)], [], True, "pair", 2, 5)
+    gold = make_gold(known([row(i, "yes" if i else "no") for i in range(3)]), [], True, "pair", 2, 5)
     assert 0 < len(gold.tasks) < 5
     assert f"{len(gold.tasks)} of 5 gold tasks" in gold.notes[0]
-    none = make_gold([row(i, "yes") for i in range(9)] + [row(9, None)], [row(10, "Yes")], True, "pair", 2, 2)
+    none = make_gold(known([*(row(i, "yes") for i in range(9)), row(9, None)]), [row(10, "Yes")], True, "pair", 2, 2)
     assert none.tasks == []
     assert "attention of raters isn't checked" in none.notes[0]

@@ -51,4 +51,11 @@ def test_the_ladder_shows_quality_against_cost_and_latency() -> None:
     assert plot is not None
     assert "Cost per 1,000 decisions (USD)" in plot.light
     assert "Latency p50 (ms)" in plot.light
+    assert "not drawn" not in plot.caption
+    scores = {**comparison.scores, "accuracy": {**comparison.scores["accuracy"], "rule": score("accuracy", 0.5)}}
+    with_rule = ladder_plot(comparison.model_copy(update={"scores": scores}), "accuracy", costs)
+    assert with_rule is not None
+    assert "not drawn: rule." in with_rule.caption
+    assert ">rule<" not in with_rule.light  # nor in the legend
+    assert ">large<" in with_rule.light
     assert ladder_plot(comparison.model_copy(update={"scores": {"accuracy": {}}}), "accuracy", []) is None

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("jinja2")
 
+from sizewise.comparison.group_figures import GroupData
 from sizewise.records import BreakEven, Needs, NotMeasured
 from sizewise.report import StudyView, write_study_report
 from sizewise.report.advice import next_step
@@ -21,7 +22,7 @@ from sizewise.report.overview import NOT_TESTED, break_even_of, fairness_of, rea
 from sizewise.report.standing import Standing
 from sizewise.report.tiles import short_table, tiles_of
 from tests.choice.test_deciding import Facts, comparison
-from tests.report.views import BASELINE, stereotypes, view_of, with_baseline
+from tests.report.views import BASELINE, rows, stereotypes, view_of, with_baseline
 
 WORDS = 1200
 THREE = {"a": (30.0, 1.0, None), "b": (20.0, 2.0, None), "rule": (10.0, 0.1, None)}
@@ -127,6 +128,11 @@ def test_reasons_name_the_rival_the_best_rule_and_what_it_takes() -> None:
     leaning = fairness_of(Standing(replace(view, bias={"a": stereotypes(0.87, 0.1)})))
     assert "leans toward stereotypes, most for gender (87%)" in leaning
     assert "isn't proof" in fairness_of(Standing(replace(view, bias={"a": stereotypes(0.52, 0.1)})))
+    groups = GroupData({"branch": {"1": "north"}}, {})
+    assert fairness_of(Standing(replace(view, people=groups))) == NOT_TESTED  # answers without probabilities
+    decided = {"a": [row.model_copy(update={"probabilities": {"yes": 0.6, "no": 0.4}}) for row in rows("a")]}
+    by_group = fairness_of(Standing(replace(view, people=groups, items=decided)))
+    assert by_group == "Decisions are compared by branch under Fairness and safety."
 
 
 def test_the_break_even_with_a_paid_model_is_told_on_the_first_screen(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class WordEncoder:
                 vectors[row, place] += 1.0
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    encode_passages = encode
+
 
 def opener(encoder: WordEncoder) -> Callable[[str], WordEncoder]:
     return lambda uri: encoder
@@ -138,7 +140,7 @@ def test_a_killed_update_leaves_the_old_index_and_goes_on_where_it_was(
         return WordEncoder.encode(encoder, texts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(encoder, "encode", killed)
+        patched.setattr(encoder, "encode_passages", killed)
         with pytest.raises(Killed):
             update_index(folder, [*FACTS, *many], NamedEncoder("folder", encoder))
     assert found(open_index(folder, opener(encoder)), "physician")[0] == "b"

@@ -25,6 +25,8 @@ class Noise(WordEncoder):
         vectors = (1 + 0.1 * rng.standard_normal((len(texts), self.width))).astype(np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    encode_passages = encode
+
 
 def passages(language: str) -> list[Passage]:
     return [Passage(f"{language}{i}", f"{language}{i}", "", one.text) for i, one in enumerate(PASSAGES[language])]

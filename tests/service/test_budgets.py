@@ -26,8 +26,9 @@ from sizewise.service.api_keys import Key, Keys, add_key
 from sizewise.service.budgets import Budgets
 from sizewise.service.schemas import APIError
 from sizewise.service.state import State
-from sizewise.service.usage import Limits, Reservation, UsageRow, UsageStore, Use, sqlite_url
+from sizewise.service.usage import Limits, Reservation, UsageRow, UsageStore, Use
 from sizewise.store import Store
+from sizewise.store.database import sqlite_url
 from tests.service.test_service import running
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -218,6 +219,7 @@ def test_reservations_of_a_killed_process_end(tmp_path: Path) -> None:
     path = tmp_path / "usage.sqlite"
     code = (
         "import sys\nfrom pathlib import Path\nfrom sizewise.service.usage import *\n"
+        "from sizewise.store.database import sqlite_url\n"
         "found = UsageStore(sqlite_url(Path(sys.argv[1])), 900)\n"
         "kept = found.reserve('one', Limits(1000), Use(0, 900))\n"
         "found.charge('one', 'm', Use(1, 64), kept._replace(tokens=836), False)\n"

@@ -26,8 +26,9 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Request
 from sizewise.service import Settings, model_runner, sse
 from sizewise.service.api_keys import add_key
-from sizewise.service.usage import Limits, Reservation, UsageStore, Use, sqlite_url
+from sizewise.service.usage import Limits, Reservation, UsageStore, Use
 from sizewise.store import Store
+from sizewise.store.database import sqlite_url
 from tests.service.test_budgets import keyed, used
 from tests.service.test_config import FAKE, ready, served
 from tests.service.test_health import process, until

@@ -25,7 +25,11 @@ MIN_VOTES, MIN_VOTERS = 20, 2
 TEXT_METRICS = ("bits_per_byte", "perplexity")
 # Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
 # BLEU comes after metrics of single answers, because a corpus statistic separates systems less well.
-ANSWER_METRICS = ("accuracy", "json_f1", "field_f1", "reference_match", "chrf", "token_f1", "bleu", "exact_match")
+# Voice is measured only where it was asked for by name.
+ANSWER_METRICS = (
+    *("voice", "accuracy", "json_f1", "field_f1", "reference_match"),
+    *("chrf", "token_f1", "bleu", "exact_match"),
+)
 VOTE_METRICS = ("people", "people_ppi", "judge_model")
 
 

@@ -27,7 +27,8 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="FORMAT",
                 rich_help_panel=OUTPUT,
-                help="hf, gguf-f16, gguf-q8_0, gguf-q6_k, gguf-q5_k_m, gguf-q4_k_m, openvino, openvino-q8_0, ...",
+                help="hf, gguf-f16, gguf-q8_0, gguf-q6_k, gguf-q5_k_m, gguf-q4_k_m, openvino, openvino-q8_0, ...; "
+                "onnx for classifiers.",
             ),
         ],
         out: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="New folder to write to.")],

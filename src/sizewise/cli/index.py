@@ -25,8 +25,8 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="MODEL",
                 rich_help_panel=MODEL,
-                show_default="pkg:minilm",
-                help="Sentence encoder: pkg:minilm, hf:ORG/NAME, run:ID or a folder.",
+                show_default="by language",
+                help="Sentence encoder: pkg:minilm, pkg:multilingual-e5-small, hf:ORG/NAME, run:ID or a folder.",
             ),
         ] = None,
         words_only: Annotated[
@@ -60,9 +60,9 @@ def register(app: typer.Typer, panel: str) -> None:
 
         Serve answers from it: sizewise serve MODEL --agent support --docs handbook-index
         """
-        from sizewise.datasets.indexing import index_paths
+        from sizewise.datasets.indexing import AUTO, index_paths
         from sizewise.retrieval import Cutting
-        from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER
+        from sizewise.retrieval.stored import encoder_of
 
         if words_only and encoder is not None:
             raise UsageError("--words-only and --encoder exclude each other.", "one of them", "--words-only")
@@ -72,11 +72,12 @@ def register(app: typer.Typer, panel: str) -> None:
             cutting = Cutting(
                 base.max_words if passage_words is None else passage_words, base.overlap if overlap is None else overlap
             )
-        uri = None if words_only else encoder or f"pkg:{DEFAULT_ENCODER}"
         with reporting() as reporter:
-            made = index_paths(paths, out, uri, cutting=cutting, rebuild=rebuild, reporter=reporter)
+            wanted = None if words_only else encoder or AUTO
+            made = index_paths(paths, out, wanted, cutting=cutting, rebuild=rebuild, reporter=reporter)
         if print_object("index", out.name, str(out.resolve()), made._asdict(), json):
             return
+        uri = encoder_of(out)
         headings = ["documents", "number"]
         rows = [[name, f"{getattr(made, name):,}"] for name in ("added", "changed", "removed", "unchanged")]
         if print_csv(headings, rows, csv):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sizewise.cli import judge_files
+from sizewise.cli import judge_converse, judge_files
 from sizewise.cli.help import Command, Group
-from sizewise.cli.judge_files import ROUND, RoundId, find_round
+from sizewise.cli.judge_files import ROUND, RoundId, find_round, read_text
 from sizewise.cli.options import (
     LIMITS,
     MEASUREMENT,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sizewise.records import JudgeReport, JudgeRound, PairVerdict
     from sizewise.store import Saved
 
-Kind = Literal["pair", "best", "rating", "origin"]
+Kind = Literal["pair", "best", "rating", "origin", "ours"]
 PAIR_HEADINGS = ["left", "right", "win rate of left [95 %]", "votes", "verdict"]
 WIDE_PAIR_HEADINGS = [*PAIR_HEADINGS, "length-controlled", "p", "p (anytime-valid)", "votes missing"]
 
@@ -57,7 +57,7 @@ def register(app: typer.Typer, panel: str) -> None:
         help="Example: sizewise judge open study-1234567890 --raters Ada,Ben\n\n"
         "Blind judging by people: plan a round, collect votes, rank candidates, measure agreement.",
     )
-    for command in (plan, open_, ask, report, *judge_files.COMMANDS):
+    for command in (plan, open_, *judge_converse.COMMANDS, ask, report, *judge_files.COMMANDS):
         judge.command(command.__name__.rstrip("_"), cls=Command)(command)
     app.add_typer(judge, name="judge", rich_help_panel=panel)
 
@@ -122,7 +122,7 @@ def open_(
         typer.Option(
             metavar="KIND",
             rich_help_panel=ROUND,
-            help="pair, best (of several), rating (of one answer) or origin (person or model).",
+            help="pair, best (of several), rating (of one answer), origin (person or model) or ours (which is ours).",
         ),
     ] = "pair",
     items: Annotated[
@@ -210,7 +210,7 @@ def open_(
                 plain=not keep_formatting,
                 show_reference=not hide_reference,
                 min_agreement=min_agreement,
-                guidelines=_read_guidelines(guidelines),
+                guidelines=read_text(guidelines, "--guidelines", "instructions to the raters"),
                 adaptive=adaptive,
             ),
             store=store,
@@ -226,24 +226,6 @@ def open_(
     if not no_serve:
         with reporting() as reporter:
             serve_round(saved.id, invitations, host=host, port=port, store=store, reporter=reporter)
-
-
-def _read_guidelines(path: Path | None) -> str:
-    """Read the owner's instructions to the raters.
-
-    Raises:
-        UsageError: the file can't be read as text, or is empty.
-    """
-    if path is None:
-        return ""
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
-        raise UsageError(f"{path} can't be read: {reason}.", "a text or Markdown file in UTF-8", "") from error
-    if not text:
-        raise UsageError(f"{path} is empty.", "instructions to the raters", "remove --guidelines, or write the file")
-    return text
 
 
 def _print_round(saved: Saved[JudgeRound], invitations: tuple[Invitation, ...]) -> None:
@@ -313,6 +295,7 @@ def ask(
 
 
 def report(
+    context: typer.Context,
     round_id: RoundId,
     close: Annotated[
         bool, typer.Option("--close", rich_help_panel=ROUND, help="Accept no more votes from now on.")
@@ -346,6 +329,10 @@ def report(
     from sizewise.store import Store
 
     store = Store()
+    if store.kind_of(round_id) == "conversations":
+        refuse_others(context, ("round_id", "close", "json"), "The report of conversations")
+        judge_converse.report_round(round_id, close, store, json)
+        return
     round_id = find_round(round_id, store)
     ballot = Ballot(store, round_id)
     try:

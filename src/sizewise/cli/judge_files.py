@@ -54,6 +54,31 @@ def find_round(name: str, store: Store) -> str:
     return found[-1]
 
 
+def read_text(path: Path | None, option: str, content: str) -> str:
+    """Read a text that the owner of a round wrote; empty without a path.
+
+    Args:
+        path: the file.
+        option: option that named it, for messages.
+        content: what the file should contain, for messages.
+
+    Raises:
+        UsageError: the file can't be read as text, or is empty.
+    """
+    from sizewise.errors import UsageError
+
+    if path is None:
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
+        raise UsageError(f"{path} can't be read: {reason}.", "a text or Markdown file in UTF-8", "") from error
+    if not text:
+        raise UsageError(f"{path} is empty.", content, f"remove {option}, or write the file")
+    return text
+
+
 def export(
     round_id: RoundId,
     out: Annotated[Path, typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="File to write.")],

@@ -11,8 +11,16 @@ from sizewise.cli.help import Command, Group
 from sizewise.cli.options import DATA, LIMITS, Csv, Json
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table
 
-DEFAULT_FILE = Path("keys.toml")
-KeysFile = Annotated[Path, typer.Option("--keys", metavar="FILE", rich_help_panel=DATA, help="File of API keys.")]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        rich_help_panel=DATA,
+        show_default="keys.toml, or the database of SIZEWISE_DATABASE_URL",
+        help="File of API keys.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")]
 
 
@@ -45,14 +53,14 @@ def new(
     staff: Annotated[
         bool, typer.Option("--staff", rich_help_panel=LIMITS, help="May read handovers and metrics of keys.")
     ] = False,
-    file: KeysFile = DEFAULT_FILE,
+    file: KeysFile = None,
     json: Json = False,
 ) -> None:
     """Create an API key. It is shown once; the file stores its hash only.
 
     Example: sizewise keys new support-team --tokens-per-day 1000000
     """
-    from sizewise.service.api_keys import add_key
+    from sizewise.service.key_file import open_keys
 
     limits = {
         "models": list(models or ()),
@@ -61,21 +69,22 @@ def new(
         "usd_per_day": usd_per_day,
         "staff": staff,
     }
-    made = add_key(file, name, {field: value for field, value in limits.items() if value})
-    _print_key(name, made, file, json)
+    store = open_keys(file)
+    _print_key(name, store.add(name, {field: value for field, value in limits.items() if value}), file, json)
 
 
-def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -> None:
+def list_(file: KeysFile = None, json: Json = False, csv: Csv = False) -> None:
     """List API keys with their models and limits.
 
     Example: sizewise keys list
     """
-    from sizewise.service.key_file import read_keys
+    from sizewise.service.key_file import open_keys
 
-    keys = read_keys(file)
+    store = open_keys(file)
+    keys = store.read()
     fields = ("name", "models", "requests_per_minute", "tokens_per_day", "usd_per_day", "staff")
     record = {"keys": [key.model_dump(mode="json", include=set(fields)) for key in keys]}
-    if print_object("keys", file.name, str(file.resolve()), record, json):
+    if print_object("keys", store.place, _path_of(file), record, json):
         return
     headings = ["name", "models", "requests/min", "tokens/day", "USD/day", "staff"]
     rows = [[_text(getattr(key, field)) for field in fields] for key in keys]
@@ -94,17 +103,14 @@ def usage(
 
     Example: sizewise keys usage --days 7
     """
-    from sizewise.service.usage import DAY_S, UsageStore, sqlite_url
+    from sizewise.service.usage import DAY_S, used_since
     from sizewise.store import Store
+    from sizewise.store.sharing import shared_url
 
     path = Store().home / "service" / "usage.sqlite"
-    rows = []
-    if path.exists():
-        store = UsageStore(sqlite_url(path), 0.0)
-        rows = store.since(days * DAY_S)
-        store.close()
+    rows = used_since(path, days * DAY_S)
     record = {"days": days, "usage": [row._asdict() for row in rows]}
-    if print_object("usage", f"{days} days", str(path), record, json):
+    if print_object("usage", f"{days} days", None if shared_url() else str(path), record, json):
         return
     headings = ["key", "model", "requests", "tokens", "USD"]
     cells = [[row.key, row.model, f"{row.requests:,}", f"{row.tokens:,}", f"{row.usd:.4f}"] for row in rows]
@@ -112,31 +118,45 @@ def usage(
         print_table(headings, cells)
 
 
-def revoke(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+def revoke(name: Name, file: KeysFile = None, json: Json = False) -> None:
     """Remove an API key. A running service stops accepting it after SIGHUP or a restart.
 
     Example: sizewise keys revoke support-team
     """
-    from sizewise.service.key_file import revoke_key
+    from sizewise.service.key_file import KeyFile, open_keys
 
-    revoke_key(file, name)
-    if not print_object("key", name, str(file.resolve()), {"name": name, "revoked": True}, json):
-        print_line(f"Revoked '{name}' in {file}. Send `sizewise serve` the signal HUP, or restart it, to apply this.")
+    store = open_keys(file)
+    store.revoke(name)
+    if print_object("key", name, _path_of(file), {"name": name, "revoked": True}, json):
+        return
+    when = "Send `sizewise serve` the signal HUP, or restart it, to apply this."
+    if not isinstance(store, KeyFile):
+        when = "Running services notice it within a few seconds."
+    print_line(f"Revoked '{name}' in {store.place}. {when}")
 
 
-def rotate(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+def rotate(name: Name, file: KeysFile = None, json: Json = False) -> None:
     """Replace an API key by a new one with the same name, models and limits.
 
     Example: sizewise keys rotate support-team
     """
-    from sizewise.service.key_file import rotate_key
+    from sizewise.service.key_file import open_keys
 
-    _print_key(name, rotate_key(file, name), file, json)
+    store = open_keys(file)
+    _print_key(name, store.rotate(name), file, json)
 
 
-def _print_key(name: str, key: str, file: Path, as_json: bool) -> None:
-    if not print_object("key", name, str(file.resolve()), {"name": name, "key": key}, as_json):
+def _print_key(name: str, key: str, file: Path | None, as_json: bool) -> None:
+    if not print_object("key", name, _path_of(file), {"name": name, "key": key}, as_json):
         print_path(key)
+
+
+def _path_of(file: Path | None) -> str | None:
+    """Return the path of the file of keys; None if they are in the shared database."""
+    from sizewise.service.key_file import DEFAULT_FILE
+    from sizewise.store.sharing import shared_url
+
+    return None if file is None and shared_url() else str((file or DEFAULT_FILE).resolve())
 
 
 def _text(value: Any) -> str:

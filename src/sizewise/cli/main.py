@@ -24,6 +24,7 @@ from sizewise.cli import (
     choose,
     compare,
     decisions,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -47,7 +48,8 @@ from sizewise.cli import (
 from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
-from sizewise.errors import SizewiseError, naming_extras
+from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
+from sizewise.launch.address import LAUNCHED
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
@@ -104,7 +106,7 @@ def _options(
 COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
     MEASURE: (read, index, synthesize, label, train, adjust, evaluate, watch, export, models),
-    SERVE: (serve, keys, chat, loadtest, redteam, route),
+    SERVE: (serve, deploy, keys, chat, loadtest, redteam, route),
     RECORDS: (runs, audit, doctor, bundle),
 }
 for panel, modules in COMMANDS.items():
@@ -120,6 +122,8 @@ def main() -> NoReturn:
     try:
         with naming_extras():
             code = app(sys.argv[1:] or ["--help"], prog_name="sizewise", standalone_mode=False)
+    except WorkerStopped as error:
+        sys.exit(error.exit_code)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
@@ -140,7 +144,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except Exception as error:
         code = _report_error(error, as_json)
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+    if code == INTERRUPTED and LAUNCHED not in os.environ:  # typer turns Ctrl-C into this code
         interrupted(as_json)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -10,6 +10,7 @@ import typer
 
 from sizewise.cli.classifiers import METHODS, train_and_print
 from sizewise.cli.help import Command
+from sizewise.cli.launching import Fsdp, LaunchOption, launch_training
 from sizewise.cli.options import (
     CLASSIFIERS,
     COST,
@@ -35,6 +36,7 @@ from sizewise.cli.output import (
     reporting,
 )
 from sizewise.errors import UsageError
+from sizewise.launch import is_first_process
 from sizewise.lm.placement import use_device
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class _Outputs(NamedTuple):
     tensorboard: Path | None
     mlflow: str | None
     usd_per_hour: float | None
+    fsdp: bool
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -197,6 +200,8 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="NAME", rich_help_panel=TRAINING, help="adamw, or adamw8bit for less memory (bitsandbytes)."
             ),
         ] = "adamw",
+        launch: LaunchOption = None,
+        fsdp: Fsdp = False,
         seed: Seed = 0,
         canaries: Annotated[
             int,
@@ -285,6 +290,7 @@ def register(app: typer.Typer, panel: str) -> None:
             seed=seed,
         )
         store = Store()
+        launch_training(command, recipe, data, store)
         with reporting() as reporter:
             if dry_run:
                 _estimate(recipe, data, store, reporter, usd_per_hour, json)
@@ -294,8 +300,8 @@ def register(app: typer.Typer, panel: str) -> None:
             if curve:
                 _curve(recipe, data, store, reporter, json, csv)
                 return
-            saved = _train(recipe, data, store, reporter, _Outputs(out, tensorboard, mlflow, usd_per_hour))
-        if not print_saved(saved, json):
+            saved = _train(recipe, data, store, reporter, _Outputs(out, tensorboard, mlflow, usd_per_hour, fsdp))
+        if is_first_process() and not print_saved(saved, json):
             _print(saved, csv)
 
 
@@ -345,6 +351,8 @@ def _train(recipe: Recipe, data: str, store: Store, reporter: Reporter, outputs:
     from sizewise.training import train as train_model
 
     store.get(Dataset, data)  # a missing dataset is reported before a page is announced
+    if not is_first_process():
+        return train_model(recipe, data, store=store, fsdp=outputs.fsdp)
     run_id = run_id_of(recipe, data)
     page = PageWatcher(store.folder("checkpoint", run_id) / "training.html", recipe)
     watchers: list[Watcher] = [page]
@@ -362,6 +370,7 @@ def _train(recipe: Recipe, data: str, store: Store, reporter: Reporter, outputs:
         out=outputs.folder,
         watcher=combine(watchers),
         usd_per_hour=outputs.usd_per_hour,
+        fsdp=outputs.fsdp,
     )
     page.finish(saved.record)
     return saved

@@ -16,6 +16,7 @@ from sizewise.comparison.claims import check_alike, differences
 from sizewise.comparison.content import MATCH, OVERLAP, PREDICTORS, RECALL, SIMILARITY, Content, read_content
 from sizewise.comparison.grading import combined_grades
 from sizewise.comparison.tables import ItemTable
+from sizewise.comparison.voice import add_voice
 from sizewise.comparison.worst_gaps import gap_differences
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import total_of
@@ -71,12 +72,19 @@ def measure_claims(
         classical_tests: whether to compute the p-values of classical tests as well.
     """
     content = read_content(store, records, named)
+    voices, voice_notes = add_voice(content.tables, store, records, named, seed)
     found = check_alike(differences(records, content.tables, seed, classical_tests, content.extra))
     gaps = gap_differences(records, content.tables)
     checked = check_claims([*found.differences, *gaps], content, records)
-    notes = [*found.notes, *checked.notes]
+    notes = [*voice_notes, *found.notes, *checked.notes]
     return Claims(
-        content.tables, content.extra, checked.differences, checked.scores, found.spread, tuple(found.unlike), notes
+        content.tables,
+        content.extra,
+        checked.differences,
+        checked.scores | voices,
+        found.spread,
+        tuple(found.unlike),
+        notes,
     )
 
 

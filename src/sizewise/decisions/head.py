@@ -19,7 +19,7 @@ from sizewise.errors import SizewiseError
 from sizewise.records import Question
 
 if TYPE_CHECKING:
-    from sizewise.lm.classification_head import HeadPlan, HeadProgress, HeadResult
+    from sizewise.lm.classification_head import HeadPlan, HeadProgress, HeadResult, Labeled
 
 MAX_TOKENS = 512
 """Tokens of a text that are read."""
@@ -170,7 +170,7 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     merged = base_of(merge_lora(network.float()))
     classifier = formats.as_classifier(merged, headed.score, settings.question.values, padding, independent)
     parameters = sum(one.numel() for one in classifier.parameters())
-    facts = Facts(independent, parameters, trained, (_note(result, plan),))
+    facts = Facts(independent, parameters, trained, (_note(result, plan, data),))
     return HeadScorer(formats.SavedClassifier(classifier, encoder), facts, ENGINE, validation.texts or train.texts)
 
 
@@ -190,8 +190,11 @@ def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) 
     return plan
 
 
-def _note(result: HeadResult, plan: HeadPlan) -> str:
-    text = f"Trained for {result.steps} steps ({plan.epochs:.2g} passes over the training examples)"
+def _note(result: HeadResult, plan: HeadPlan, data: Labeled) -> str:
+    tokens = plan.epochs * sum(len(ids) for ids in data.ids)
+    text = (
+        f"Trained for {result.steps} steps ({plan.epochs:.2g} passes over the training examples, {tokens:,.0f} tokens)"
+    )
     if result.best is None:
         return f"{text}; without validation examples, the last weights were kept."
     return f"{text}; the weights after step {result.best.step} were the best on the validation split."

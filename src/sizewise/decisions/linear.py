@@ -10,20 +10,23 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
-from sizewise.decisions.calibrators import log_loss
+from sizewise.decisions.calibrators import log_loss, smoothed
 from sizewise.decisions.features import feature_characters
 from sizewise.decisions.files import check_layer, damaged, read_arrays, read_json, write_arrays, write_json
 from sizewise.decisions.folds import make_folds
 from sizewise.decisions.scorers import FloatArray, IntArray, Material, Settings
 from sizewise.errors import MissingExtraError
 from sizewise.records import Question, fingerprint
+
+if TYPE_CHECKING:
+    from sizewise.decisions.onnx_classifier import ProbabilityGraph
 
 MAX_FEATURES = 200_000
 """Most frequent words and word pairs, and as many runs of characters."""
@@ -59,6 +62,7 @@ class LinearScorer:
     """A linear model over TF-IDF features."""
 
     engine = "scikit-learn"
+    encoder = None
 
     def __init__(
         self, features: Any, weights: Weights, known: IntArray, count: int, independent: bool, notes: tuple[str, ...]
@@ -96,6 +100,18 @@ class LinearScorer:
         parts = [part for _, part in self._features.transformer_list]
         characters = feature_characters(read, [part.vocabulary_ for part in parts], values)
         return Attribution(np.pad(characters, (0, len(text) - len(read))), log_odds)
+
+    def add_to_graph(self, graph: ProbabilityGraph, vectors: str = "") -> str:
+        """Add TF-IDF and the linear model to an ONNX graph, and return the name of the probabilities."""
+        words, characters = (part for _, part in self._features.transformer_list)
+        coefficients, split = self._weights.coefficients * self._weights.scale, len(words.idf_)
+        parts = (
+            graph.linear(graph.word_features(words.vocabulary_, words.idf_), coefficients[:, :split]),
+            graph.linear(graph.character_features(characters.vocabulary_, characters.idf_), coefficients[:, split:]),
+        )
+        offsets = graph.graph.constant(self._weights.intercepts * self._weights.scale)
+        margins = graph.graph.add("Add", graph.graph.add("Add", *parts), offsets)
+        return graph.of_margins(margins, len(coefficients), self._known)
 
     def save(self, folder: Path) -> None:
         """Write vocabulary, weights and settings."""
@@ -286,7 +302,7 @@ def _scale_of(margins: FloatArray, targets: FloatArray, independent: bool) -> fl
     measured = np.isfinite(margins).all(axis=1)
     if measured.sum() < 10:
         return 2.0
-    margins, targets = margins[measured], targets[measured]
+    margins, targets = margins[measured], smoothed(targets[measured], independent)
 
     def loss(log_scale: float) -> float:
         return log_loss(probabilities_of(margins * np.exp(log_scale), independent), targets, independent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -19,6 +19,9 @@ from sizewise.decisions.calibrators import clipped, log_loss
 from sizewise.decisions.linear import LinearScorer, probabilities_of
 from sizewise.decisions.scorers import FloatArray
 from sizewise.records import Question
+
+if TYPE_CHECKING:
+    from sizewise.decisions.onnx_classifier import ProbabilityGraph
 
 SHARES = tuple(round(share / 10, 1) for share in range(9))
 """Shares of the linear model that are tried."""
@@ -50,6 +53,10 @@ class WordPool(NamedTuple):
     def add_to(self, own: FloatArray, texts: Sequence[str]) -> FloatArray:
         """Pool the encoder's probabilities of texts with the linear model's."""
         return own if self.words is None else pool(own, self.words.probabilities(texts), self.share, self.independent)
+
+    def add_to_graph(self, graph: ProbabilityGraph, own: str) -> str:
+        """Pool the encoder's probabilities in an ONNX graph with the linear model's."""
+        return own if self.words is None else graph.pooled(own, self.words.add_to_graph(graph), self.share)
 
     def save(self, folder: Path) -> None:
         """Write the linear model into a folder of its own, if it has a share."""

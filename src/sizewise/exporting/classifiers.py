@@ -1,34 +1,42 @@
-"""Export a language model with a classification head: as Hugging Face classifier, or for OpenVINO."""
+"""Export classifiers: a language model with a head for transformers or OpenVINO, the smaller rungs as ONNX."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sizewise import datasets
 from sizewise.decisions import head
+from sizewise.decisions.linear import MAX_CHARACTERS
 from sizewise.decisions.scorers import FloatArray
 from sizewise.errors import SizewiseError
 from sizewise.evaluation.general_questions import questions_in
 from sizewise.lm import classifier_format, classifier_openvino
-from sizewise.models.classifier import text_of
+from sizewise.models import open_model
+from sizewise.models.classifier import ClassifierModel, text_of
 from sizewise.progress import Reporter
 from sizewise.records import Classifier, Export, Parity, Score, fingerprint
 from sizewise.stats import wilson
 from sizewise.store import Joined, Saved, Store, sha256_of, versions
 
 FORMATS = ("hf", "openvino")
+ONNX = "onnx"
+GRAPH_METHODS = ("linear", "embedding", "contrastive")
+"""Methods whose whole classifier, from words and tokens to calibrated probabilities, is one ONNX graph."""
 PREFIX = "run:classifier-"
 MAX_DIFFERENCE = 1e-3
 """Maximum difference of a probability from the classifier's."""
 NO_TEXT = "a classifier gives labels probabilities, not texts"
 CALIBRATION = "calibration.json"
+MODEL, READER = "model.onnx", "classify.py"
 
 
 def export_classifier(
@@ -38,7 +46,7 @@ def export_classifier(
 
     Args:
         uri: the classifier, `run:classifier-...`.
-        to: `hf` or `openvino`.
+        to: `hf` or `openvino` for a classification head, `onnx` for TF-IDF and sentence encoders.
         out: destination folder; must be new or empty.
         store: store of the records.
         data: dataset to take texts from; by default the one it was trained on.
@@ -46,21 +54,23 @@ def export_classifier(
         reporter: shows progress.
 
     Raises:
-        SizewiseError: the classifier has no network, the format doesn't support it, or probabilities differ.
+        SizewiseError: the method has no export, the format doesn't support it, or probabilities differ.
     """
     name, begun = uri.removeprefix("run:"), time.monotonic()
     record = store.read(Classifier, name)
     source = store.folder("classifier", name) / "model"
     _check(record, to, source)
     compared = _texts(store, data or record.data, texts)
-    expected = head.open_head(source / head.MODEL, source, with_openvino=False).probabilities(compared)
     reporter.say(f"Writing {to}")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         made = Path(temporary) / "export"
-        shutil.copytree(source / head.MODEL, made)
-        (made / CALIBRATION).write_text(record.calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        reader, found = _written(record, to, source, made, compared)
+        if to == ONNX:
+            reader, expected, found = _written_graph(uri, record, store, made, compared)
+            note = f"The probabilities are calibrated. {READER} turns texts into the inputs of {MODEL}."
+        else:
+            reader, expected, found = _written_head(record, to, source, made, compared)
+            note = f"The network's probabilities aren't calibrated; {CALIBRATION} holds the calibration."
         parity = _parity(reader, expected, found)
         if parity.reasons:
             raise SizewiseError(
@@ -78,14 +88,51 @@ def export_classifier(
             license=record.license,
             data=data or record.data,
             parity=(parity,),
-            notes=(f"The network's probabilities aren't calibrated; {CALIBRATION} holds the calibration.",),
+            notes=(note,),
             seconds=time.monotonic() - begun,
-            versions=versions("torch", "transformers", "openvino"),
+            versions=versions("torch", "transformers", "openvino", "onnxruntime"),
         )
         if out.exists():
             out.rmdir()
         made.rename(out)
     return store.write(f"export-{fingerprint([uri, to, str(out.resolve()), exported.files])}", exported)
+
+
+def _written_graph(
+    uri: str, record: Classifier, store: Store, made: Path, texts: Sequence[str]
+) -> tuple[str, FloatArray, FloatArray]:
+    """Write a classifier as ONNX; return the program that reads it, and the probabilities before and after."""
+    from sizewise.decisions import classify
+
+    model = open_model(uri, store=store)
+    assert isinstance(model, ClassifierModel)
+    made.mkdir()
+    encoder = model.write_onnx(made / MODEL)
+    settings: dict[str, Any] = {
+        "options": record.question.values,
+        "type": record.question.type,
+        "max_characters": MAX_CHARACTERS,
+        "calibration": record.calibrator.method,
+    }
+    if encoder is not None:
+        known = encoder.settings
+        settings |= {"max_tokens": known.max_tokens, "lowercase": known.lowercase, "prompt": known.prompt}
+        shutil.copyfile(encoder.folder / classify.TOKENIZER, made / classify.TOKENIZER)
+    (made / classify.SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    shutil.copyfile(classify.__file__, made / READER)
+    found = classify.ExportedClassifier(made).probabilities(texts).astype(np.float64)
+    return f"onnxruntime {metadata.version('onnxruntime')}", model.probabilities(texts), found
+
+
+def _written_head(
+    record: Classifier, to: str, source: Path, made: Path, texts: Sequence[str]
+) -> tuple[str, FloatArray, FloatArray]:
+    """Write a network with a head; return the program that reads it, and the probabilities before and after."""
+    expected = head.open_head(source / head.MODEL, source, with_openvino=False).probabilities(texts)
+    shutil.copytree(source / head.MODEL, made)
+    (made / CALIBRATION).write_text(record.calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    reader, found = _written(record, to, source, made, texts)
+    return reader, expected, found
 
 
 def _written(record: Classifier, to: str, source: Path, made: Path, texts: Sequence[str]) -> tuple[str, FloatArray]:
@@ -101,14 +148,21 @@ def _written(record: Classifier, to: str, source: Path, made: Path, texts: Seque
 
 
 def _check(record: Classifier, to: str, source: Path) -> None:
-    if record.recipe.method != "head":
+    method = record.recipe.method
+    if method in GRAPH_METHODS and to != ONNX:
         raise SizewiseError(
-            f"A classifier of the method {record.recipe.method} can't be exported.",
-            "a language model with a classification head",
-            f"sizewise train {record.recipe.start} --method head --data {record.data}",
+            f"A classifier of the method {method} can't be exported as {to}, which holds a single network.",
+            "onnx, which holds all of it",
+            "--to onnx",
         )
-    if to not in FORMATS:
-        raise SizewiseError(f"A classifier can't be exported as {to}.", " or ".join(FORMATS), "--to hf")
+    if method not in (*GRAPH_METHODS, "head"):
+        raise SizewiseError(
+            f"A classifier of the method {method} can't be exported.",
+            f"a classifier of the method {', '.join(GRAPH_METHODS)} or head",
+            f"sizewise train tfidf --method linear --data {record.data}",
+        )
+    if method == "head" and to not in FORMATS:
+        raise SizewiseError(f"A classification head can't be exported as {to}.", " or ".join(FORMATS), "--to hf")
     if to == "openvino" and not (source / head.MODEL / classifier_openvino.GRAPH).is_file():
         raise SizewiseError(
             "The classifier was trained without OpenVINO, or OpenVINO can't convert its architecture.",

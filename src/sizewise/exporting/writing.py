@@ -76,7 +76,7 @@ def export(
 
     Args:
         model: model URI, or the id of a run.
-        to: one of FORMATS.
+        to: one of FORMATS, or `onnx` for a classifier.
         out: destination folder; must be new or empty.
         store: store of the records; by default SIZEWISE_HOME.
         data: dataset to take prompts and texts from; by default the training dataset, else general questions.
@@ -90,9 +90,9 @@ def export(
     """
     store, reporter = store or Store(), reporter or Silent()
     uri, out = uri_of(model), Path(out)
-    _check_target(to, out)
     if uri == Path(uri).name and store.exists("classifier", uri):
         uri = f"run:{uri}"
+    _check_target(to, out, classifier=uri.startswith(classifiers.PREFIX))
     if uri.startswith(classifiers.PREFIX):
         return classifiers.export_classifier(uri, to, out, store=store, data=data, texts=prompts, reporter=reporter)
     begun = time.monotonic()
@@ -147,8 +147,12 @@ def _next_step(to: str, reasons: list[str]) -> str:
     return f"use {exact}, or change the tolerance with --min-agreement and --max-bits-increase"
 
 
-def _check_target(to: str, out: Path) -> None:
-    if to not in FORMATS:
+def _check_target(to: str, out: Path, *, classifier: bool) -> None:
+    if to == classifiers.ONNX and not classifier:
+        raise UsageError(
+            "A language model can't be exported as onnx.", "a classifier, or another format", "--to gguf-f16"
+        )
+    if to not in FORMATS and to != classifiers.ONNX:
         raise UsageError(f"Unknown export format '{to}'.", " or ".join(FORMATS), "")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"The folder {out} already exists and isn't empty.", "a new or empty folder", "--out OTHER")

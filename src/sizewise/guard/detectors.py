@@ -37,7 +37,7 @@ class NameDetector:
         folder: `model.onnx`, `tokenizer.json` and `config.json` (`id2label`) of the classifier.
     """
 
-    kinds = ("name",)
+    kinds: tuple[str, ...] = ("name",)
     MAX_CHARACTERS = 50_000
     """Longer texts are rejected: a core takes about 7 s for as many."""
     MIN_PROBABILITY = 0.3

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.records import Evaluation, ItemRow
+from sizewise.records import Evaluation, Example, ItemRow
+from sizewise.records.tool_calls import answer_of
 from sizewise.store import Store
 from sizewise.text import normalize_text, visible_text, words_of
 
 MAX_CHARACTERS = 20_000  # of a text on the page
 MAX_ERROR_CHARACTERS = 120  # of an error that a message quotes
+ROLES = {"system": "Instructions", "user": "User", "assistant": "Assistant", "tool": "Tool result"}
+"""Role of a turn -> its name in text for raters and judge models."""
 
 
 class Answered(NamedTuple):
@@ -90,6 +93,26 @@ def _why_left_out(rows: Sequence[ItemRow]) -> str:
     if len(failed) == len(rows):
         return f"all of its {len(rows):,} answers failed ({failed[0][:MAX_ERROR_CHARACTERS]})"
     return f"none of its {len(rows):,} answers has text" + (f", {len(failed):,} of them failed" if failed else "")
+
+
+def turns_of(row: ItemRow, example: Example | None, plain: bool) -> tuple[tuple[str, str], ...]:
+    """Return the turns that an answer continues, as role and text; empty if the prompt is the only one.
+
+    Args:
+        row: row of the evaluation.
+        example: the row's example, if the dataset is known; without it the turns can't be told apart and are one.
+        plain: normalize typography.
+    """
+    if example is None:
+        return (("user", shown(row.conversation, plain)),) if row.conversation else ()
+    if len(example.messages) == 1:
+        return ()
+    return tuple((message.role, shown(answer_of(message), plain)) for message in example.messages)
+
+
+def conversation_text(turns: Sequence[tuple[str, str]]) -> str:
+    """Write turns as text, each after the name of its role."""
+    return "\n\n".join(f"{ROLES[role]}: {text}" for role, text in turns)
 
 
 def has_text(text: str) -> bool:

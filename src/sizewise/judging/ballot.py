@@ -48,7 +48,7 @@ class Ballot:
         self.round = store.read(JudgeRound, round_id)
         self.tasks = tasks_of(round_id, store)
         self._by_token = {rater.token_sha256: rater for rater in self.round.raters}
-        self._ledger = store.ledger("round", round_id, any_thread=True)
+        self._ledger = store.votes_ledger(round_id)
         joined = [JudgeRater.model_validate(body) for body in self._ledger.entries(RATERS).values()]
         self.raters = {rater.name: rater for rater in (*self.round.raters, *joined)}
         """Invited raters, and those who joined later: judge models, and raters whose votes were imported."""
@@ -59,7 +59,17 @@ class Ballot:
             if task.replaces:
                 self._others.setdefault(task.replaces, []).append(task)
         self._versions: list[VoteVersion] = []
-        for body in self._ledger.entries(VOTES).values():
+        self._position = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in votes that arrived since the last time, also those that other processes received.
+
+        Raises:
+            SizewiseError: the shared database can't be reached.
+        """
+        for position, _, body in self._ledger.after(VOTES, self._position):
+            self._position = position
             self._take(body)
 
     def _take(self, body: Mapping[str, object]) -> None:
@@ -221,10 +231,8 @@ class Ballot:
             self._shown[rater.name] = task
 
     def _keep(self, body: dict[str, object], key: str) -> None:
-        if self._ledger.entry(VOTES, key) is None:
-            body |= {"at": datetime.now(UTC).isoformat(timespec="seconds")}
-            self._ledger.append(VOTES, key, body)
-            self._take(body)
+        self._ledger.append(VOTES, key, body | {"at": datetime.now(UTC).isoformat(timespec="seconds")})
+        self.refresh()
 
     def votes(self) -> list[Vote]:
         """Return the votes that count, in order of arrival."""

@@ -19,6 +19,7 @@ from xml.sax.saxutils import quoteattr
 from pydantic import ValidationError
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.judging.answered import ROLES, conversation_text
 from sizewise.judging.ballot import Ballot
 from sizewise.judging.harm import flagged_candidates
 from sizewise.records import REASONS, SCALES, JudgeTask, Vote
@@ -33,7 +34,9 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
 
     Args:
         ballot: the round.
-        path: file to write; Label Studio's labeling configuration goes next to it, as .xml.
+        path: file to write; Label Studio's labeling configuration goes next to it, as .xml. If an example has several
+            turns, all rows have a field `conversation`: text in CSV, otherwise a list of messages (Label Studio's
+            Paragraphs, Argilla's ChatField).
         form: format.
 
     Returns:
@@ -41,6 +44,9 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
     """
     tasks = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold") and not _is_extra(task)]
     rows = [_row(task, ballot) for task in tasks]
+    if any(task.conversation for task in tasks):
+        for row, task in zip(rows, tasks, strict=True):
+            row["conversation"] = _turns(task, form)
     written = [path]
     if form == "csv":
         text = io.StringIO(newline="")
@@ -68,7 +74,17 @@ def _is_extra(task: JudgeTask) -> bool:
     return bool(task.replaces) or task.id.startswith("m")
 
 
-def _row(task: JudgeTask, ballot: Ballot) -> dict[str, str]:
+def _turns(task: JudgeTask, form: Format) -> Any:
+    """Write all turns of a task as the tool shows a dialogue; in a CSV file as text."""
+    turns = task.conversation or (("user", task.prompt),)
+    if form == "csv":
+        return conversation_text(turns)
+    if form == "label-studio":
+        return [{"author": ROLES[role], "text": text} for role, text in turns]
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def _row(task: JudgeTask, ballot: Ballot) -> dict[str, Any]:
     texts = {f"answer_{number}": text for number, (_, text) in enumerate(task.answers, start=1)}
     choices = " | ".join(task.choices(ballot.round.kind))
     return {"task": task.id, "prompt": task.prompt, "passage": task.passage} | texts | {"choices": choices}
@@ -81,6 +97,9 @@ def _labeling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
     choices = tasks[0].choices(kind)
     lines = ["<View>", f"  <Header value={quoteattr(ballot.round.question)}/>"]
     lines.append('  <Text name="prompt" value="$prompt"/>')
+    if any(task.conversation for task in tasks):
+        lines[-1] = '  <Header value="Last turn"/>\n' + lines[-1]
+        lines.insert(2, '  <Paragraphs name="conversation" value="$conversation" layout="dialogue"/>')
     if any(task.passage for task in tasks):
         lines += ['  <Header value="Reference answer"/>', '  <Text name="passage" value="$passage"/>']
     for number in range(1, shown + 1):

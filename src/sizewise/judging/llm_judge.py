@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inquiry import Complete, Inquiry, Work
+from sizewise.judging.answered import conversation_text
 from sizewise.judging.ballot import Ballot
 from sizewise.judging.judge_validation import SWAPPED
 from sizewise.judging.rounds import more_tasks
@@ -155,7 +156,8 @@ def _request(task: JudgeTask, swapped: bool) -> Request:
     texts = [task.left_text, task.right_text]
     if swapped:
         texts.reverse()
-    parts = [INSTRUCTION, f"Request:\n{task.prompt}"]
+    asked = f"Conversation, which the answers continue:\n{conversation_text(task.conversation)}"
+    parts = [INSTRUCTION, asked if task.conversation else f"Request:\n{task.prompt}"]
     if task.passage:
         parts.append(f"Reference answer:\n{task.passage}")
     parts += [f"Answer {number}:\n{text}" for number, text in enumerate(texts, start=1)]

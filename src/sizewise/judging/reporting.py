@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from scipy.stats import binomtest
 
@@ -154,7 +155,8 @@ def _reading_notes(closed: bool, fixed: bool) -> list[str]:
 
 def vote_rows(ballot: Ballot) -> list[dict[str, str]]:
     """Convert the votes of a round of pairs to the rows that `judge rank` reads, with the origin of each."""
-    counted = _compared([(ballot.tasks[vote.task], vote) for vote in ballot.votes()])
+    votes = [] if ballot.round.kind == "ours" else ballot.votes()
+    counted = _compared([(ballot.tasks[vote.task], vote) for vote in votes])
     return [row | {"origin": vote.origin} for row, (_, vote) in zip(pair_rows(counted), counted, strict=True)]
 
 
@@ -164,9 +166,15 @@ def _compared(judged: Sequence[Judged]) -> list[Judged]:
     return list(as_pairs(kept))
 
 
-def preferences(ballot: Ballot) -> list[dict[str, str]]:
-    """Export preference pairs as DPO trainers read them; a correction is preferred to the text that it corrects."""
-    found = []
+def preferences(ballot: Ballot) -> list[dict[str, Any]]:
+    """Export preference pairs as DPO trainers read them; a correction is preferred to the text that it corrects.
+
+    If any example of the round has several turns, all prompts and answers are lists of messages.
+    """
+    found: list[dict[str, Any]] = []
+    if ballot.round.kind == "ours":
+        return []  # which text is ours says nothing about which is better
+    write = _as_messages if any(task.conversation for task in ballot.tasks.values()) else _as_texts
     for vote in ballot.votes():
         task = ballot.tasks[vote.task]
         if task.purpose != "vote":
@@ -175,11 +183,24 @@ def preferences(ballot: Ballot) -> list[dict[str, str]]:
         best = texts.get(task.winner(vote.choice))
         if vote.correction:
             worse = task.left_text if best is None else best
-            found.append({"prompt": task.prompt, "chosen": vote.correction, "rejected": worse})
+            found.append(write(task, vote.correction, worse))
         if best is not None:
             worse_ones = (text for name, text in task.answers if name != task.winner(vote.choice))
-            found += [{"prompt": task.prompt, "chosen": best, "rejected": text} for text in worse_ones]
+            found += [write(task, best, text) for text in worse_ones]
     return found
+
+
+def _as_texts(task: JudgeTask, chosen: str, rejected: str) -> dict[str, Any]:
+    return {"prompt": task.prompt, "chosen": chosen, "rejected": rejected}
+
+
+def _as_messages(task: JudgeTask, chosen: str, rejected: str) -> dict[str, Any]:
+    turns = task.conversation or (("user", task.prompt),)
+    return {
+        "prompt": [{"role": role, "content": text} for role, text in turns],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
 
 
 def vote_differences(
@@ -311,10 +332,31 @@ def _scores(record: JudgeRound, counted: Sequence[Judged], reading: Reading) -> 
             found.setdefault(metric, {})[name] = score_votes(metric, votes, taken, reading)
         for scale in SCALES if kind == "rating" else ():
             found.setdefault(scale, {})[name] = _rating(scale, votes, reading)
+    if kind == "ours":
+        found |= _ours(counted, names, reading)
     if kind == "origin" and REFERENCE in names:
         detected = [(vote.choice == "person") == (task.left == REFERENCE) for task, vote in counted]
         found["told_apart"] = {"all": score_votes("told_apart", counted, detected, reading)}
     return found
+
+
+def _ours(counted: Sequence[Judged], names: Sequence[str], reading: Reading) -> dict[str, dict[str, Score]]:
+    """Compute how often each candidate's text was taken for ours, and how often ours was recognized."""
+    taken = {
+        name: [(task, vote) for task, vote in counted if name in (task.left, task.right)]
+        for name in names
+        if name != REFERENCE
+    }
+    recognized = [task.winner(vote.choice) == REFERENCE for task, vote in counted]
+    return {
+        "taken_for_ours": {
+            name: score_votes(
+                "taken_for_ours", some, [task.winner(vote.choice) == name for task, vote in some], reading
+            )
+            for name, some in taken.items()
+        },
+        "recognized_ours": {"all": score_votes("recognized_ours", counted, recognized, reading)},
+    }
 
 
 def _rating(scale: str, votes: Sequence[Judged], reading: Reading) -> Score:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.answered import Answered, read_answered, same_answer, shown
+from sizewise.judging.answered import Answered, read_answered, same_answer, shown, turns_of
 from sizewise.judging.ballot import MORE_TASKS_FILE, REPEAT_AFTER, TASKS_FILE, tasks_of, token_hash
-from sizewise.judging.gold import REFERENCE, Gold, make_gold
+from sizewise.judging.gold import REFERENCE, Gold, make_gold, make_shuffled
 from sizewise.records import (
     MAX_GUIDELINES,
     Comparison,
@@ -42,6 +42,7 @@ QUESTIONS: dict[JudgeKind, str] = {
     "best": "Which answer is the most helpful?",
     "rating": "How good is this answer?",
     "origin": "Was this written by a person or by a model?",
+    "ours": "Which of these texts is ours?",
 }
 
 
@@ -49,7 +50,7 @@ class RoundDesign(NamedTuple):
     """Design of a round: what raters see, how much of it, and under which conditions."""
 
     kind: JudgeKind = "pair"
-    """Pairs, the best of several, ratings of single answers, or the imitation test (person or model)."""
+    """Pairs, the best of several, ratings of single answers, person or model, or which of two texts is ours."""
     items: int = 60
     """Maximum number of examples, drawn from the uncontaminated ones that have answers to compare."""
     raters: Sequence[str] = ("rater 1",)
@@ -203,9 +204,15 @@ def _drawn_and_gold(
     choices = min(len(answered.texts), MAX_ANSWERS) if design.kind == "best" else 2
     pool = _examples(answered, store, seed)
     asked = min(design.items, len(pool))
-    wanted = max(1, round(GOLD_SHARE * asked)) if design.kind in ("pair", "best") else 0
+    wanted = max(1, round(GOLD_SHARE * asked)) if design.kind in ("pair", "best", "ours") else 0
     kept = min(GOLD_SPARE * wanted, len(pool) // 3)
     drawn = _draw(answered, pool[: len(pool) - kept], design, rng)
+    if not drawn.tasks and design.kind == "ours":
+        raise SizewiseError(
+            "No example has a text of ours next to another one.",
+            "examples with a reference answer that differs from the candidates' answers",
+            f"sizewise judge open {' '.join(ids)} --kind rating",
+        )
     if not drawn.tasks:
         raise SizewiseError(
             f"There is nothing to compare: {', '.join(answered.texts)} gave the same answers, or answered different "
@@ -213,10 +220,12 @@ def _drawn_and_gold(
             "an example with two different answers",
             f"sizewise judge open {' '.join(ids)} --kind rating",
         )
-    rows = [row for row, _ in pool]
-    reserved, others = rows[len(rows) - kept :], rows[: len(rows) - kept]
-    gold = make_gold(reserved, others, design.plain, design.kind, choices, wanted) if wanted else Gold([], ())
-    return drawn, gold
+    reserved, others = pool[len(pool) - kept :], [row for row, _ in pool[: len(pool) - kept]]
+    if not wanted:
+        return drawn, Gold([], ())
+    if design.kind == "ours":
+        return drawn, make_shuffled(reserved, design.plain, wanted, rng)
+    return drawn, make_gold(reserved, others, design.plain, design.kind, choices, wanted)
 
 
 def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str, str]]:
@@ -309,25 +318,23 @@ def _draw(
         both.update(answering)
         different = [pair for pair in answering if not same_answer(texts[pair[0]], texts[pair[1]])]
         same.update(set(answering) - set(different))
-        order: tuple[str, ...]
         if design.kind == "pair":
             order = _next_pair(different, used)
         elif design.kind == "best":
-            if number % len(names) == 0:
-                rng.shuffle(names)
-            turn = number % len(names)  # each candidate comes first equally often
-            distinct = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
-            order = tuple(distinct) if len(distinct) > 1 else ()
+            order = _next_several(answered, row.item, names, number, rng)
+        elif design.kind == "ours":
+            order = _with_ours(names, texts, used)
         else:
             order = tuple(sorted((name for name in singles if texts[name]), key=lambda name: used[name])[:1])
             used.update(order)
         if not order:
             continue
-        with_reference = design.show_reference and row.references and design.kind != "origin"
+        with_reference = design.show_reference and row.references and design.kind not in ("origin", "ours")
         common = {
             "item": row.item,
             "cluster": row.cluster,
             "prompt": shown(row.prompt, design.plain),
+            "conversation": turns_of(row, example, design.plain),
             "passage": texts[REFERENCE] if with_reference else "",
             "tags": example.tags if example else (),
         }
@@ -359,6 +366,25 @@ def _next_pair(possible: Sequence[tuple[str, str]], used: Counter[Any]) -> tuple
     order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
     used[chosen] += 1
     return order
+
+
+def _next_several(answered: Answered, item: str, names: list[str], number: int, rng: random.Random) -> tuple[str, ...]:
+    """Choose up to MAX_ANSWERS candidates with different answers; each comes first equally often."""
+    if number % len(names) == 0:
+        rng.shuffle(names)
+    turn = number % len(names)
+    distinct = answered.distinct(item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
+    return tuple(distinct) if len(distinct) > 1 else ()
+
+
+def _with_ours(names: Sequence[str], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
+    """Choose the candidate with the fewest tasks whose text differs from ours; sides alternate."""
+    differing = [name for name in names if texts[name] and not same_answer(texts[name], texts[REFERENCE])]
+    if not texts[REFERENCE] or not differing:
+        return ()
+    chosen = min(differing, key=lambda name: used[name])
+    used[chosen] += 1
+    return (chosen, REFERENCE) if used[chosen] % 2 else (REFERENCE, chosen)
 
 
 def _task(name: str, answers: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
@@ -419,7 +445,10 @@ def _assign(
         for task in gold:
             queue.insert(rng.randrange(len(queue) + 1), task.id)
         for task in mine[: round(REPEAT_SHARE * len(mine))] if tasks[0].right else ():
-            kept = {field: getattr(task, field) for field in ("item", "cluster", "prompt", "passage", "tags")}
+            kept = {
+                field: getattr(task, field)
+                for field in ("item", "cluster", "prompt", "conversation", "passage", "tags")
+            }
             repeat = _task(f"r{number}-{task.id}", task.answers[::-1], purpose="repeat", repeats=task.id, **kept)
             repeats.append(repeat)
             first = queue.index(task.id)

@@ -113,6 +113,14 @@ def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
     return load_network(folder, precision, quantization_config=config, device_map={"": device})
 
 
+@torch.no_grad()
+def set_weights(network: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a network by their names."""
+    parameters = dict(network.named_parameters())
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)
+
+
 def merge_lora(wrapped: Any) -> Any:
     """Merge the adapters into the weights and return the plain network.
 

@@ -6,16 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checking import check_packing, has_gradients
 from sizewise.lm.checkpointing import load_state, save_state
+from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
@@ -102,7 +105,12 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
 
 
 def backward_in_parts(
-    network: Any, rows: Rows, teacher: Teacher | None, micro_rows: int, collect: Callable[[], None]
+    network: Any,
+    rows: Rows,
+    teacher: Teacher | None,
+    micro_rows: int,
+    collect: Callable[[], None],
+    workers: Workers = ALONE,
 ) -> float:
     """Compute the gradient of `loss_of` in parts, which take less memory than all rows at once.
 
@@ -112,21 +120,19 @@ def backward_in_parts(
         teacher: predicts soft targets.
         micro_rows: rows of a part; 0 for all.
         collect: called between parts, when the network holds the gradient of a part.
+        workers: processes that share the rows.
 
     Returns:
         The loss of all rows in nats per predicted token.
     """
-    total, loss = max(1, int((rows.targets != NO_TARGET).sum())), 0.0
-    for start in range(0, len(rows), micro_rows or len(rows)):
-        part = Rows(*(array[start : start + (micro_rows or len(rows))] for array in rows.arrays()))
-        share = int((part.targets != NO_TARGET).sum()) / total
-        if start:
+    loss = 0.0
+    for number, (part, factor) in enumerate(workers.parts(rows, micro_rows)):
+        if number:
             collect()
-        if share or len(part) == len(rows):
-            of_part = loss_of(network, part, teacher)
-            (of_part if len(part) == len(rows) else of_part * share).backward()
-            loss += float(of_part.detach()) * (1.0 if len(part) == len(rows) else share)
-    return loss
+        of_part = workers.compute(partial(loss_of, network, part, teacher))
+        (of_part * factor).backward()
+        loss += float(of_part.detach()) * factor
+    return float(workers.total(np.array([loss / workers.size]))[0])
 
 
 def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
@@ -157,7 +163,7 @@ def rate_at(done: float, peak: float) -> float:
 
 
 def probe_speed(
-    network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0
+    network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0, rows: int = 0
 ) -> tuple[float, float]:
     """Measure warm-up time and speed without changing any weight.
 
@@ -167,14 +173,16 @@ def probe_speed(
         teacher: predicts soft targets.
         steps: steps to measure after the first one.
         micro_rows: rows in memory at a time; 0 for all.
+        rows: rows of a step that this process computes; 0 for all. As many processes as that takes compute the others.
 
     Returns:
-        Seconds that the first step takes longer than the median step, and tokens/s without padding.
+        Seconds that the first step takes longer than the median step, and tokens/s of all processes, without padding.
     """
     times = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        backward_in_parts(network, mix.step(number), teacher, micro_rows, lambda: None)
+        own = mix.step(number).at(slice(rows or mix.rows_per_step))
+        backward_in_parts(network, own, teacher, micro_rows, lambda: None)
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
@@ -185,9 +193,11 @@ def probe_speed(
 class _Run:
     """State of one run: optimizer, counters, curve and best weights."""
 
-    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits], folder: Path) -> None:
-        self.network, self.plan, self._validate = network, plan, validate
-        self.changes, self._curve = Changes(folder), CurveFile(folder / CURVE_FILE)
+    def __init__(
+        self, network: Any, plan: Plan, validate: Callable[[], Bits], folder: Path, workers: Workers = ALONE
+    ) -> None:
+        self.network, self.plan, self._validate, self._workers = network, plan, validate, workers
+        self.changes, self._curve = Changes(folder), CurveFile(folder / CURVE_FILE, workers.is_first)
         self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
         self.tokens = 0
@@ -206,7 +216,7 @@ class _Run:
     def _weights(self) -> dict[str, torch.Tensor]:
         """Copy the weights to the machine's memory, where they take no space on a graphics card."""
         return {
-            name: master.cpu() if master.device.type != "cpu" else master.clone()
+            name: master.clone() if master.device.type == "cpu" or self._workers.sharded else master.cpu()
             for name, master in self.optimizer.masters.items()
         }
 
@@ -224,11 +234,11 @@ class _Run:
             "sessions": self.sessions,
             "seconds": self.seconds,
         }
-        save_state(folder, self.step, tensors, progress)
+        save_state(folder, self.step, tensors, progress, self._workers)
 
     def resume(self, folder: Path) -> bool:
         """Load the last checkpoint; return False if there is none."""
-        found = load_state(folder)
+        found = load_state(folder, self.optimizer.masters, self._workers)
         if found is None or "best_step" not in found[1]:  # none, or one of an earlier version
             self._curve.read(0)
             return False
@@ -247,8 +257,9 @@ class _Run:
 
     def take_changes(self) -> None:
         """Apply the changes that are due before the next step."""
-        for change in self.changes.before(self.step, self.tokens):
-            self._apply(change)
+        due = self.changes.before(self.step, self.tokens) if self._workers.is_first else []
+        for change in self._workers.shared([tuple(one) for one in due]):
+            self._apply(Applied(*change))
 
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
@@ -312,7 +323,8 @@ class _Run:
         """Take one training step, and validate if it is due."""
         begun = time.perf_counter()
         rate = self.rate()
-        loss = backward_in_parts(self.network, rows, teacher, self.plan.micro_rows, self.optimizer.collect)
+        collect, workers = self.optimizer.collect, self._workers
+        loss = backward_in_parts(self.network, rows, teacher, self.plan.micro_rows, collect, workers)
         with uninterrupted():  # weights and counters must change together
             if self.diverged(loss):
                 self.roll_back(loss)
@@ -368,6 +380,7 @@ def train_network(
     folder: Path,
     on_progress: Callable[[Progress], None],
     teacher: Teacher | None = None,
+    workers: Workers = ALONE,
 ) -> Result:
     """Train a prepared network for a token budget and leave the best weights in it.
 
@@ -383,27 +396,35 @@ def train_network(
         folder: folder of the checkpoints; the curve is written beside it.
         on_progress: called after each step; may raise `StopTraining` to end with the best weights so far.
         teacher: predicts soft targets; None trains on the text alone.
+        workers: processes that train together, each with this network; on_progress is called in the first one.
 
     Raises:
         SizewiseError: a checkpoint can't be written.
         FloatingPointError: the loss diverged again after the last permitted rollback.
     """
-    run = _Run(network, plan, validate, folder.parent)
+    workers.wrap(network)
+    run = _Run(network, plan, validate, folder.parent, workers)
     resumed = run.resume(folder)
     clock = Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     try:
-        run.take_changes()
-        while not run.is_done:
-            run.stopped |= _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
-            if time.monotonic() - saved > save_every_s:
-                begun = time.monotonic()
-                run.save(folder)
-                saved = time.monotonic()
-                save_every_s = max(SAVE_EVERY_S, (saved - begun) / SAVE_SHARE)
+        with workers.delayed_signals():
             run.take_changes()
+            while not run.is_done:
+                progress = run.advance(mix.step(run.step), teacher, clock)
+                is_stopped = workers.is_first and _is_stopped(on_progress, progress)
+                is_stopped, is_due = workers.shared([is_stopped, time.monotonic() - saved > save_every_s])
+                run.stopped |= is_stopped
+                if workers.interrupted:
+                    raise KeyboardInterrupt
+                if is_due:
+                    begun = time.monotonic()
+                    run.save(folder)
+                    saved = time.monotonic()
+                    save_every_s = max(SAVE_EVERY_S, (saved - begun) / SAVE_SHARE)
+                run.take_changes()
     except KeyboardInterrupt:
         run.save(folder)
         raise

@@ -121,9 +121,10 @@ def cross_entropy(
     predicted, head = targets != -100, Head.of(head)
     if not head.is_linear:
         return _plain_cross_entropy(hidden[predicted], head, targets[predicted], soft, chunk)
-    if hidden.device.type == "cuda" and soft is None and (liger := liger_loss()) is not None:
-        return liger(hidden[predicted], head.weight, targets[predicted])
-    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head.weight, targets[predicted], soft, chunk)
+    hidden, targets = hidden[predicted], targets[predicted]
+    if hidden.device.type == "cuda" and soft is None and len(targets) and (liger := liger_loss()) is not None:
+        return liger(hidden, head.weight, targets)
+    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, head.weight, targets, soft, chunk)
     return result
 
 

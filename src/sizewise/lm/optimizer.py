@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sizewise.errors import SizewiseError, install_command
+from sizewise.lm.distributed import plain_norm
 
 BETAS = (0.9, 0.95)
 
@@ -54,7 +55,7 @@ class MasterAdamW:
             Norm of the gradient before clipping.
         """
         self.collect()
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), clip))
+        norm = plain_norm(torch.nn.utils.clip_grad_norm_(list(self.masters.values()), clip))
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate
         self._adamw.step()

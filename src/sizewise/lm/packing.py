@@ -48,6 +48,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def at(self, index: slice | Sequence[int]) -> Rows:
+        """Return some of the rows."""
+        return Rows(*(array[index] for array in self.arrays()))
+
     def arrays(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         """Return ids, targets, segments and positions."""
         return self.ids, self.targets, self.segments, self.positions

@@ -20,10 +20,11 @@ class CurveFile:
 
     Args:
         path: the file.
+        writes: whether this process writes it; of several processes that train together, only the first one does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self._path, self._writes = path, writes
         self._written = 0
 
     def append(self, points: Sequence[dict[str, Any]]) -> None:
@@ -32,6 +33,8 @@ class CurveFile:
         Args:
             points: all points so far, from the first step.
         """
+        if not self._writes:
+            return
         make_folder(self._path.parent)
         with open(self._path, "a", encoding="utf-8", opener=open_private) as file:
             file.writelines(json.dumps(point) + "\n" for point in points[self._written :])
@@ -53,7 +56,8 @@ class CurveFile:
                 if point["step"] > step:
                     break
                 kept.append(point)
-        write_atomically(self._path, "".join(json.dumps(point) + "\n" for point in kept))
+        if self._writes:
+            write_atomically(self._path, "".join(json.dumps(point) + "\n" for point in kept))
         self._written = len(kept)
         return kept
 

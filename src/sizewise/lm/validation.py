@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from sizewise.lm import loop
+from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.execution import execution_of
 from sizewise.lm.loss import token_nats
 from sizewise.lm.packing import NO_TARGET, IntArray, Rows, Unit, cut, pack
@@ -66,25 +68,36 @@ class Held(NamedTuple):
 
 
 @torch.no_grad()
-def validation_nats(network: Any, held: Held) -> npt.NDArray[np.float64]:
-    """Compute the negative log-likelihood of each held-out text with a prepared network, (texts,) in nats."""
+def validation_nats(network: Any, held: Held, workers: Workers = ALONE) -> npt.NDArray[np.float64]:
+    """Compute the negative log-likelihood of each held-out text with a prepared network, (texts,) in nats.
+
+    Args:
+        network: a network from `loop.prepare`.
+        held: the held-out texts.
+        workers: processes that share the work.
+    """
     nats = np.zeros(len(held.sizes))
     with _uncompiled_blocks(network):
-        for start in range(0, len(held.rows), VALIDATION_ROWS):
-            part = slice(start, start + VALIDATION_ROWS)
-            rows = Rows(*(array[part] for array in held.rows.arrays()))
+        for number, counts in workers.turns(-(-len(held.rows) // VALIDATION_ROWS)):
+            part = slice(number * VALIDATION_ROWS, (number + 1) * VALIDATION_ROWS)
+            rows = held.rows.at(part)
             predicted = rows.targets != NO_TARGET
-            hidden = loop.hidden_of(network, rows)
-            inside = hidden[torch.from_numpy(predicted).to(hidden.device)]
-            targets = torch.from_numpy(rows.targets[predicted]).to(hidden.device)
-            found = token_nats(inside, execution_of(network).head, targets)
-            np.add.at(nats, held.items[part][predicted], found.double().cpu().numpy())
-    return nats
+            found = workers.compute(partial(_nats_of, network, rows, predicted))
+            if counts:
+                np.add.at(nats, held.items[part][predicted], found.double().cpu().numpy())
+    return workers.total(nats)
 
 
-def validation_bits(network: Any, held: Held) -> float:
+def _nats_of(network: Any, rows: Rows, predicted: npt.NDArray[np.bool_]) -> torch.Tensor:
+    hidden = loop.hidden_of(network, rows)
+    inside = hidden[torch.from_numpy(predicted).to(hidden.device)]
+    targets = torch.from_numpy(rows.targets[predicted]).to(hidden.device)
+    return token_nats(inside, execution_of(network).head, targets)
+
+
+def validation_bits(network: Any, held: Held, workers: Workers = ALONE) -> float:
     """Compute bits per byte of held-out texts with a prepared network, in rows packed as in training."""
-    return bits_per_byte(validation_nats(network, held), held)
+    return bits_per_byte(validation_nats(network, held, workers), held)
 
 
 def bits_per_byte(nats: npt.NDArray[np.float64] | Sequence[float], held: Held) -> float:

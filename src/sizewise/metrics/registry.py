@@ -18,6 +18,7 @@ from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, Choic
 from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceMatch, ReferenceRecall
 from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
 from sizewise.metrics.extraction import FIELD_METRICS, JsonContradictory, JsonRepaired, ValueInSource
+from sizewise.metrics.facts import FactPrecision, FactRecall
 from sizewise.metrics.grades import HumanGrade
 from sizewise.metrics.groundedness import CitationPrecision, CitationRecall, Groundedness, QuotesVerbatim
 from sizewise.metrics.harness import PREFIX, HarnessMetric
@@ -30,6 +31,7 @@ from sizewise.metrics.pass_rates import PassAt, pass_at_parts
 from sizewise.metrics.probabilities import Brier, CalibrationError, LogLoss
 from sizewise.metrics.rubric import RUBRIC_GRADE, RubricGrade
 from sizewise.metrics.structure import JsonF1, JsonValid
+from sizewise.metrics.voice import Voice
 from sizewise.records.upgrades import METRICS_2
 
 GROUP = "sizewise.metrics"
@@ -43,6 +45,7 @@ METRICS = _by_name(
     (
         *(Bleu(), Chrf(), Ter(), RougeL(), TokenF1(), ExactMatch()),
         *(ReferenceMatch(), ContainsReference(), NumericMatch(), ReferenceRecall(), HumanGrade()),
+        *(FactRecall(), FactPrecision()),
         *(
             Accuracy(),
             MacroF1(),
@@ -55,7 +58,7 @@ METRICS = _by_name(
         ),
         *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
         *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
-        *(LexicalGrounding(), Refusals(), AnswerWords()),
+        *(LexicalGrounding(), Refusals(), AnswerWords(), Voice()),
         *(AnsweredAccuracy(), AbstentionRecall(), RiskCoverageArea()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),

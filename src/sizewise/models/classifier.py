@@ -6,17 +6,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from sizewise.decisions.calibrators import apply_calibrator
 from sizewise.decisions.linear import Attribution, LinearScorer
+from sizewise.decisions.onnx_classifier import Exportable, build_classifier_graph
 from sizewise.decisions.scorers import FloatArray, load_scorer
 from sizewise.documents.decisions import SEPARATOR
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole, failed
 from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Classifier, Completion, Message, ModelDescription, Question, Request
+from sizewise.retrieval import Encoder
+from sizewise.retrieval.encoder import write_graph
 
 BATCH = 64
 MULTI_THRESHOLD = 0.5
@@ -93,6 +97,23 @@ class ClassifierModel(Model):
     def attribute(self, text: str, option: int) -> Attribution | None:
         """Attribute the log-odds of an option to the characters of a text; None if only removal shows what matters."""
         return self._scorer.attribute(text, option) if isinstance(self._scorer, LinearScorer) else None
+
+    def write_onnx(self, path: Path) -> Encoder | None:
+        """Write the classifier with its calibration as one ONNX file, and return the encoder whose tokens it reads.
+
+        Raises:
+            SizewiseError: the method can't be written as one graph, or the file would be too large.
+        """
+        scorer, record = self._scorer, self._record
+        if not hasattr(scorer, "add_to_graph"):
+            raise SizewiseError(
+                f"A classifier of the method {record.recipe.method} can't be written as one ONNX file.",
+                "a classifier of the method linear, embedding or contrastive",
+                f"sizewise train tfidf --method linear --data {record.data}",
+            )
+        exportable = cast(Exportable, scorer)
+        write_graph(build_classifier_graph(exportable, record.question, record.calibrator), path)
+        return exportable.encoder
 
     def uncalibrated(self, texts: Sequence[str]) -> FloatArray:
         """Compute probabilities before calibration, (texts, options)."""

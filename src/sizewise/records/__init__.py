@@ -25,6 +25,15 @@ from sizewise.records.classifiers import (
     DecidedItem,
 )
 from sizewise.records.conditions import RunConditions
+from sizewise.records.conversations import (
+    ChatMessage,
+    Conversation,
+    ConversationEnd,
+    ConversationReport,
+    ConversationRound,
+    ConversationVerdict,
+    Participant,
+)
 from sizewise.records.decision import (
     BreakEven,
     Candidate,
@@ -167,6 +176,7 @@ __all__ = [
     "CandidateEstimate",
     "CatalogModel",
     "Change",
+    "ChatMessage",
     "Check",
     "Checkpoint",
     "Classifier",
@@ -177,6 +187,11 @@ __all__ = [
     "Completion",
     "ContaminationEntry",
     "ContaminationReport",
+    "Conversation",
+    "ConversationEnd",
+    "ConversationReport",
+    "ConversationRound",
+    "ConversationVerdict",
     "CostLine",
     "CoveragePoint",
     "Criterion",
@@ -238,6 +253,7 @@ __all__ = [
     "Outcome",
     "PairVerdict",
     "Parity",
+    "Participant",
     "Passage",
     "Policy",
     "PositionBits",

@@ -102,11 +102,16 @@ class JudgePlan(Record):
     """Time that each rater needs."""
 
 
-JudgeKind = Literal["pair", "best", "rating", "origin"]
+JudgeKind = Literal["pair", "best", "rating", "origin", "ours"]
 Origin = Literal["person", "simulated", "model"]
 SCALES = ("relevance", "correctness", "sense", "completeness", "tone")
 """Scales of a round of ratings, from 1 to 5 (best)."""
-CHOICES = {"pair": ("left", "right", "tie", "both_bad"), "rating": ("rated",), "origin": ("person", "model")}
+CHOICES = {
+    "pair": ("left", "right", "tie", "both_bad"),
+    "rating": ("rated",),
+    "origin": ("person", "model"),
+    "ours": ("left", "right"),
+}
 """Choices besides `skip`; for the best of several see `JudgeTask.choices`."""
 NONE = "none"
 """Choice for "none of these answers is useful"."""
@@ -126,7 +131,9 @@ class JudgeTask(Record):
     cluster: str
     """Source document of the example."""
     prompt: str
-    """Prompt of the example."""
+    """Prompt of the example: its last turn."""
+    conversation: tuple[tuple[str, str], ...] = ()
+    """All turns that an answer continues, as role and text, the prompt last; empty if the prompt is the only turn."""
     passage: str = ""
     """Reference answer or source passage to show, if any."""
     left: str
@@ -186,7 +193,7 @@ class JudgeRound(Record):
     """Round of blind judging; its tasks are in tasks.jsonl and its votes in the ledger next to the record."""
 
     kind: JudgeKind
-    """Pairs, the best of several, ratings of single answers, or the imitation test."""
+    """Pairs, the best of several, ratings of single answers, person or model, or which of two texts is ours."""
     question: str
     """Question to the raters."""
     data: str
@@ -341,7 +348,7 @@ class JudgeReport(Record):
     pairs: tuple[PairVerdict, ...] = ()
     """Result for each pair of candidates."""
     scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
-    """Metric -> candidate -> score: harm, ratings, share mistaken for a person's text."""
+    """Metric -> candidate -> score: harm, ratings, share mistaken for a person's text, share taken for ours."""
     by_tag: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Tag -> candidate -> win rate."""
     longer: Score | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sizewise.metrics.display import listed
 from sizewise.records import Comparison, CostLine, DecisionAnalysis
 from sizewise.report.drawing import COLORS, Plot, draw, load_altair, quality_axis
 from sizewise.report.words import measure_of
@@ -129,13 +130,19 @@ def ladder_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine])
     if not panels:
         return None
     alt = load_altair()
+    drawn = {row["candidate"] for row in rows if any(key in row for key, _ in panels)}
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(comparison.scores[quality]) if name in drawn}
     charts = [
-        _panel(alt, comparison, quality, [row for row in rows if key in row], (key, title)) for key, title in panels
+        _panel(alt, comparison, quality, [row for row in rows if key in row], (key, title), colors)
+        for key, title in panels
     ]
+    left_out = [row["candidate"] for row in rows if row["candidate"] not in drawn]
+    missing = f" Without a cost or a latency, and so not drawn: {listed(left_out)}." if left_out else ""
     return draw(
         f"{measure_of(quality).title} against cost and latency",
-        "Every candidate and baseline. Vertical bars are 95% confidence intervals of quality; horizontal ones are the "
-        "range of the cost, and the interval of the median latency for a single user. Horizontal axes are logarithmic.",
+        f"Every candidate and baseline with a cost or a latency.{missing} Vertical bars are 95% confidence intervals "
+        "of quality; horizontal ones are the range of the cost, and the interval of the median latency for a single "
+        "user. Horizontal axes are logarithmic.",
         alt.hconcat(*charts, spacing=30).resolve_scale(color="shared"),
     )
 
@@ -143,13 +150,22 @@ def ladder_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine])
 _PANELS = {"usd": "Cost per 1,000 decisions (USD)", "ms": "Latency p50 (ms)"}
 
 
-def _panel(alt: Any, comparison: Comparison, quality: str, rows: list[dict[str, Any]], shown: tuple[str, str]) -> Any:
+def _panel(
+    alt: Any,
+    comparison: Comparison,
+    quality: str,
+    rows: list[dict[str, Any]],
+    shown: tuple[str, str],
+    colors: dict[str, str],
+) -> Any:
     key, title = shown
     scale = alt.Scale(type="log", nice=False, padding=50)
-    names = list(comparison.scores[quality])
+    names = list(colors)
     base = alt.Chart(alt.Data(values=rows)).encode(
         color=alt.Color(
-            "candidate:N", scale=alt.Scale(domain=names, range=COLORS), legend=alt.Legend(orient="top", title=None)
+            "candidate:N",
+            scale=alt.Scale(domain=names, range=list(colors.values())),
+            legend=alt.Legend(orient="top", title=None),
         )
     )
     x, y = alt.X(f"{key}:Q", title=title, scale=scale), alt.Y("y_low:Q", scale=alt.Scale(zero=False))

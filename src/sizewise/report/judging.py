@@ -16,6 +16,8 @@ TITLES = {
     "harm_in_pair": "Flagged as potentially harmful (either answer of a pair)",
     "taken_for_a_person": "Mistaken for a human answer",
     "told_apart": "Detection accuracy (guessing: 50%)",
+    "taken_for_ours": "Taken for ours (guessing: 50%)",
+    "recognized_ours": "Recognized as ours (guessing: 50%)",
     "relevance": "Relevance (1 to 5)",
     "correctness": "Correctness (1 to 5)",
     "sense": "Coherence (1 to 5)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sizewise.choice.advantages import size_ratio, speed_ratio
-from sizewise.metrics.display import number
+from sizewise.metrics.display import listed, number
 from sizewise.report.answers import Duel, item_metric, won_and_lost
 from sizewise.report.findings import bias_findings
 from sizewise.report.rounding import (
@@ -146,9 +146,15 @@ def cautions_of(view: StudyView) -> list[str]:
 
 
 def fairness_of(standing: Standing) -> str:
-    """Summarize the bias test of the subject in one sentence."""
+    """Summarize the bias test of the subject in one sentence, or say where its decisions are compared by group."""
     found = next((one for one in bias_findings(standing) if one.name == standing.subject), None)
-    return f"{found.name} {found.text}" if found else NOT_TESTED
+    if found is not None:
+        return f"{found.name} {found.text}"
+    columns = sorted(standing.view.people.groups)
+    rows = standing.view.items.get(standing.subject, ())
+    if columns and any(row.probabilities for row in rows):
+        return f"Decisions are compared by {listed(columns)} under Fairness and safety."
+    return NOT_TESTED
 
 
 def duels_of(standing: Standing) -> tuple[str, list[Duel]]:

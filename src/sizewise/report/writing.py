@@ -22,6 +22,7 @@ from sizewise.report.environment import make_environment, read_template
 from sizewise.report.findings import bias_findings, group_findings, nuance_findings
 from sizewise.report.forest import forest_of
 from sizewise.report.headline import OUTCOME_LABELS, first_headline, headline_of
+from sizewise.report.knowledge import ANSWERED, LEARNT, knowledge_of
 from sizewise.report.overview import (
     RELATION_WORDS,
     SIGNS,
@@ -250,6 +251,7 @@ def _content(standing: Standing, with_plots: bool = True) -> dict[str, Any]:
             {key.partition("#")[2] for found in view.bias.values() for key in found.scores if "#" in key}
         ),
         **_nuance(view),
+        **_knowledge(standing),
         "side_tables": side_tables(view),
         "specializations": specializations(view),
         "bias_findings": bias_findings(standing),
@@ -295,6 +297,13 @@ def _nuance(view: StudyView) -> dict[str, Any]:
     ]
     power = f"differences of {100 * max(detectable):.2g} percentage points or more" if detectable else "little"
     return {"nuance_tags": tags, "nuance_power": power}
+
+
+def _knowledge(standing: Standing) -> dict[str, Any]:
+    """Collect what candidates know of the documents that they studied."""
+    found = knowledge_of(standing)
+    title = measure_of(found.metric).title if found and found.metric else ""
+    return {"knowledge": found, "knowledge_metric": title, "learnt": LEARNT, "answered_from": ANSWERED}
 
 
 def _training_note(view: StudyView, name: str, on_task: bool) -> str:

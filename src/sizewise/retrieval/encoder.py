@@ -15,6 +15,7 @@ from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.records import fingerprint
 from sizewise.retrieval.encoder_folder import NEXT, EncoderSettings, read_settings, read_tensors
 from sizewise.retrieval.encoder_graph import IDS, MASK, OUTPUT, build_graph
+from sizewise.retrieval.onnx_format import Graph
 from sizewise.store import sha256_of
 
 BATCH = 64
@@ -107,6 +108,14 @@ class Encoder:
         """
         return self.read(texts, batch).vectors
 
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Encode passages that questions are compared with; some encoders put another prompt in front of them.
+
+        Returns:
+            (texts, width) unit vectors.
+        """
+        return self._read(self._tokenize(texts, self.settings.passage_prompt), BATCH, None).vectors
+
     def read(self, texts: Sequence[str], batch: int = BATCH, done: Callable[[int, int], None] | None = None) -> Encoded:
         """Encode texts, and report how many tokens were read and which texts were truncated.
 
@@ -115,7 +124,9 @@ class Encoder:
             batch: most texts encoded at once.
             done: called after each batch with the number of encoded texts and of all texts; may raise to end it.
         """
-        encodings = self._tokenize(texts)
+        return self._read(self._tokenize(texts, self.settings.prompt), batch, done)
+
+    def _read(self, encodings: list[Any], batch: int, done: Callable[[int, int], None] | None) -> Encoded:
         lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
         truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
         vectors = np.empty((len(encodings), self.width), dtype=np.float32)
@@ -135,11 +146,11 @@ class Encoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids that are read of each text, special tokens included."""
-        return [list(encoding.ids) for encoding in self._tokenize(texts)]
+        return [list(encoding.ids) for encoding in self._tokenize(texts, self.settings.prompt)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens that are read of each text, special tokens included."""
-        return [len(encoding.ids) for encoding in self._tokenize(texts)]
+        return [len(encoding.ids) for encoding in self._tokenize(texts, self.settings.prompt)]
 
     def _batches(self, lengths: npt.NDArray[np.int64], batch: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield rows of similar length, the longest first."""
@@ -151,12 +162,16 @@ class Encoder:
             yield order[start : start + size]
             start += size
 
-    def _tokenize(self, texts: Sequence[str]) -> list[Any]:
-        prepared = [self.settings.prompt + _encodable(text) for text in texts]
+    def _tokenize(self, texts: Sequence[str], prompt: str) -> list[Any]:
+        prepared = [prompt + _encodable(text) for text in texts]
         if self.settings.lowercase:
             prepared = [text.lower() for text in prepared]
         found: list[Any] = self._tokenizer.encode_batch_fast(prepared)
         return found
+
+    def graph(self) -> Graph:
+        """Build the ONNX graph: `input_ids` and `attention_mask` in, `sentence_embedding` out."""
+        return build_graph(self.settings, read_tensors(self.folder))
 
     def write_onnx(self, path: Path) -> Path:
         """Write the whole encoder as one ONNX file: `input_ids` and `attention_mask` in, unit vectors out.
@@ -166,23 +181,32 @@ class Encoder:
         Raises:
             SizewiseError: the encoder is larger than an ONNX file may be (2 GB), or the file can't be written.
         """
-        data = build_graph(self.settings, read_tensors(self.folder)).serialize(inline=True)
-        if len(data) > MAX_FILE_BYTES:
-            raise SizewiseError(
-                f"{self.folder} takes {len(data):,} bytes as one ONNX file.", "at most 2 GB", "use a smaller encoder"
-            )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise SizewiseError(
-                f"{path} cannot be written: {error.strerror or error}.", "a writable folder with enough free space", ""
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        return write_graph(self.graph(), path)
+
+
+def write_graph(graph: Graph, path: Path) -> Path:
+    """Write a graph as one ONNX file.
+
+    Raises:
+        SizewiseError: it is larger than an ONNX file may be (2 GB), or the file can't be written.
+    """
+    data = graph.serialize(inline=True)
+    if len(data) > MAX_FILE_BYTES:
+        raise SizewiseError(
+            f"{path} would take {len(data):,} bytes as one ONNX file.", "at most 2 GB", "use a smaller encoder"
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SizewiseError(
+            f"{path} cannot be written: {error.strerror or error}.", "a writable folder with enough free space", ""
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -24,6 +24,7 @@ ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", 
 POOLINGS = ("mean", "cls", "max")
 MODULES = ("Transformer", "Pooling", "Normalize")
 DEFAULT_TOKENS = 512
+PASSAGE_PROMPTS = ("document", "passage", "corpus")
 EXPECTED = f"an encoder of the family {', '.join(FAMILIES[:-1])} or {FAMILIES[-1]} with mean, cls or max pooling"
 NEXT = "use pkg:minilm, or another sentence encoder of these families"
 
@@ -53,6 +54,8 @@ class EncoderSettings(NamedTuple):
     """Whether texts are lower-cased before they are tokenized."""
     prompt: str
     """Text put in front of every text, as some encoders require."""
+    passage_prompt: str
+    """Text put in front of passages that questions are compared with."""
 
 
 def is_encoder(folder: Path) -> bool:
@@ -99,7 +102,7 @@ def read_settings(folder: Path) -> EncoderSettings:
             max_tokens=_max_tokens(folder, sentence, int(config["max_position_embeddings"]) - first),
             pooling=pooling,
             lowercase=bool(sentence.get("do_lower_case")),
-            prompt=_default_prompt(folder),
+            **_prompts(folder),
         )
     except (LookupError, TypeError, ValueError) as error:
         raise SizewiseError(
@@ -115,9 +118,13 @@ def _max_tokens(folder: Path, sentence: Mapping[str, Any], positions: int) -> in
     return max(4, min(int(stated), positions))
 
 
-def _default_prompt(folder: Path) -> str:
+def _prompts(folder: Path) -> dict[str, str]:
+    """Return the prompts of texts and of passages, as sentence-transformers finds them."""
     config = _read_json(folder / "config_sentence_transformers.json")
-    return str((config.get("prompts") or {}).get(config.get("default_prompt_name"), "") or "")
+    known = config.get("prompts") or {}
+    default = str(known.get(config.get("default_prompt_name")) or "")
+    passage = next((str(known[name] or "") for name in PASSAGE_PROMPTS if name in known), default)
+    return {"prompt": default, "passage_prompt": passage}
 
 
 def _read_pooling(folder: Path) -> str:

@@ -34,6 +34,10 @@ class TextEncoder(Protocol):
         """Return (texts, width) unit vectors."""
         ...
 
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return (texts, width) unit vectors of passages that texts are compared with."""
+        ...
+
 
 class Meaning:
     """Passages by meaning.
@@ -65,7 +69,7 @@ def encode_passages(
     vectors = np.empty((len(passages), encoder.width), dtype=np.float32)
     for start in range(0, len(passages), BLOCK):
         block = passages[start : start + BLOCK]
-        vectors[start : start + len(block)] = encoder.encode([text_to_encode(passage) for passage in block])
+        vectors[start : start + len(block)] = encoder.encode_passages([text_to_encode(passage) for passage in block])
         if done is not None:
             done(start + len(block), len(passages))
     return vectors

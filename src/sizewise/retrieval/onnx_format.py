@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 IR_VERSION, OPSET = 10, 20
-_FLOAT, _INT64 = 1, 7  # TensorProto.DataType
+_FLOAT, _INT64, _STRING = 1, 7, 8  # TensorProto.DataType
 _TYPE_CODES = {np.dtype(np.float32): _FLOAT, np.dtype(np.int64): _INT64}
 _EXTERNAL = 1  # TensorProto.DataLocation
 INLINE_BYTES = 1_024
 """Tensors up to this size are always part of the graph: shapes, axes and scalars."""
 
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | Sequence[str]
 
 
 def _varint(value: int) -> bytes:
@@ -52,7 +52,9 @@ def _attribute(name: str, value: Attribute) -> bytes:
         return _bytes(1, name) + _number(3, value) + _number(20, 2)
     if isinstance(value, str):
         return _bytes(1, name) + _bytes(4, value) + _number(20, 3)
-    return _bytes(1, name) + b"".join(_number(8, item) for item in value) + _number(20, 7)
+    if value and isinstance(value[0], str):
+        return _bytes(1, name) + b"".join(_bytes(9, str(item)) for item in value) + _number(20, 8)
+    return _bytes(1, name) + b"".join(_number(8, int(item)) for item in value) + _number(20, 7)
 
 
 def _tensor(name: str, values: npt.NDArray[Any], inline: bool) -> bytes:
@@ -77,9 +79,9 @@ class Graph:
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
 
-    def input(self, name: str, shape: Sequence[int | str]) -> str:
-        """Add an input of integers; a size that varies has a name instead of a number."""
-        self._inputs.append(_value(name, _INT64, shape))
+    def input(self, name: str, shape: Sequence[int | str], *, strings: bool = False) -> str:
+        """Add an input of integers, or of strings; a size that varies has a name instead of a number."""
+        self._inputs.append(_value(name, _STRING if strings else _INT64, shape))
         return name
 
     def output(self, name: str, source: str, shape: Sequence[int | str]) -> None:

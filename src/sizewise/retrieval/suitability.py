@@ -49,7 +49,7 @@ def choose_words_share(
     beginnings, ends = [first for first, _ in halves], [second for _, second in halves]
     index = TermIndex.of_terms(terms_of(text, stop_words) for text in beginnings)
     by_words = np.array([index.scores(terms_of(text, stop_words, is_query=True)) for text in ends])
-    by_meaning = np.asarray(encoder.encode(ends) @ encoder.encode(beginnings).T, dtype=np.float64)
+    by_meaning = np.asarray(encoder.encode(ends) @ encoder.encode_passages(beginnings).T, dtype=np.float64)
     chance = float((1 / np.arange(1, len(halves) + 1)).mean())
     skill = _mean_reciprocal_rank(by_words) - chance
     if skill < MIN_SKILL:

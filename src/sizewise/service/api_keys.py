@@ -160,6 +160,23 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
     names = Keys.load(path).names if path.exists() else frozenset()
     if name in names:
         raise SizewiseError(f"The key file already has a key named '{name}'.", "a new name", "")
+    check_name(name)
+    key = new_secret()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": hash_of(key), **(limits or {})}]}) + "\n")
+        path.chmod(0o600)
+    except OSError as error:
+        raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error
+    return key
+
+
+def check_name(name: str) -> None:
+    """Check the name of a new key.
+
+    Raises:
+        SizewiseError: it isn't valid.
+    """
     if (
         not name
         or len(name) > MAX_NAME_LENGTH
@@ -173,12 +190,13 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
             f"1 to {MAX_NAME_LENGTH} printable characters without quotes and backslashes",
             "",
         )
-    key = f"sw-{secrets.token_urlsafe(32)}"
-    key_hash = hashlib.sha256(key.encode("utf-8")).hexdigest()
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash, **(limits or {})}]}) + "\n")
-        path.chmod(0o600)
-    except OSError as error:
-        raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error
-    return key
+
+
+def new_secret() -> str:
+    """Create the text of a new key."""
+    return f"sw-{secrets.token_urlsafe(32)}"
+
+
+def hash_of(key: str) -> str:
+    """Hash a key; only the hash is stored."""
+    return hashlib.sha256(key.encode("utf-8")).hexdigest()

@@ -42,11 +42,13 @@ from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, Re
 from sizewise.service.series import FLUSH_S
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
+from sizewise.service.tracing import telemetry_of_fastapi
 from sizewise.store import Store
+from sizewise.store.database import Unavailable
 
-_LOG = logging.getLogger("sizewise.service")
 OPEN_PATHS = ("/", "/monitor", "/support", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
+_LOG = logging.getLogger("sizewise.service")
 
 
 def create_app(
@@ -69,6 +71,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warmup = asyncio.create_task(_warm_up(state))
         keeping = asyncio.create_task(_keep_series(state))
+        backends = [runner.backend for runner in state.runners if runner.backend is not None]
+        watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
         yield
         state.draining = True
         if state.router is not None and state.router.shadow is not None:
@@ -76,13 +80,17 @@ def create_app(
         warmup.cancel()
         keeping.cancel()
         await asyncio.to_thread(state.keep_series)
-        for runner in state.runners:
-            if runner.backend is not None:
-                await runner.backend.close()
+        for task in watching:
+            task.cancel()
+        for backend in backends:
+            await backend.close()
         if not state.replaced:
             await asyncio.to_thread(state.budgets.close)
 
-    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
+    options: dict[str, Any] = {"telemetry": telemetry_of_fastapi()}
+    app = FastAPI(
+        title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS, **options
+    )
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     if state.has_backends:
@@ -165,6 +173,13 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def engine_failed(_: HttpRequest, error: EngineError) -> JSONResponse:
         return error_response(error.what, 500, None, "engine_failed")
+
+    @app.exception_handler(Unavailable)
+    async def no_database(_: HttpRequest, error: Unavailable) -> JSONResponse:
+        _LOG.error("%s", error.what)
+        response = error_response("The service's database can't be used now.", 503, None, "database_unavailable")
+        response.headers["Retry-After"] = "5"
+        return response
 
     @app.exception_handler(SizewiseError)
     async def expected(_: HttpRequest, error: SizewiseError) -> JSONResponse:

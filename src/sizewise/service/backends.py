@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from sizewise.errors import UsageError
@@ -14,10 +15,8 @@ from sizewise.models.spending import cost_of
 from sizewise.models.thinking import Reasoning, split_reasoning
 from sizewise.network import check_certificates
 from sizewise.service.api_keys import ACCOUNT, Key
+from sizewise.service.replicas import Replica, Replicas
 from sizewise.service.schemas import APIError
-
-if TYPE_CHECKING:
-    import httpx2
 
 Zone = Literal["inside", "outside"]
 CHAT, TEXT, EMBEDDINGS, RESPONSES = "/chat/completions", "/completions", "/embeddings", "/responses"
@@ -88,6 +87,10 @@ class BackendSettings:
     """Pass on images, audio and files to a backend outside, which the guard can't check."""
     hosted_tools: bool = False
     """Pass on tools that the provider runs and charges for, such as web search."""
+    replicas: tuple[str, ...] = ()
+    """URIs of further servers with the same model."""
+    supervised: Callable[[str], str] | None = field(default=None, compare=False)
+    """Returns why the engine at an address isn't running, for engines that this service starts."""
 
 
 class Backend:
@@ -100,22 +103,30 @@ class Backend:
     """
 
     def __init__(self, name: str, uri: str, settings: BackendSettings) -> None:
-        self.kind, self.model, address, key = resolve_service(uri, settings.api_key)
+        self.kind, self.model, *_ = resolve_service(uri, settings.api_key)
         self.settings = settings
         self._paths = _PATHS[self.kind]
+        check_certificates()
+        servers = [self._server(one) for one in (uri, *settings.replicas)]
+        probed = self.kind in ("http", "https") and (len(servers) > 1 or settings.supervised is not None)
+        self.replicas = Replicas(servers, probed)
+        self.account = Key(name=f"{ACCOUNT}{name}"[:60], sha256="0" * 64, usd_per_day=settings.usd_per_day)
+        """Account of the backend's own budget."""
+
+    def _server(self, uri: str) -> Replica:
         import httpx2
 
-        check_certificates()
-        limit = settings.max_concurrent + 8
-        self.client: httpx2.AsyncClient = httpx2.AsyncClient(
-            base_url=address.rstrip("/") + _PREFIXES.get(self.kind, ""),
+        kind, model, address, key = resolve_service(uri, self.settings.api_key)
+        limit = self.settings.max_concurrent + 8
+        client = httpx2.AsyncClient(
+            base_url=address.rstrip("/") + _PREFIXES.get(kind, ""),
             headers={"Authorization": f"Bearer {key}", "User-Agent": "sizewise"},
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
             follow_redirects=False,
         )
-        self.account = Key(name=f"{ACCOUNT}{name}"[:60], sha256="0" * 64, usd_per_day=settings.usd_per_day)
-        """Account of the backend's own budget."""
+        why = self.settings.supervised
+        return Replica(client, address.rstrip("/"), model, None if why is None else partial(why, uri))
 
     KINDS = frozenset(_PATHS)
     """Schemes of URIs of models behind an API."""
@@ -125,6 +136,11 @@ class Backend:
         """Whether requests for a model are passed on as they are; a URI that sets the reasoning is translated."""
         bare, reasoning = split_reasoning(uri)
         return bare.partition(":")[0] in _PATHS and reasoning == Reasoning()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a request that a server received may be sent to another; a provider would charge for both."""
+        return self.kind in ("http", "https")
 
     @property
     def outside(self) -> bool:
@@ -139,9 +155,9 @@ class Backend:
         """
         if path not in self._paths:
             raise APIError(f"{self.kind} offers no {path.strip('/')} for this model.", "model", "unsupported_endpoint")
-        for field in _IGNORED_BY.get(self.kind, ()):
-            if body.get(field) not in (None, False):
-                raise APIError(f"{self.kind} ignores {field}.", field, "unsupported_parameter")
+        for name in _IGNORED_BY.get(self.kind, ()):
+            if body.get(name) not in (None, False):
+                raise APIError(f"{self.kind} ignores {name}.", name, "unsupported_parameter")
         if self.kind == "anthropic" and body.get("n") not in (None, 1):
             raise APIError("anthropic returns one answer a request.", "n", "unsupported_parameter")
 
@@ -170,7 +186,7 @@ class Backend:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.client.aclose()
+        await self.replicas.close()
 
 
 def check_shared_key(uris: Mapping[str, str]) -> None:

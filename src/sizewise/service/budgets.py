@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sizewise.service.api_keys import Key
 from sizewise.service.schemas import APIError
 from sizewise.service.usage import DAY_S, Exhausted, Limits, Reservation, UsageRow, UsageStore, Use
+from sizewise.store.database import Unavailable, reason_of, unavailable
 
 RESERVATION_S = 900.0
 """Seconds after which a reservation without progress ends; longer than an answer may take."""
@@ -26,6 +32,8 @@ MAX_CHARACTERS_PER_TOKEN = 6
 MAX_OVERESTIMATE = 4
 """Maximum ratio of a prompt's estimated tokens to its actual tokens."""
 MAX_UNSAVED = 100_000
+RETRY_S = 1.0
+"""Seconds for which a database that failed isn't asked again."""
 _LOG = logging.getLogger("sizewise.service")
 T = TypeVar("T")
 
@@ -113,6 +121,10 @@ class Budgets:
         self._store: UsageStore | None = None
         self._thread = ThreadPoolExecutor(1, "usage")
         self._unsaved: deque[Callable[[UsageStore], None]] = deque(maxlen=MAX_UNSAVED)
+        self._numbers = count(1)
+        self._failed: Exception | None = None
+        self._retry_at = 0.0
+        self._closing = self._retrying = False
 
     async def admit(self, key: Key | None, requests: int = 1) -> None:
         """Count requests against the rate limit of a key.
@@ -160,7 +172,8 @@ class Budgets:
 
     def charge(self, key: str, model: str, use: Use, reservation: Reservation | None, ended: bool) -> Future[None]:
         """Charge a key in the background. If the database fails, usage is kept and written with the next charge."""
-        self._unsaved.append(lambda store: store.charge(key, model, use, reservation, ended))
+        number = next(self._numbers)
+        self._unsaved.append(lambda store: store.charge(key, model, use, reservation, ended, number))
         try:
             return self._thread.submit(self._save)
         except RuntimeError:  # the service has stopped, and this request was cut off
@@ -171,31 +184,64 @@ class Budgets:
 
     async def used(self, seconds: float = DAY_S) -> list[UsageRow]:
         """Return the usage of the last so many seconds, by key and model."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._opened().since(seconds))
+        work = partial(self._guarded, lambda store: store.since(seconds))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
         """Write what is left, and close the database."""
+        self._closing = True
         self._thread.shutdown(wait=True)
         if self._store is not None:
+            self._retry_at = 0.0
             self._save()
+            if self._unsaved:
+                _LOG.error("%d charges were lost, because the database of usage didn't come back", len(self._unsaved))
             try:
                 self._store.close()
             except SQLAlchemyError as error:
-                _LOG.error("Failed to close the database of usage: %s", _reason(error))
+                _LOG.error("Failed to close the database of usage: %s", reason_of(error))
 
     def _opened(self) -> UsageStore:
         if self._store is None:
             self._store = UsageStore(self._url(), self._reservation_s)
         return self._store
 
+    def _guarded(self, work: Callable[[UsageStore], T]) -> T:
+        """Ask the database; one that failed isn't asked for a second, because each attempt may wait for a timeout.
+
+        Raises:
+            SQLAlchemyError, OSError, Unavailable: the database fails.
+        """
+        if self._failed is not None and time.monotonic() < self._retry_at:
+            raise unavailable(self._failed)
+        try:
+            found = work(self._opened())
+        except (SQLAlchemyError, OSError) as error:
+            self._failed, self._retry_at = error, time.monotonic() + RETRY_S
+            raise
+        self._failed = None
+        return found
+
     def _save(self) -> None:
+        """Write the charges that wait; if the database fails, try again in a second, also if no request arrives."""
         while self._unsaved:
             try:
-                self._unsaved[0](self._opened())
-            except (SQLAlchemyError, OSError) as error:
-                _LOG.error("Failed to save usage; %d charges wait: %s", len(self._unsaved), _reason(error))
+                self._guarded(self._unsaved[0])
+            except (SQLAlchemyError, OSError, Unavailable) as error:
+                if self._closing or self._retrying:
+                    return
+                self._retrying = True
+                _LOG.error("Failed to save usage; %d charges wait: %s", len(self._unsaved), reason_of(error))
+                timer = threading.Timer(1.1 * RETRY_S, self._save_again)
+                timer.daemon = True
+                timer.start()
                 return
             self._unsaved.popleft()
+
+    def _save_again(self) -> None:
+        self._retrying = False
+        with suppress(RuntimeError):  # closed meanwhile, which saved or reported them
+            self._thread.submit(self._save)
 
     async def _ask(self, key: Key, work: Callable[[UsageStore], T]) -> T | None:
         """Run work in the thread of the database.
@@ -206,21 +252,18 @@ class Budgets:
 
         def run() -> T:
             self._save()
-            return work(self._opened())
+            return self._guarded(work)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
-        except (SQLAlchemyError, OSError) as error:
-            _LOG.error("Failed to check the limits of %s: %s", key.name, _reason(error))
+        except (SQLAlchemyError, OSError, Unavailable) as error:
+            if not isinstance(error, Unavailable):
+                _LOG.error("Failed to check the limits of %s: %s", key.name, reason_of(error))
             if not key.has_limits:
                 return None
             raise APIError(
                 "The usage of this key can't be checked now.", None, "usage_unavailable", 503, {"Retry-After": "5"}
             ) from None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _exhausted(key: Key, found: Exhausted) -> APIError:

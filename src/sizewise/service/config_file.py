@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sizewise.errors import SizewiseError
 from sizewise.models import Engine
-from sizewise.service.backends import MAX_CONCURRENT, BackendSettings, Price, Zone
+from sizewise.service.backends import MAX_CONCURRENT, Backend, BackendSettings, Price, Zone
 from sizewise.service.guarding import GuardRules, Part
 from sizewise.service.lookups import Lookup
 
@@ -65,19 +65,42 @@ class ServerSection(_Section):
         return self
 
 
+class StartSection(_Section):
+    """Engines that the service starts, supervises and stops."""
+
+    command: tuple[str, ...] = Field(min_length=1)
+    """Program and arguments of a server with OpenAI's API; `{port}` is replaced by a free port."""
+    model: str = Field(min_length=1)
+    """The engine's name of the model."""
+    replicas: int = Field(1, ge=1, le=64)
+    env: dict[str, str] = {}
+    """Environment variables to add; `{port}` is replaced here, too."""
+
+    @model_validator(mode="after")
+    def _check_port(self) -> StartSection:
+        if not any("{port}" in part for part in (*self.command, *self.env.values())):
+            raise ValueError("command or env must contain {port}, the port on which the engine listens")
+        return self
+
+
 class ModelSection(_Section):
     """A model, on this machine or behind an API."""
 
     name: str = Field(min_length=1, max_length=100)
     """Name that clients use."""
-    uri: str = Field(min_length=1)
+    uri: str = ""
+    replicas: tuple[str, ...] = ()
+    """URIs of further servers with the same model; the least loaded one that works answers."""
+    start: StartSection | None = None
+    """Engines to start, instead of a URI."""
     engine: Engine = "auto"
     as_measured: str | None = None
     """Evaluation whose prompting is used."""
     key_env: str = ""
     """Environment variable of the server's API key."""
-    zone: Zone = "outside"
-    """Of a model behind an API: whether it may see personal data and confidential text."""
+    zone: Zone | None = None
+    """Of a model behind an API: whether it may see personal data and confidential text. Not stated: `inside` for
+    engines that the service starts, else `outside`."""
     usd_per_million_input_tokens: float | None = Field(None, ge=0)
     usd_per_million_output_tokens: float | None = Field(None, ge=0)
     usd_per_day: float | None = Field(None, gt=0)
@@ -85,6 +108,16 @@ class ModelSection(_Section):
     max_concurrent: int = Field(MAX_CONCURRENT, ge=1, le=10_000)
     unchecked_content: bool = False
     hosted_tools: bool = False
+
+    @model_validator(mode="after")
+    def _check_servers(self) -> ModelSection:
+        if (self.start is None) == (not self.uri):
+            raise ValueError("a model has either a uri or a table [model.start]")
+        if self.replicas and (self.start is not None or not is_api(self.uri)):
+            raise ValueError("replicas are further servers of a model behind an API")
+        if any(uri.partition(":")[0] != self.uri.partition(":")[0] for uri in self.replicas):
+            raise ValueError("uri and replicas must be of one kind")
+        return self
 
     @model_validator(mode="after")
     def _check_price(self) -> ModelSection:
@@ -121,13 +154,19 @@ class ModelSection(_Section):
         price = None if given[0] is None or given[1] is None else Price(given[0], given[1])
         return BackendSettings(
             api_key=self.api_key,
-            zone=self.zone,
+            zone=self.zone or ("outside" if self.start is None else "inside"),
             price=price,
             usd_per_day=self.usd_per_day,
             max_concurrent=self.max_concurrent,
             unchecked_content=self.unchecked_content,
             hosted_tools=self.hosted_tools,
+            replicas=self.replicas,
         )
+
+
+def is_api(uri: str) -> bool:
+    """Whether a URI names a model behind an API."""
+    return uri.partition(":")[0] in Backend.KINDS
 
 
 class RoutingSection(_Section):
@@ -198,7 +237,7 @@ def load_config(path: Path) -> ServiceConfig:
         what = "unknown setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise SizewiseError(
             f"{path}: {place or 'the file'}: {what}.",
-            "tables [server], [[model]], [routing], [guard] and [documents]",
+            "tables [server], [[model]], [model.start], [routing], [guard] and [documents]",
             _COMMAND,
         ) from error
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,8 +27,9 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import fingerprint
 from sizewise.service.agent import Support
 from sizewise.service.app import create_app
-from sizewise.service.backends import Backend, check_shared_key
-from sizewise.service.config_file import ModelSection, ServiceConfig, load_config
+from sizewise.service.backends import Backend, BackendSettings, check_shared_key
+from sizewise.service.config_file import ModelSection, ServerSection, ServiceConfig, load_config
+from sizewise.service.engines import Engines, stop_engines, why_not_running, with_engines
 from sizewise.service.hosting import allowed_hosts, bind, ignore_hangup, load_keys, serve_app
 from sizewise.service.reloading import Reloading
 from sizewise.service.request_log import log_as_json
@@ -51,17 +53,18 @@ class ConfiguredService:
         path: the file.
         store: where records are stored.
         reporter: receives progress.
+        engines: folder of the addresses of started engines.
         warm_up_s: seconds to wait for the models before connections are accepted.
 
     Raises:
         SizewiseError: the file isn't valid, or a model can't be opened.
     """
 
-    def __init__(self, path: Path, store: Store, reporter: Reporter, warm_up_s: float = 0.0) -> None:
-        self._path, self._store, self._reporter = path, store, reporter
+    def __init__(self, path: Path, store: Store, reporter: Reporter, engines: Path, warm_up_s: float = 0.0) -> None:
+        self._path, self._store, self._reporter, self._engines = path, store, reporter, engines
         self._opened: dict[tuple[str, ...], Model] = {}
         self._reloads = threading.Lock()
-        self.config = load_config(path)
+        self.config = with_engines(load_config(path), engines)
         self.app = Reloading(self._build(self.config, None), warm_up_s)
 
     @property
@@ -83,7 +86,7 @@ class ConfiguredService:
         with self._reloads:
             before = dict(self._opened)
             try:
-                config = load_config(self._path)
+                config = with_engines(load_config(self._path), self._engines)
                 app = self._build(config, self.state)
             except Exception as error:
                 for opening in [opening for opening in self._opened if opening not in before]:
@@ -119,15 +122,20 @@ class ConfiguredService:
             shadow=config.routing.shadow,
             decide_at=config.routing.decide_at,
             guard=config.guard.rules(),
-            backends={model.name: model.backend() for model in config.model},
+            backends={model.name: self._backend(model) for model in config.model},
             support=support,
             usage_url=server.usage_database,
         )
-        check_shared_key({section.name: section.uri for section in config.model if not section.key_env})
+        own = [section for section in config.model if not section.key_env]
+        check_shared_key({uri: uri for section in own for uri in (section.uri, *section.replicas)})
         models = {section.name: self._open(section) for section in config.model}
         measured = [section.as_measured for section in config.model if section.as_measured is not None]
         prompted = apply_evaluations(models, settings.policy, measured, self._store, self._reporter)
         return create_app(prompted, settings, self._store, previous)
+
+    def _backend(self, section: ModelSection) -> BackendSettings:
+        supervised = None if section.start is None else partial(why_not_running, self._engines)
+        return replace(section.backend(), supervised=supervised)
 
     def _open(self, section: ModelSection) -> Model:
         if section.opening not in self._opened:
@@ -168,11 +176,43 @@ def serve_config(path: Path, store: Store | None = None, reporter: Reporter | No
         def announce() -> None:
             reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
 
-        if server.workers == 1:
-            _serve_here(path, store, reporter, listener, announce)
-        else:
-            announce()
-            Workers(path, store.home, listener, server.workers, server.drain_s).run()
+        with tempfile.TemporaryDirectory(prefix="sizewise-engines-") as folder:
+            engines = Engines(Path(folder))
+            engines.update(config)
+            try:
+                if server.workers == 1:
+                    _serve_here(path, store, reporter, listener, announce, Reloader(path, engines), Path(folder))
+                else:
+                    announce()
+                    Workers(path, store.home, listener, server, Reloader(path, engines), Path(folder)).run()
+            finally:
+                engines.close()
+
+
+class Reloader:
+    """Starts and stops engines when the file changes, around the reload of whatever sends requests to them.
+
+    Args:
+        path: file of the service.
+        engines: the engines.
+    """
+
+    def __init__(self, path: Path, engines: Engines) -> None:
+        self._path, self._engines = path, engines
+
+    def reload(self, then: Callable[[], None]) -> None:
+        """Start new engines, reload, and stop the engines that are gone when their answers have ended."""
+        try:
+            config = load_config(self._path)
+        except SizewiseError:  # the reload says why
+            then()
+            return
+        gone = self._engines.update(config)
+        then()
+        if gone:
+            timer = threading.Timer(config.server.drain_s + GRACE_S, stop_engines, (gone,))
+            timer.daemon = True
+            timer.start()
 
 
 def _serve_here(
@@ -181,9 +221,10 @@ def _serve_here(
     reporter: Reporter,
     listener: socket.socket,
     announce: Callable[[], None],
-    warm_up_s: float = 0.0,
+    reloader: Reloader | None,
+    engines: Path,
 ) -> None:
-    service = ConfiguredService(path, store, reporter, warm_up_s)
+    service = ConfiguredService(path, store, reporter, engines, WARM_UP_S if reloader is None else 0.0)
     server = service.config.server
     if server.log == "json":
         log_as_json()
@@ -201,21 +242,21 @@ def _serve_here(
             drain_s=server.drain_s,
             grace_s=GRACE_S,
             on_stop=service.stop,
-            on_hangup=service.reload,
+            on_hangup=service.reload if reloader is None else partial(reloader.reload, service.reload),
             options=options,
         )
     finally:
         service.close()
 
 
-def _work(path: Path, home: Path, listener: socket.socket) -> None:
+def _work(path: Path, home: Path, listener: socket.socket, engines: Path) -> None:
     """Serve in a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     ignore_hangup()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING)
     try:
-        _serve_here(path, Store(home), Silent(), listener, lambda: None, WARM_UP_S)
+        _serve_here(path, Store(home), Silent(), listener, lambda: None, None, engines)
     except SizewiseError as error:
         _LOG.error("%s Expected: %s", error.what, error.expected)
         raise SystemExit(1) from None
@@ -236,12 +277,22 @@ class Workers:
         path: file of the service.
         home: SIZEWISE_HOME.
         listener: the socket.
-        number: number of processes.
-        drain_s: seconds that running answers have to finish.
+        server: settings of the service.
+        reloader: starts and stops engines when the file changes.
+        engines: folder of their addresses.
     """
 
-    def __init__(self, path: Path, home: Path, listener: socket.socket, number: int, drain_s: float) -> None:
-        self._path, self._home, self._listener, self._number, self._drain_s = path, home, listener, number, drain_s
+    def __init__(
+        self,
+        path: Path,
+        home: Path,
+        listener: socket.socket,
+        server: ServerSection,
+        reloader: Reloader,
+        engines: Path,
+    ) -> None:
+        self._path, self._home, self._listener, self._engines = path, home, listener, engines
+        self._number, self._drain_s, self._reloader = server.workers, server.drain_s, reloader
         self._context = multiprocessing.get_context("spawn")
         self._signals: list[int] = []
 
@@ -260,7 +311,7 @@ class Workers:
                 while not {signal.SIGTERM, signal.SIGINT} & set(self._signals):
                     if signal.SIGHUP in self._signals:
                         self._signals.remove(signal.SIGHUP)
-                        _send(workers, signal.SIGHUP)
+                        self._reloader.reload(partial(_send, workers, signal.SIGHUP))
                     self._revive(workers)
                     time.sleep(POLL_S)
             finally:
@@ -274,7 +325,7 @@ class Workers:
                 del os.environ["PROMETHEUS_MULTIPROC_DIR"]
 
     def _start(self) -> BaseProcess:
-        process = self._context.Process(target=_work, args=(self._path, self._home, self._listener))
+        process = self._context.Process(target=_work, args=(self._path, self._home, self._listener, self._engines))
         process.start()
         return process
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 from fastapi.responses import Response
@@ -22,13 +22,15 @@ from sizewise.service.budgets import Charge
 from sizewise.service.failures import failure_of_backend
 from sizewise.service.forwarded_answers import Answer, parse_answer, requested_tokens, with_max_tokens, with_usage
 from sizewise.service.jobs import logged
-from sizewise.service.model_runner import ModelRunner
+from sizewise.service.model_runner import STARTING_RETRY_S, ModelRunner
 from sizewise.service.payloads import Restorer, find_unchecked, prompt_tokens, spoken_texts, texts_in
 from sizewise.service.prompts import busy_error
+from sizewise.service.replicas import MAX_BROKEN_ANSWERS, Replica, ReplicaFailed
 from sizewise.service.responses import JSONText, to_json
 from sizewise.service.schemas import APIError
-from sizewise.service.sse import DONE, EventTooLong, format_event, read_events
+from sizewise.service.sse import DONE, Event, EventTooLong, format_event, read_events
 from sizewise.service.state import State
+from sizewise.service.tracing import upstream_span
 from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
 MAX_ANSWER_BYTES = 64_000_000
@@ -40,6 +42,9 @@ CHARGED_TOKENS = 32
 _STATEFUL = ("previous_response_id", "conversation", "background")
 _HOSTED = ("web_search_options", "audio")
 END = format_event(DONE)
+BUSY = (429, 502, 503, 529)
+"""Statuses with which a server refuses a request that another may answer."""
+T = TypeVar("T")
 
 
 class Forward:
@@ -121,7 +126,7 @@ class Forward:
             body, values = await guard.mask_payload(body, runner.name)
             self._restorer = Restorer(values)
         self._prompt_tokens = prompt_tokens(body)
-        return body | {"model": self._backend.model}, signals
+        return body, signals
 
     async def _enter(self, body: dict[str, Any], slot: AsyncExitStack) -> dict[str, Any]:
         """Reserve budgets and a slot, and return the request with what is left of the budget as its limit.
@@ -155,20 +160,50 @@ class Forward:
             body = with_max_tokens(self._path, body, per_answer, self._backend.kind)
         return body
 
-    async def _send(self, body: dict[str, Any]) -> httpx2.Response:
+    async def _from_any(self, attempt: Callable[[Replica], Awaitable[T]]) -> T:
+        """Try the servers of the model, until one begins an answer; only what the client hasn't seen is repeated.
+
+        Raises:
+            APIError: no server works, or all fail.
+        """
+        tried: list[Replica] = []
+        broken, last = 0, None
+        while True:
+            server = self._backend.replicas.pick(tried)
+            if server is None:
+                raise last or no_server(self._runner.name)
+            try:
+                return await attempt(server)
+            except ReplicaFailed as failed:
+                last = failed.error
+                if failed.down:
+                    server.fail(failed.down)
+                broken += failed.sent
+                if failed.sent and (broken >= MAX_BROKEN_ANSWERS or not self._backend.may_repeat):
+                    raise last from None
+                tried.append(server)
+                self._state.metrics.count_retry(self._runner.name)
+
+    async def _send(self, server: Replica, body: dict[str, Any]) -> httpx2.Response:
         """Send the request; the prompt is charged from here on.
 
         Raises:
-            APIError: the backend can't be reached, or answers with an error.
+            ReplicaFailed: the server can't be reached, or is busy or broken.
+            APIError: it answers with another error.
         """
-        request = self._backend.client.build_request("POST", self._path, json=body)
         self._charge()
         self._sent = True
         try:
-            response = await self._backend.client.send(request, stream=True)
+            with upstream_span(self._runner.name, server.place, self._path) as traced:
+                headers = traced if self._backend.may_repeat else {}  # providers don't continue our traces
+                sent = body | {"model": server.model}
+                request = server.client.build_request("POST", self._path, json=sent, headers=headers)
+                response = await server.client.send(request, stream=True)
         except (httpx2.TransportError, httpx2.InvalidURL, OSError) as error:
-            self._charge(nothing=isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout))
-            raise failure_of_backend(503, {}, b"", True, self._path) from None
+            never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+            self._charge(nothing=never_sent)
+            failure = failure_of_backend(503, {}, b"", True, self._path)
+            raise ReplicaFailed(failure, sent=not never_sent, down=str(error) or type(error).__name__) from None
         if response.status_code != 200:
             self._charge(nothing=True)
             text = b""
@@ -180,22 +215,23 @@ class Forward:
             finally:
                 await response.aclose()
             outside = self._backend.outside
-            raise failure_of_backend(response.status_code, response.headers, text, outside, self._path)
+            failure = failure_of_backend(response.status_code, response.headers, text, outside, self._path)
+            if response.status_code in BUSY:
+                raise ReplicaFailed(failure, sent=False)
+            raise failure
         return response
 
     # -- whole answers ------------------------------------------------------------------------------------
 
     async def _complete(self, body: dict[str, Any], slot: AsyncExitStack) -> Response:
         async def work() -> bytes:
-            response = await self._send(await self._enter(body, slot))
+            sent = await self._enter(body, slot)
+            text = await self._from_any(lambda server: self._whole(server, sent))
             try:
-                text = await _read(response, MAX_ANSWER_BYTES)
                 answer = self._answer.whole(await asyncio.to_thread(parse_answer, text))
                 return to_json(self._restorer.whole(answer)).encode()
-            except (ValueError, httpx2.HTTPError, EventTooLong, RecursionError):
-                raise APIError("The provider's answer can't be read.", None, "provider_failed", 502) from None
-            finally:
-                await response.aclose()
+            except (ValueError, RecursionError):
+                raise unreadable() from None
 
         try:
             answer = await while_connected(self._http, self._deadline, work())
@@ -210,6 +246,26 @@ class Forward:
         for charge in self._charges:
             await charge.saved()
         return JSONText(answer, media_type="application/json")
+
+    async def _whole(self, server: Replica, body: dict[str, Any]) -> bytes:
+        """Send the request to a server, and read its answer.
+
+        Raises:
+            ReplicaFailed: the server fails.
+            APIError: it answers with another error, or with too much.
+        """
+        with server.busy():
+            response = await self._send(server, body)
+            try:
+                text = await _read(response, MAX_ANSWER_BYTES)
+            except httpx2.HTTPError as error:
+                raise ReplicaFailed(unreadable(), sent=True, down=str(error) or type(error).__name__) from None
+            except EventTooLong:
+                raise unreadable() from None
+            finally:
+                await response.aclose()
+            server.succeed()
+            return text
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -267,26 +323,23 @@ class Forward:
             APIError: the backend fails before or during its answer, or ends it too early.
         """
         options = self._answer.stream_options(body, self._backend.kind)
-        response = await self._send(await self._enter(body | options, slot))
+        sent = await self._enter(body | options, slot)
         charged = 0
-        try:
-            if "text/event-stream" not in response.headers.get("content-type", ""):
-                raise APIError("The provider doesn't stream this answer.", "stream", "provider_failed", 502)
-            async with aclosing(read_events(response.aiter_bytes())) as received:
-                async for event in received:
-                    if event.data == DONE:
-                        break
+        async with AsyncExitStack() as open_answer:
+            received, event = await self._from_any(lambda server: self._begun(server, sent, open_answer))
+            try:
+                while event is not None and event.data != DONE:
                     self._ttft_s = self._ttft_s or monotonic() - self._started
                     for payload, name in self._answer.event(event, self._restorer):
                         yield format_event(to_json(payload), name)
                     if self._answer.completion_tokens - charged >= CHARGED_TOKENS:
                         charged = self._answer.completion_tokens
                         self._charge()
-        except (httpx2.HTTPError, EventTooLong):
-            raise APIError("The provider broke off its answer.", None, "provider_failed", 502) from None
-        finally:
-            self._charge()  # also if the client left
-            await response.aclose()
+                    event = await anext(received, None)
+            except (httpx2.HTTPError, EventTooLong):
+                raise APIError("The provider broke off its answer.", None, "provider_failed", 502) from None
+            finally:
+                self._charge()  # also if the client left
         if not self._answer.finished:
             raise APIError("The provider ended its answer too early.", None, "provider_failed", 502)
         await slot.aclose()
@@ -295,6 +348,38 @@ class Forward:
             await charge.saved()
         if self._path != RESPONSES:
             yield END
+
+    async def _begun(
+        self, server: Replica, body: dict[str, Any], open_answer: AsyncExitStack
+    ) -> tuple[AsyncGenerator[Event, None], Event | None]:
+        """Send the request to a server, and wait for the first event of its answer.
+
+        Args:
+            server: the server.
+            body: the request.
+            open_answer: closes the answer when it has been read.
+
+        Raises:
+            ReplicaFailed: the server fails before the first event.
+            APIError: it answers with another error, or doesn't stream.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(server.busy())
+            response = await self._send(server, body)
+            stack.push_async_callback(response.aclose)
+            if "text/event-stream" not in response.headers.get("content-type", ""):
+                raise APIError("The provider doesn't stream this answer.", "stream", "provider_failed", 502)
+            received = await stack.enter_async_context(aclosing(read_events(response.aiter_bytes())))
+            try:
+                event = await anext(received, None)
+            except httpx2.HTTPError as error:
+                failure = APIError("The provider broke off its answer.", None, "provider_failed", 502)
+                raise ReplicaFailed(failure, sent=True, down=str(error) or type(error).__name__) from None
+            except EventTooLong:
+                raise unreadable() from None
+            server.succeed()
+            open_answer.push_async_exit(stack.pop_all())
+            return received, event
 
     # -- accounts -----------------------------------------------------------------------------------------
 
@@ -331,6 +416,17 @@ class Forward:
         self._runner.record(self._started, status, completion, self._ttft_s)
         latency_s = monotonic() - self._started
         self._state.metrics.observe(self._runner.name, status, latency_s, self._ttft_s, completion)
+
+
+def unreadable() -> APIError:
+    """Return the error of an answer that can't be read."""
+    return APIError("The provider's answer can't be read.", None, "provider_failed", 502)
+
+
+def no_server(name: str) -> APIError:
+    """Return the error of a model none of whose servers works."""
+    retry = {"Retry-After": str(STARTING_RETRY_S)}
+    return APIError(f"{name} is not available: none of its servers answers.", None, "unavailable", 503, retry)
 
 
 def _reject_hosted(body: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.service.api_keys import Keys
+from sizewise.store.sharing import shared_url
 
 BACKLOG = 2_048
 
@@ -23,14 +24,14 @@ def load_keys(host: str, keys: Path | None, command: str, risk: str) -> Keys:
 
     Args:
         host: address to bind.
-        keys: file of API keys.
+        keys: file of API keys; None: those of the shared database, if there is one.
         command: the command being run, for the error message.
         risk: what anyone could do without keys, for the error message.
 
     Raises:
         UsageError: the address is reachable from other machines and no keys are given.
     """
-    loaded = Keys.load(keys) if keys else Keys()
+    loaded = _loaded(keys)
     if not is_loopback(host) and not loaded.required:
         raise UsageError(
             f"With --host {host} and no API keys, anyone who can reach this machine could {risk}.",
@@ -38,6 +39,17 @@ def load_keys(host: str, keys: Path | None, command: str, risk: str) -> Keys:
             f"{command} --host {host} --keys FILE (create a key with: sizewise serve --keys FILE --new-key NAME)",
         )
     return loaded
+
+
+def _loaded(keys: Path | None) -> Keys:
+    """Load the keys of a file; without one, those of the shared database, if there is one."""
+    if keys is not None:
+        return Keys.load(keys)
+    if not shared_url():
+        return Keys()
+    from sizewise.service.shared_keys import shared_keys
+
+    return shared_keys(shared_url())
 
 
 def run_app(

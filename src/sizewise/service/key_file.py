@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 from sizewise.errors import SizewiseError
-from sizewise.service.api_keys import Key, Keys
+from sizewise.service.api_keys import Key, Keys, add_key, hash_of, new_secret
 from sizewise.store import write_atomically
+from sizewise.store.sharing import shared_url
+
+DEFAULT_FILE = Path("keys.toml")
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -50,8 +53,8 @@ def rotate_key(path: Path, name: str) -> str:
         SizewiseError: the file has no such key, or can't be written.
     """
     keys = _keys_with(path, name)
-    made = f"sw-{secrets.token_urlsafe(32)}"
-    hashed = hashlib.sha256(made.encode("utf-8")).hexdigest()
+    made = new_secret()
+    hashed = hash_of(made)
     _write(path, [key.model_copy(update={"sha256": hashed}) if key.name == name else key for key in keys])
     return made
 
@@ -76,3 +79,64 @@ def _write(path: Path, keys: list[Key]) -> None:
         lines = [f"{field} = {json.dumps(value, ensure_ascii=False)}" for field, value in values.items()]
         tables.append("\n".join(["[[key]]", *lines, ""]))
     write_atomically(path, "\n".join(tables))
+
+
+class KeyStore(Protocol):
+    """Where the keys are kept."""
+
+    @property
+    def place(self) -> str:
+        """Where, in words."""
+
+    def read(self) -> list[Key]:
+        """Read all keys."""
+
+    def add(self, name: str, limits: Mapping[str, Any] | None = None) -> str:
+        """Create a key and return it."""
+
+    def revoke(self, name: str) -> None:
+        """Remove a key."""
+
+    def rotate(self, name: str) -> str:
+        """Replace a key by a new one, and return it."""
+
+
+class KeyFile:
+    """The keys of a file.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.place = path, str(path)
+
+    def read(self) -> list[Key]:
+        """Read all keys, as `read_keys`."""
+        return read_keys(self._path)
+
+    def add(self, name: str, limits: Mapping[str, Any] | None = None) -> str:
+        """Create a key and return it, as `add_key`."""
+        return add_key(self._path, name, limits)
+
+    def revoke(self, name: str) -> None:
+        """Remove a key, as `revoke_key`."""
+        revoke_key(self._path, name)
+
+    def rotate(self, name: str) -> str:
+        """Replace a key by a new one and return it, as `rotate_key`."""
+        return rotate_key(self._path, name)
+
+
+def open_keys(path: Path | None) -> KeyStore:
+    """Open a file of keys; without one the shared database, if there is one, else `keys.toml`.
+
+    Raises:
+        UsageError: the URL of the database isn't valid.
+    """
+    if path is None and shared_url():
+        from sizewise.service.shared_keys import KeyTable
+        from sizewise.store.shared_ledger import shared_database
+
+        return KeyTable(shared_database(shared_url()))
+    return KeyFile(path or DEFAULT_FILE)

@@ -43,6 +43,23 @@ class Metrics:
             "sizewise_guard_events", "Number of guard events: masked, restored, blocked, signs of injection.", "event"
         )
         self._guard_exported: Counts[str] = Counts()
+        self._retries = counter(
+            "sizewise_retries", "Number of requests sent to another server of the model, because one failed.", "model"
+        )
+        self._server_up = Gauge(
+            "sizewise_server_up",
+            "Whether a server of a model works.",
+            ["model", "server"],
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self._server_running = Gauge(
+            "sizewise_server_requests_running",
+            "Number of requests that a server of a model is answering.",
+            ["model", "server"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._http = counter("sizewise_http_requests", "Number of HTTP requests by path and status.", "path", "status")
         self._http_by_key = counter(
             "sizewise_key_http_requests", "Number of HTTP requests by API key and status.", "key", "status"
@@ -75,6 +92,10 @@ class Metrics:
     def count_rejected_key(self) -> None:
         """Count a request without a valid API key."""
         self._rejected.inc()
+
+    def count_retry(self, model: str) -> None:
+        """Count a request that is sent to another server, because one failed."""
+        self._retries.labels(model).inc()
 
     def count_use(self, key: str, model: str, tokens: int, usd: float) -> None:
         """Count what an API key is charged."""
@@ -122,6 +143,9 @@ class Metrics:
         for runner in runners:
             self._running.labels(runner.name).set(runner.admission.running)
             self._waiting.labels(runner.name).set(runner.admission.queued)
+            for server in runner.backend.replicas.servers if runner.backend else ():
+                self._server_up.labels(runner.name, server.place).set(not server.failure)
+                self._server_running.labels(runner.name, server.place).set(server.running)
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             merged = CollectorRegistry()
             MultiProcessCollector(merged)  # type: ignore[no-untyped-call]

@@ -123,6 +123,8 @@ class ModelRunner:
         """Why the model cannot answer now; empty if it can, or if it is still starting."""
         if not self.ready:
             return self.start_failure
+        if self.backend is not None:
+            return self.backend.replicas.failure
         model = _innermost(self.model)
         stalled: Callable[[], str] | None = getattr(model, "trouble", None)
         return stalled() if stalled else ""

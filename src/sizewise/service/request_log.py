@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from sizewise.service.metrics import Metrics
+from sizewise.service.tracing import trace_id
 
 Message = MutableMapping[str, Any]
 HEADER = b"x-request-id"
@@ -82,6 +83,9 @@ class RequestLog:
             "key": name or None,
             **state.get("logged", {}),
         }
+        trace = trace_id()
+        if trace:
+            fields["trace_id"] = trace
         _ACCESS.info("%s %s %d", scope["method"], scope["path"], status, extra=fields)
 
 
@@ -98,6 +102,9 @@ class JSONFormatter(logging.Formatter):
         }
         if REQUEST_ID.get():
             line["request_id"] = REQUEST_ID.get()
+        trace = record.__dict__.get("trace_id") or trace_id()
+        if trace:
+            line["trace_id"] = trace
         line |= {name: record.__dict__[name] for name in _FIELDS if name in record.__dict__}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -30,8 +30,8 @@ from sizewise.service.model_runner import MAX_QUEUED_PER_KEY, REMOTE_MAX_TOKENS,
 from sizewise.service.router import AUTO, Router
 from sizewise.service.schemas import APIError
 from sizewise.service.series import Series
-from sizewise.service.usage import sqlite_url
 from sizewise.store import Store
+from sizewise.store.database import url_for
 
 MAX_DRIFT_PROMPTS = 2_000
 """Maximum number of training prompts used to describe the training distribution."""
@@ -67,7 +67,7 @@ class Settings:
     support: Support | None = None
     """Documents and settings of the support agent; None: no agent."""
     usage_url: str = ""
-    """SQLAlchemy URL of the database of usage; empty: a SQLite file in SIZEWISE_HOME."""
+    """SQLAlchemy URL of the database of usage; empty: the shared database, or a SQLite file in SIZEWISE_HOME."""
     max_answer_tokens: int = 8_192
     """Maximum value of max_tokens."""
 
@@ -195,7 +195,7 @@ class State:
 
 def _budgets(settings: Settings, store: Store, metrics: Metrics) -> Budgets:
     path = store.home / "service" / "usage.sqlite"
-    return Budgets(lambda: settings.usage_url or sqlite_url(path), metrics.count_use)
+    return Budgets(lambda: settings.usage_url or url_for(path), metrics.count_use)
 
 
 def _connect(runner: ModelRunner, settings: BackendSettings | None) -> None:

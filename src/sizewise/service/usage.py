@@ -11,64 +11,24 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    inspect,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, delete, func, insert, inspect, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
-from sizewise.errors import UsageError
+from sizewise.store.database import Database, unavailable, url_for
+from sizewise.store.sharing import shared_url
+from sizewise.store.tables import KEY_REQUESTS as _REQUESTS
+from sizewise.store.tables import KEY_RESERVATIONS as _RESERVATIONS
+from sizewise.store.tables import KEY_TURNS as _KEYS
+from sizewise.store.tables import KEY_USAGE as _USAGE
+from sizewise.store.tables import WRITERS as _WRITERS
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 RETENTION_DAYS = 35
-LOCK_TIMEOUT_S = 5
-_TABLES = MetaData()
-_KEYS = Table("key_turns", _TABLES, Column("key", String, primary_key=True), Column("turns", Integer, nullable=False))
-_USAGE = Table(
-    "key_usage",
-    _TABLES,
-    Column("key", String, primary_key=True),
-    Column("model", String, primary_key=True),
-    Column("at", Integer, primary_key=True),
-    Column("requests", Integer, nullable=False),
-    Column("tokens", Integer, nullable=False),
-    Column("usd", Float, nullable=False),
-)
-_REQUESTS = Table(
-    "key_requests",
-    _TABLES,
-    Column("key", String, primary_key=True),
-    Column("at", Integer, primary_key=True),
-    Column("requests", Integer, nullable=False),
-)
-_RESERVATIONS = Table(
-    "key_reservations",
-    _TABLES,
-    Column("id", String, primary_key=True),
-    Column("key", String, nullable=False, index=True),
-    Column("owner", String, nullable=False),
-    Column("tokens", Integer, nullable=False),
-    Column("usd", Float, nullable=False),
-    Column("expires", Float, nullable=False),
-)
 _LIVE_OWNERS: set[str] = set()
 
 
@@ -119,7 +79,7 @@ class UsageStore:
     """Usage and reservations of all keys.
 
     Args:
-        url: SQLAlchemy URL, for example `sqlite:////srv/usage.sqlite`; missing tables are created.
+        url: SQLAlchemy URL; missing tables are created when it is first used.
         reservation_s: seconds after which a reservation without progress ends, because its process was killed.
 
     Raises:
@@ -130,10 +90,18 @@ class UsageStore:
         self._reservation_s = reservation_s
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         _LIVE_OWNERS.add(self._owner)
-        self._engine = _engine(url)
-        _TABLES.create_all(self._engine)
-        self._import_earlier_version()
-        self._forget()
+        self._database = Database(url)
+        self._insert = (postgresql if self._database.engine.dialect.name == "postgresql" else sqlite).insert
+        self._prepared = False
+
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        """Begin a transaction; the first one takes over tables of an earlier version, and forgets old rows."""
+        if not self._prepared:
+            with self._database.transaction() as db:
+                self._import_earlier_version(db)
+                self._forget(db)
+            self._prepared = True
+        return self._database.transaction()
 
     def admit(self, key: str, requests: int, per_minute: int | None) -> float | None:
         """Count requests of a key in the last minute.
@@ -143,7 +111,7 @@ class UsageStore:
         """
         now = time.time()
         with self._locked(key) as db:
-            db.execute(delete(_REQUESTS).where(_REQUESTS.c.key == key, _REQUESTS.c.at < now - MINUTE_S))
+            db.execute(delete(_REQUESTS).where(_REQUESTS.c.key == key, _REQUESTS.c.at < int(now - MINUTE_S)))
             if per_minute is not None:
                 row = db.execute(
                     select(func.sum(_REQUESTS.c.requests), func.min(_REQUESTS.c.at)).where(_REQUESTS.c.key == key)
@@ -169,7 +137,7 @@ class UsageStore:
         with self._locked(key) as db:
             used = db.execute(
                 select(func.sum(_USAGE.c.tokens), func.sum(_USAGE.c.usd), func.min(_USAGE.c.at)).where(
-                    _USAGE.c.key == key, _USAGE.c.at > now - DAY_S
+                    _USAGE.c.key == key, _USAGE.c.at > int(now - DAY_S)
                 )
             ).one()
             held = db.execute(
@@ -202,7 +170,9 @@ class UsageStore:
             )
         return found
 
-    def charge(self, key: str, model: str, use: Use, reservation: Reservation | None, ended: bool) -> None:
+    def charge(
+        self, key: str, model: str, use: Use, reservation: Reservation | None, ended: bool, number: int = 0
+    ) -> None:
         """Add usage, and take it off the reservation.
 
         Args:
@@ -211,9 +181,12 @@ class UsageStore:
             use: usage since the last call.
             reservation: what is still reserved; None if nothing was.
             ended: whether the request has ended, so that the rest of the reservation is released.
+            number: number of the charge in this process, which isn't saved twice; 0: none.
         """
         now = time.time()
         with self._locked(key) as db:
+            if number and not self._is_new(db, number):
+                return
             if use != Use():
                 self._add(db, key, model, int(now // MINUTE_S * MINUTE_S), use)
             if reservation is None:
@@ -228,10 +201,10 @@ class UsageStore:
     def since(self, seconds: float) -> list[UsageRow]:
         """Return the usage of the last so many seconds, by key and model."""
         columns = [func.sum(_USAGE.c[name]) for name in ("requests", "tokens", "usd")]
-        with self._engine.connect() as db:
+        with self._transaction() as db:
             rows = db.execute(
                 select(_USAGE.c.key, _USAGE.c.model, *columns)
-                .where(_USAGE.c.at > time.time() - seconds)
+                .where(_USAGE.c.at > int(time.time() - seconds))
                 .group_by(_USAGE.c.key, _USAGE.c.model)
                 .order_by(_USAGE.c.key, _USAGE.c.model)
             ).all()
@@ -239,17 +212,30 @@ class UsageStore:
 
     def close(self) -> None:
         """Release what this process still holds, and close the connections."""
-        with self._engine.begin() as db:
-            db.execute(delete(_RESERVATIONS).where(_RESERVATIONS.c.owner == self._owner))
-        self._engine.dispose()
-        _LIVE_OWNERS.discard(self._owner)
+        try:
+            with self._transaction() as db:
+                db.execute(delete(_RESERVATIONS).where(_RESERVATIONS.c.owner == self._owner))
+                db.execute(delete(_WRITERS).where(_WRITERS.c.owner == self._owner))
+        finally:
+            self._database.close()
+            _LIVE_OWNERS.discard(self._owner)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[Connection]:
-        with self._engine.begin() as db:
-            if not db.execute(update(_KEYS).where(_KEYS.c.key == key).values(turns=_KEYS.c.turns + 1)).rowcount:
-                db.execute(insert(_KEYS).values(key=key, turns=1))
+        with self._transaction() as db:
+            turn = update(_KEYS).where(_KEYS.c.key == key).values(turns=_KEYS.c.turns + 1)
+            if not db.execute(turn).rowcount:  # another process may insert the same row now
+                db.execute(self._insert(_KEYS).values(key=key, turns=0).on_conflict_do_nothing())
+                db.execute(turn)
             yield db
+
+    def _is_new(self, db: Connection, number: int) -> bool:
+        """Note the number of a charge; False if it is saved already, because only its confirmation was lost."""
+        here = _WRITERS.c.owner == self._owner
+        if db.execute(update(_WRITERS).where(here, _WRITERS.c.charges < number).values(charges=number)).rowcount:
+            return True
+        added = self._insert(_WRITERS).values(owner=self._owner, charges=number).on_conflict_do_nothing()
+        return db.execute(added.returning(_WRITERS.c.owner)).first() is not None
 
     @staticmethod
     def _add(db: Connection, key: str, model: str, at: int, use: Use) -> None:
@@ -259,60 +245,48 @@ class UsageStore:
         if not db.execute(update(_USAGE).where(*row).values(**more)).rowcount:
             db.execute(insert(_USAGE).values(key=key, model=model, at=at, **use._asdict()))
 
-    def _forget(self) -> None:
-        """Delete old usage, and the reservations of processes of this machine that are gone."""
-        with self._engine.begin() as db:
-            db.execute(delete(_USAGE).where(_USAGE.c.at < time.time() - RETENTION_DAYS * DAY_S))
-            for owner in db.execute(select(_RESERVATIONS.c.owner).distinct()).scalars().all():
+    @staticmethod
+    def _forget(db: Connection) -> None:
+        """Delete old usage, and what processes of this machine that are gone had reserved."""
+        db.execute(delete(_USAGE).where(_USAGE.c.at < int(time.time() - RETENTION_DAYS * DAY_S)))
+        for table in (_RESERVATIONS, _WRITERS):
+            for owner in db.execute(select(table.c.owner).distinct()).scalars().all():
                 if _is_gone(owner):
-                    db.execute(delete(_RESERVATIONS).where(_RESERVATIONS.c.owner == owner))
+                    db.execute(delete(table).where(table.c.owner == owner))
 
-    def _import_earlier_version(self) -> None:
+    def _import_earlier_version(self, db: Connection) -> None:
         """Take over the table of an earlier version, whose rows were one for each charge."""
-        if "uses" not in inspect(self._engine).get_table_names():
+        if not inspect(db).has_table("uses"):
             return
-        with self._engine.begin() as db:
-            rows = db.execute(
-                text(
-                    "SELECT key, CAST(at / 60 AS INTEGER) * 60, SUM(answers), SUM(tokens), SUM(usd) FROM uses "
-                    "GROUP BY 1, 2"
-                )
-            ).all()
-            for key, at, requests, tokens, usd in rows:
-                self._add(db, key, "", int(at), Use(int(requests), int(tokens), float(usd)))
-            db.execute(text("DROP TABLE uses"))
+        rows = db.execute(
+            text(
+                "SELECT key, CAST(at / 60 AS INTEGER) * 60, SUM(answers), SUM(tokens), SUM(usd) FROM uses GROUP BY 1, 2"
+            )
+        ).all()
+        for key, at, requests, tokens, usd in rows:
+            self._add(db, key, "", int(at), Use(int(requests), int(tokens), float(usd)))
+        db.execute(text("DROP TABLE uses"))
 
 
-def sqlite_url(path: Path) -> str:
-    """Return the URL of a SQLite file, which only its owner may read; its folder is created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    return f"sqlite:///{path}"
+def used_since(path: Path, seconds: float) -> list[UsageRow]:
+    """Return the usage in the shared database, or in a SQLite file where there is none.
 
+    Args:
+        path: the SQLite file.
+        seconds: length of the period, which ends now.
 
-def _engine(url: str) -> Engine:
+    Raises:
+        Unavailable: the shared database can't be reached.
+    """
+    if not shared_url() and not path.exists():
+        return []
     try:
-        if not url.startswith("sqlite"):
-            return create_engine(url, pool_pre_ping=True)
-        engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_S})
-    except Exception as error:  # SQLAlchemy's own, or the import of a driver
-        raise UsageError(
-            f"The database of usage can't be opened: {str(error).splitlines()[0]}",
-            "a URL of SQLAlchemy whose driver is installed, such as sqlite:////srv/usage.sqlite",
-            "",
-        ) from error
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin below
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+        store = UsageStore(url_for(path), 0.0)
+        rows = store.since(seconds)
+        store.close()
+    except SQLAlchemyError as error:
+        raise unavailable(error) from error
+    return rows
 
 
 def _is_gone(owner: str) -> bool:

@@ -68,8 +68,18 @@ class Ledger:
         Raises:
             SizewiseError: an entry is damaged.
         """
-        rows = self._connection.execute("SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,))
-        return {key: self._parsed(key, body) for key, body in rows}
+        return {key: body for _, key, body in self.after(topic, 0)}
+
+    def after(self, topic: str, position: int) -> list[tuple[int, str, dict[str, Any]]]:
+        """Return the entries of a topic after a position, as positions, keys and bodies.
+
+        Raises:
+            SizewiseError: an entry is damaged.
+        """
+        rows = self._connection.execute(
+            "SELECT number, key, body FROM entries WHERE topic = ? AND number > ? ORDER BY number", (topic, position)
+        )
+        return [(number, key, self._parsed(key, body)) for number, key, body in rows]
 
     def entry(self, topic: str, key: str) -> dict[str, Any] | None:
         """Return one entry, or None.

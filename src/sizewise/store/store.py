@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -23,6 +23,7 @@ from sizewise.records import (
     Checkpoint,
     Classifier,
     Comparison,
+    ConversationRound,
     Dataset,
     Evaluation,
     Export,
@@ -44,6 +45,10 @@ from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.store.files import make_folder, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
 from sizewise.store.rows import RowFile, damaged
+from sizewise.store.sharing import shared_ledger
+
+if TYPE_CHECKING:
+    from sizewise.store.shared_ledger import SharedLedger
 
 R = TypeVar("R", bound=Record)
 
@@ -60,6 +65,7 @@ KINDS: dict[str, type[Record]] = {
     "export": Export,
     "loadtest": LoadTest,
     "round": JudgeRound,
+    "conversations": ConversationRound,
     "redteam": RedteamReport,
     "calibration": Calibration,
     "reproduction": Reproduction,
@@ -385,10 +391,14 @@ class Store:
         """Open the ledger of a record that is still growing."""
         return Ledger(self.folder(kind, record_id) / "ledger.sqlite", any_thread)
 
+    def votes_ledger(self, round_id: str) -> Ledger | SharedLedger:
+        """Open the ledger of a judging round's votes: in the shared database, if there is one."""
+        return shared_ledger(f"round/{round_id}") or self.ledger("round", round_id, any_thread=True)
+
     @contextlib.contextmanager
-    def service_ledger(self) -> Iterator[Ledger]:
-        """Open the ledger of user feedback (thumbs up or down)."""
-        ledger = Ledger(self.home / "service" / "ledger.sqlite")
+    def service_ledger(self) -> Iterator[Ledger | SharedLedger]:
+        """Open the ledger of user feedback (thumbs up or down): in the shared database, if there is one."""
+        ledger = shared_ledger("service") or Ledger(self.home / "service" / "ledger.sqlite")
         try:
             yield ledger
         finally:

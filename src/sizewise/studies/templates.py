@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tomllib
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sizewise.documents.decoding import Unreadable
 from sizewise.documents.guessing import UNNAMED
 from sizewise.documents.peeking import answers_repeat, columns_of, first_examples
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.retrieval.packaged_encoders import DEFAULT_ENCODER, MULTILINGUAL_ENCODER, encoder_for
 from sizewise.store import write_atomically
 from sizewise.studies.config import COLUMNS, toml_value
 
@@ -29,6 +30,12 @@ DECISIONS: dict[str, Any] = {
     "quality": "accuracy",
 }
 """What a study of labeled examples measures, whatever its domain."""
+ABOUT_DOCUMENTS = (
+    '# The documents are studied, and unseen questions about them are asked; "documents" asks about unseen documents.',
+    'split = "questions"',
+)
+FACTS = ("reference_recall",)
+"""Further metrics of what models know of documents."""
 LADDER = (
     "# From the smallest candidate to the largest; the smallest one that is good enough wins.",
     "[[candidates]]",
@@ -88,15 +95,44 @@ def template(
         raise UsageError(
             f"There is no domain '{domain}'.", f"one of {', '.join(domains())}", "sizewise init --domain medical"
         )
-    known = domains()[domain]
-    columns = _with_label(examples, columns)
+    known, columns = domains()[domain], _with_label(examples, columns)
     decides = _are_labeled(examples, columns) if examples else bool(known.get("decides"))
     if decides:
         known = known | DECISIONS
     mine = bool(documents or examples)
     texts = list(documents) if mine else known["documents"] or ["documents"]
+    studied = not decides and _ask_about(documents, examples, columns)
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
+    retrieves = bool(studied or (known.get("retrieve") and texts))
+    quality = known.get("quality")  # without one, the study takes the first of its defaults that is measured
+    metrics = [*known["metrics"], *(name for name in FACTS if studied and name not in known["metrics"])]
     lines = [
+        *_head(domain, known),
+        "[data]",
+        f"# Text: {known['text']}.",
+        f"documents = {toml_value(texts)}",
+        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
+        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
+        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
+        *(ABOUT_DOCUMENTS if studied else ()),
+        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
+        "larger samples detect smaller differences",
+        f"metrics = {toml_value(metrics)}" if answers or known["documents"] else "",
+        "",
+        *(_ladder(examples, columns) if decides else _candidates(known["minutes"], retrieves, studied)),
+        "[needs]",
+        *([f"quality = {toml_value(quality)}"] if quality and (answers or known["documents"]) else []),
+        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
+        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
+        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
+        "# requests_per_month = 100000  # needed for the break-even point",
+    ]
+    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _head(domain: str, known: dict[str, Any]) -> list[str]:
+    """Format what comes before the data: decisions that people must make, and the name of the study."""
+    return [
         f"# Study of {known['title']}.",
         "#",
         "# Decisions that no metric can make for you:",
@@ -109,25 +145,16 @@ def template(
         f"domain = {toml_value(domain)}",
         "seed = 0",
         "",
-        "[data]",
-        f"# Text: {known['text']}.",
-        f"documents = {toml_value(texts)}",
-        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
-        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
-        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
-        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
-        "larger samples detect smaller differences",
-        f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
-        "",
-        *(LADDER if decides else _candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts))),
-        "[needs]",
-        *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
-        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
-        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
-        "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
-        "# requests_per_month = 100000  # needed for the break-even point",
     ]
-    return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _ladder(examples: tuple[str, ...], columns: ReadOptions) -> list[str]:
+    """Format the candidates of a decision, with the encoder that knows the languages of its texts."""
+    texts = [one.prompt for path in examples for one in first_examples(Path(path).expanduser(), columns)]
+    if encoder_for(texts) == DEFAULT_ENCODER:
+        return list(LADDER)
+    names = {"MiniLM": "Multilingual E5", f"pkg:{DEFAULT_ENCODER}": f"pkg:{MULTILINGUAL_ENCODER}"}
+    return [reduce(lambda line, name: line.replace(name, names[name]), names, line) for line in LADDER]
 
 
 def _with_label(examples: tuple[str, ...], columns: ReadOptions) -> ReadOptions:
@@ -145,14 +172,30 @@ def _are_labeled(examples: tuple[str, ...], columns: ReadOptions) -> bool:
     return len(labeled) >= MIN_LABELED_SHARE * len(found) > 0 and 2 * len(set(labeled)) <= len(labeled)
 
 
-def _candidates(minutes: float, retrieve: bool) -> list[str]:
-    """Format the candidates: a small model, the same model fine-tuned and perhaps with retrieval, and a larger one."""
+def _ask_about(documents: tuple[str, ...], examples: tuple[str, ...], columns: ReadOptions) -> bool:
+    """Check by their first rows whether examples name files among the documents as their source."""
+    paths = [Path(name).expanduser() for name in documents if not name.startswith("demo:")]
+    sources = {one.source for name in examples for one in first_examples(Path(name).expanduser(), columns)}
+    return any((path / source).is_file() or path.name == source for path in paths for source in sources if source)
+
+
+def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
+    """Format the candidates: a small model, the same model fine-tuned, with retrieval and both, and a larger one."""
     with_documents = [
         "# Training may not be needed: the same model, with retrieval from the documents.",
         "[[candidates]]",
         'name = "SmolLM2-135M with the documents"',
         'model = "pkg:smollm2-135m"',
         "retrieve = true",
+        "",
+    ]
+    trained_with_documents = [
+        "# Both: trained to use passages, and with retrieval.",
+        "[[candidates]]",
+        'name = "SmolLM2-135M fine-tuned, with the documents"',
+        'model = "pkg:smollm2-135m"',
+        "retrieve = true",
+        f'train = {{ method = "lora", minutes = {minutes}, passage_share = 0.5, context = 1024 }}',
         "",
     ]
     return [
@@ -166,6 +209,7 @@ def _candidates(minutes: float, retrieve: bool) -> list[str]:
         f'train = {{ method = "lora", minutes = {minutes} }}',
         "",
         *(with_documents if retrieve else []),
+        *(trained_with_documents if both else []),
         "[[candidates]]",
         'name = "Gemma-3-270M"',
         'model = "pkg:gemma3-270m"',

@@ -20,6 +20,7 @@ from sizewise.lm.device import (
     release_memory,
     reset_device_peak,
 )
+from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.kernels import can_compile
 from sizewise.progress import Reporter
 from sizewise.records import Estimate, Recipe
@@ -68,6 +69,8 @@ class PlanSetting(NamedTuple):
     """Price of the machine."""
     teacher: loop.Teacher | None = None
     """Teacher whose distributions are part of the loss."""
+    workers: Workers = ALONE
+    """Processes that train together. The first one plans, with its own rows; the others read its plan."""
 
 
 def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSetting, reporter: Reporter) -> Planned:
@@ -83,13 +86,13 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     Raises:
         SizewiseError: the run doesn't fit in memory.
     """
-    path, validation_s, usd_per_hour, teacher = setting
+    path, validation_s, usd_per_hour, teacher, workers = setting
     if path.is_file():
         saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1, "Plan")
         known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
         return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
     notes: list[str] = []
-    fit = _fit_memory(recipe, start)
+    fit = _fit_memory(recipe, start, workers)
     wanted = _worth_compiling(recipe, start)
     fit = fit._replace(compiled=wanted and can_compile(start.device))
     if wanted and not fit.compiled:
@@ -99,11 +102,12 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         )
     begun = time.monotonic()
     speed = None
-    if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
+    is_long = recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step()
+    if is_long and not workers.sharded:  # the first process alone couldn't hold the network
         wait = " (compiling takes a minute or two)" if fit.compiled else ""
         reporter.say(f"Training {recipe.start}: measuring the speed{wait}")
         speed, fit = _measure(start, material, teacher, fit, recipe)
-    notes += fit.notes(recipe.rows_per_step)
+    notes += fit.notes()
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)
@@ -172,41 +176,50 @@ class _Fit(NamedTuple):
     checkpointing: bool
     micro_rows: int
     """Rows in memory at a time."""
+    rows: int
+    """Rows of this process in a step."""
     compiled: bool = False
     """Whether blocks are compiled."""
 
-    def notes(self, rows: int) -> list[str]:
+    def notes(self) -> list[str]:
         """Describe what the run does to save memory."""
         found = []
         if self.checkpointing:
             found.append("activation checkpointing was on, which takes less memory and more time")
-        if self.micro_rows < rows:
-            found.append(f"gradients of {self.micro_rows} of {rows} rows at a time added up to those of a step")
+        if self.micro_rows < self.rows:
+            found.append(f"gradients of {self.micro_rows} of {self.rows} rows at a time added up to those of a step")
         return found
 
 
-def _fit_memory(recipe: Recipe, start: Start) -> _Fit:
-    """Choose the rows in memory at a time, and activation checkpointing if one row needs it or the recipe wants it."""
+def _fit_memory(recipe: Recipe, start: Start, workers: Workers) -> _Fit:
+    """Choose the rows in memory at a time, and activation checkpointing if one row needs it or the recipe wants it.
+
+    On a processor, the processes of a machine share its memory. With FSDP2, each holds its part of the weights.
+    """
+    own = -(-recipe.rows_per_step // workers.size)
+    holders = workers.size if workers.sharded else 1
     base = adapt.base_of(start.network)
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
     held = folders.held_bytes(start.network)
-    shape = preflight.Shape.of(folders.settings_of(base.config), folders.parameters_of(base), trained, held)
+    parameters = folders.parameters_of(base)
+    trained, held, parameters = trained // holders, held / holders, parameters // holders
+    shape = preflight.Shape.of(folders.settings_of(base.config), parameters, trained, held)
     width, on_card = BYTES[machine_precision(start.device, training=True)], start.device != "cpu"
 
     def needed(rows: int, checkpointing: bool) -> float:
         tokens = rows * recipe.context
-        more = trained * preflight.MASTER_BYTES if rows < recipe.rows_per_step else 0  # sum of the gradients
+        more = trained * preflight.MASTER_BYTES if rows < own else 0  # sum of the gradients
         return more + preflight.memory_bytes(
             shape, recipe.method, tokens, checkpointing, width, recipe.optimizer, on_card
         )
 
     free = preflight.free_bytes(start.device)
-    free = None if free is None else free + held
+    free = None if free is None else int((free + held) / (1 if on_card else workers.local_size))
     modes = (False, True) if recipe.checkpointing == "auto" else (recipe.checkpointing == "on",)
     for checkpointing in modes:
-        for rows in _halved(recipe.rows_per_step):
+        for rows in _halved(own):
             if free is None or needed(rows, checkpointing) <= free:
-                return _Fit(shape, needed(rows, checkpointing), checkpointing, rows)
+                return _Fit(shape, needed(rows, checkpointing), checkpointing, rows, own)
     preflight.check_memory(needed(1, modes[-1]), needed(1, True), free, recipe)
     raise AssertionError("check_memory accepts what doesn't fit")
 
@@ -234,7 +247,7 @@ def _measure(
         loop.prepare(start.network, fit.compiled, fit.checkpointing)
         reset_device_peak(start.device)
         try:
-            _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows)
+            _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows, fit.rows)
             room = device_bytes(start.device)
             if room is None or preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer) <= room:
                 return speed, fit
@@ -263,7 +276,7 @@ def _smaller(fit: _Fit, recipe: Recipe) -> _Fit:
     if fit.micro_rows > 1:
         return fit._replace(micro_rows=_halved(fit.micro_rows)[1])
     if not fit.checkpointing and recipe.checkpointing == "auto":
-        return fit._replace(checkpointing=True, micro_rows=recipe.rows_per_step)
+        return fit._replace(checkpointing=True, micro_rows=fit.rows)
     raise SizewiseError(
         f"Training {recipe.start} with {recipe.method} doesn't fit in the device's memory, not even one row of "
         f"{recipe.context} tokens at a time.",

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +14,7 @@ from typing import Any, overload
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.launch import is_first_process
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
@@ -25,6 +27,7 @@ from sizewise.lm.device import (
     reset_device_peak,
     to_precision,
 )
+from sizewise.lm.distributed import ALONE, Workers, joined
 from sizewise.lm.execution import execution_of
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, bits_per_byte, validation_bits, validation_nats
@@ -72,6 +75,7 @@ from sizewise.training.held_out import (
 from sizewise.training.identity import former_run_note, run_id_of
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, validations_for
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
+from sizewise.training.processes import check_fsdp, collect_weights
 from sizewise.training.specialization import measure_specialization
 from sizewise.training.starts import Start, open_start
 
@@ -93,6 +97,7 @@ def train(
     out: Path | None = None,
     watcher: Watcher | None = None,
     usd_per_hour: float | None = None,
+    fsdp: bool = False,
 ) -> Saved[Checkpoint]: ...
 @overload
 def train(
@@ -113,11 +118,13 @@ def train(
     out: Path | None = None,
     watcher: Watcher | None = None,
     usd_per_hour: float | None = None,
+    fsdp: bool = False,
 ) -> Saved[Checkpoint] | Saved[Classifier]:
     """Train a language model, or a classifier.
 
     The same recipe on the same data is the same run: if it has finished, its record is returned; if it was killed, it
-    resumes from its last saved state.
+    resumes from its last saved state. Under torchrun, its processes train together; how many there are changes neither
+    the order of the data nor the loss, and may change when the run resumes.
 
     Args:
         recipe: settings of the run; a model URI or `scratch` alone trains for five minutes. With a `ClassifierRecipe`,
@@ -129,6 +136,7 @@ def train(
         watcher: called after each step, for example to update a page; `lm.loop.StopTraining` from it ends the run with
             the best weights so far.
         usd_per_hour: price of the machine, for the estimate.
+        fsdp: split weights, gradients and optimizer state over the processes of torchrun (FSDP2).
 
     Raises:
         SizewiseError: the starting model can't be opened, there is too little text, the run doesn't fit in memory, or
@@ -140,22 +148,31 @@ def train(
     recipe = default_recipe(recipe) if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
         raise UsageError(f"The recipe is {recipe!r:.60}.", "a Recipe, a model URI or scratch", "")
+    if fsdp:
+        check_fsdp(recipe)
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
         if note := former_run_note(recipe, data_id, store):
             reporter.say(note)
-        with store.lock("checkpoint", run_id):
-            run = Run(recipe, data_id, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
-            run.prepare()
+        with joined(recipe.device, fsdp) as workers, ExitStack() as held:
+            workers.first(lambda: held.enter_context(store.lock("checkpoint", run_id)))
+            reporter, watcher = (reporter, watcher) if workers.is_first else (Silent(), None)
+            folder = store.folder("checkpoint", run_id)
+            run = Run(recipe, data_id, store, folder, reporter, watcher, usd_per_hour, workers)
+            workers.in_turn(run.prepare)
             run.fit()
-            store.write(run_id, run.finish(run_id))
-            run.clean_up()
+            workers.first(lambda: _write(run, run_id))
     stored = store.get(Checkpoint, run_id)
     memorization.check_tested(stored)
-    if out is not None:
+    if out is not None and is_first_process():
         _copy(stored, out)
     return stored
+
+
+def _write(run: Run, run_id: str) -> None:
+    run.store.write(run_id, run.finish(run_id))
+    run.clean_up()
 
 
 def default_recipe(start: str) -> Recipe:
@@ -184,6 +201,7 @@ class Run:
         reporter: receives progress.
         watcher: called after each step.
         usd_per_hour: price of the machine.
+        workers: processes that train together.
     """
 
     start: Start
@@ -201,7 +219,9 @@ class Run:
         reporter: Reporter,
         watcher: Watcher | None = None,
         usd_per_hour: float | None = None,
+        workers: Workers = ALONE,
     ) -> None:
+        self.workers = workers
         self.recipe, self.data, self.store, self.folder = recipe, data, store, folder
         self._reporter, self._watcher, self._usd_per_hour = reporter, watcher, usd_per_hour
         self.contents: DatasetContents = datasets.load(store, data)
@@ -222,7 +242,8 @@ class Run:
             raise SizewiseError(
                 f"The validation split of {self.data} is empty, so training can't be monitored.",
                 "at least one document or example in the validation split",
-                "add documents, then sizewise read PATH...",
+                'with split = "questions", some questions with "split": "validation"; otherwise more documents. Then '
+                "sizewise read PATH...",
             )
         self.start = open_start(recipe, self.contents, self.store, self._reporter)
         reset_memory_peak()  # downloading and converting weights is not part of training
@@ -244,7 +265,9 @@ class Run:
         self._held_control = Held.of_texts(tokenizer, control, context) if control else None
         before = self._measure_before()
         self._before, validation_s = before["measured"], before["validation_s"]
-        setting = PlanSetting(folder / "plan.json", validation_s, self._usd_per_hour, self._teaching.teacher)
+        setting = PlanSetting(
+            folder / "plan.json", validation_s, self._usd_per_hour, self._teaching.teacher, self.workers
+        )
         self.planned = make_plan(recipe, self.start, self.material, setting, self._reporter)
 
     def fit(self) -> None:
@@ -254,6 +277,7 @@ class Run:
             SizewiseError: training keeps diverging.
         """
         plan, network, device = self.planned.plan, self.start.network, self.start.device
+        trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
         loop.prepare(network, plan.compiled, plan.checkpointing)
         reset_device_peak(device)
         try:
@@ -261,10 +285,11 @@ class Run:
                 network,
                 self.material.mix,
                 plan,
-                self._validate,
+                lambda: self._validate(self.workers),
                 self.folder / "state",
                 self._report,
                 self._teaching.teacher,
+                self.workers,
             )
         except FloatingPointError as error:
             raise SizewiseError(
@@ -281,7 +306,15 @@ class Run:
                 "as much free memory as when the run was planned",
                 "end other programs on the device and run the same command again; training resumes where it was",
             ) from error
-        loop.finish(network)
+        if self.workers.sharded:
+            weights = collect_weights(self.start.network, trained, self.workers)
+            self.start = self.start._replace(network=None)
+            if self.workers.is_first:
+                self.start = open_start(self.recipe, self.contents, self.store, Silent())
+                adapt.set_weights(self.start.network, weights)
+                self.start.network.eval()
+        else:
+            loop.finish(network)
 
     def finish(self, run_id: str) -> Checkpoint:
         """Take the measurements after training, write the model and its card, and return the record."""
@@ -353,10 +386,10 @@ class Run:
         """Remove the files that only a running job needs."""
         remove_states(self.folder / "state")
 
-    def _validate(self) -> loop.Bits:
+    def _validate(self, workers: Workers = ALONE) -> loop.Bits:
         network, control, held = self.start.network, self._held_control, self.out.held
-        nats = validation_nats(network, held)
-        of_control = None if control is None else validation_bits(network, control)
+        nats = validation_nats(network, held, workers)
+        of_control = None if control is None else validation_bits(network, control, workers)
         return loop.Bits(bits_per_byte(nats, held), of_control, tuple(nats.tolist()))
 
     def _report(self, progress: loop.Progress) -> None:
@@ -494,6 +527,7 @@ class Run:
                 *self.out.notes,
                 *self.planned.notes,
                 *execution_of(self.start.network).notes(),
+                *self.workers.notes(),
             ],
         )
         if result.rollbacks:

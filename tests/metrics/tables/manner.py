@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.metrics.tables.cases import Case, a
+from tests.metrics.tables.cases import NOT_MEASURED, Case, a
 
 CASES = {
     "lexical_grounding": [
@@ -30,6 +30,19 @@ CASES = {
         Case([a("Sorry, I am unable to assist with this request.")], 1, "unable to assist"),
         Case([a("The tower has 300 steps. " * 12 + "I can't help with more.")], 0, "after an answer"),
         Case([a("I must decline."), a("Yes.")], 0.5, "mean"),
+    ],
+    "voice": [  # candidates are measured together: tests/comparison/test_voice.py
+        Case([a(answer, *references, prompt=prompt)], NOT_MEASURED, "a single answer has no voice")
+        for answer, references, prompt in (
+            ("Dear Ms Li, thank you.", ("Dear Ms Li, thanks.",), "Reply to Ms Li."),
+            ("", ("Dear Ms Li, thanks.",), "Reply to Ms Li."),
+            ("Dear Ms Li, thank you.", (), "Reply to Ms Li."),
+            ("hi!", ("hi!",), ""),
+            ("Sehr geehrte Frau Li,", ("Hallo Frau Li,",), "Antworte."),
+            ("\u60a8\u597d", ("\u4f60\u597d",), "x"),
+            ("one", ("one", "two"), "x"),
+            ("a" * 5_000, ("b",), "x"),
+        )
     ],
     "answer_words": [
         Case([a("one two three")], 3, "three"),

@@ -43,7 +43,7 @@ def test_raters_see_no_names_and_votes_count_once(opened: Opened, store: Store) 
     assert "default-src 'self'" in page.headers["content-security-policy"]
     state = client.get(f"{link}/state")
     told = state.json()
-    assert set(told["task"]) == {"id", "prompt", "passage", "answers", "differences"}
+    assert set(told["task"]) == {"id", "prompt", "conversation", "passage", "answers", "differences"}
     assert "recorded" not in state.text
     assert EVIL in told["task"]["answers"]
     assert max(len(text) for text in told["task"]["answers"]) < 21_000

@@ -15,17 +15,18 @@
     return positively < negative || (positively === negative && p >= 0.5) ? "positive" : "negative";
   }
   function evaluate(cells, effect, prices) {
-    let n = 0, sum = 0, squares = 0, wrong = 0, handed = 0, from = null;
+    let n = 0, sum = 0, squares = 0, wrong = 0, handed = 0, worst = 0, from = null;
     const add = (count, cost, isWrong, isHanded) => { n += count; sum += count * cost; squares += count * cost * cost; wrong += isWrong ? count : 0; handed += isHanded ? count : 0; };
     for (const [thousandths, first, second] of cells) {
       const p = thousandths / 1000, action = decide(p, prices);
+      worst = Math.max(worst, {people: prices[kind === "confidence" ? 1 : 2], decide: prices[0], positive: prices[0], negative: prices[1]}[action]);
       if (action === "people") add(first + second, prices[kind === "confidence" ? 1 : 2], false, true);
       else if (action === "decide") { add(first, prices[0], true, false); add(second, 0, false, false); }
       else if (action === "positive") { if (from === null) from = p; add(first, prices[0], true, false); add(second, 0, false, false); }
       else { add(first, 0, false, false); add(second, prices[1], true, false); }
     }
-    // As if one more costly error had been seen, so that cases without an error don't look certain.
-    const mean = sum / n, worst = Math.max(prices[0], prices[1]), variance = Math.max(0, squares / n - mean * mean) + worst * worst / n;
+    // As if one more of the costliest errors that these actions can make had been seen: cases without an error aren't certain.
+    const mean = sum / n, variance = Math.max(0, squares / n - mean * mean) + worst * worst / n;
     const half = 1.96 * Math.sqrt(variance * effect / n);
     return {cost: 1000 * mean, lower: 1000 * Math.max(0, mean - half), upper: 1000 * (mean + half), wrong: wrong / n, handed: handed / n, from};
   }

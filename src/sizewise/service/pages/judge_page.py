@@ -28,6 +28,7 @@ from sizewise.service.limits import Gate
 from sizewise.service.pages import SAFE_HEADERS, read_page
 from sizewise.service.pages.judge_owner import Owner, add_owner_routes, local_address
 from sizewise.store import Store
+from sizewise.store.database import Unavailable
 
 MAX_BODY_BYTES = 100_000
 _LOG = logging.getLogger("sizewise.service")
@@ -86,11 +87,12 @@ def _add_errors(app: FastAPI, ballot: Ballot) -> None:
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.Error)
+    @app.exception_handler(Unavailable)
     async def not_saved(_: HttpRequest, error: Exception) -> JSONResponse:
         _LOG.error("Failed to save a vote: %s", error)
-        what = "Your vote was not saved because the server cannot write to its disk."
+        what = "Your vote was not saved because the server cannot write it down."
         return JSONResponse(
-            {"error": {"what": what, "expected": "free disk space on the server; then vote again"}}, 503
+            {"error": {"what": what, "expected": "free disk space, or a running database; then vote again"}}, 503
         )
 
 
@@ -104,17 +106,19 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
         try:
             ballot.rater(token)
         except SizewiseError as error:
-            return HTMLResponse(_error_page(error), 403, headers=SAFE_HEADERS)
+            return HTMLResponse(error_page(error), 403, headers=SAFE_HEADERS)
         return HTMLResponse(read_page("judge.html"), headers=SAFE_HEADERS | {"Cache-Control": "no-store"})
 
     @app.get("/r/{token}/state")
     async def state(token: str) -> dict[str, Any]:
+        ballot.refresh()  # votes that another process received
         return _state(ballot, ballot.rater(token))
 
     # These two write to disk on the event loop: a commit takes a few milliseconds, and votes stay in order.
     @app.post("/r/{token}/vote")
     async def vote(token: str, form: VoteForm) -> dict[str, Any]:
         rater = ballot.rater(token)
+        ballot.refresh()
         body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name, "origin": rater.origin}
         try:
             cast = Vote.model_validate(body)
@@ -128,11 +132,13 @@ def _add_routes(app: FastAPI, ballot: Ballot) -> None:
     @app.post("/r/{token}/undo")
     async def undo(token: str, form: UndoForm) -> dict[str, Any]:
         rater = ballot.rater(token)
+        ballot.refresh()
         ballot.undo(rater, form.nonce)
         return _state(ballot, rater)
 
 
-def _error_page(error: SizewiseError) -> str:
+def error_page(error: SizewiseError) -> str:
+    """Write the page that tells a person why their link doesn't work."""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Sizewise judging</title>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -164,6 +170,7 @@ def _blinded(task: JudgeTask) -> dict[str, Any]:
     return {
         "id": task.id,
         "prompt": task.prompt,
+        "conversation": task.conversation,
         "passage": task.passage,
         "answers": texts,
         "differences": _differences(texts[0], texts[1]) if len(texts) == 2 else None,

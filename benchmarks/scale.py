@@ -1,0 +1,235 @@
+"""Training on several processes against one: make bench-scale.
+
+- workers: 1, 2 and 4 processes, DDP and FSDP2, take 50 steps of the same run; batches, losses and weights are compared.
+- fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
+- kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
+- ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
+- lost_node: the same, with one node removed midway.
+
+Each part that is done is kept in results/scale.json; --again measures it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks import scale_ray
+from safetensors.torch import load_file
+
+from sizewise.launch.torchrun import run_processes
+from sizewise.models.machine import describe_machine
+
+HERE = Path(__file__).parent
+RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
+KILLS = 20
+NEED_RAY = ("ray", "lost_node")
+
+
+def launched(folder: Path, processes: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start a run of scale_steps.py under the launcher of `sizewise train --launch torchrun:N`."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--launch", str(processes), str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=HERE.parent)
+
+
+def launch(processes: int, folder: str, options: list[str]) -> int:
+    """Run scale_steps.py in several processes; start again when one is killed."""
+    from sizewise.lm.checkpointing import last_step
+
+    return run_processes([str(STEPS), folder, *options], processes, lambda: last_step(Path(folder) / "state"))
+
+
+def run(folder: Path, processes: int, *options: str) -> dict[str, Any]:
+    """Run to the end, undisturbed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if launched(folder, processes, *options).wait():
+        raise RuntimeError(f"{processes} processes with {options} failed")
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return found
+
+
+def differences(one: Path, other: Path) -> dict[str, Any]:
+    """Compare two runs: losses relative to the first one's, weights absolutely."""
+    runs = [json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in (one, other)]
+    weights = [load_file(folder / "weights.safetensors") for folder in (one, other)]
+    pairs = list(zip(runs[0]["losses"], runs[1]["losses"], strict=True))
+    return {
+        "steps": len(pairs),
+        "loss": max(abs(a - b) / abs(a) for a, b in pairs),
+        "weights": max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]),
+        "same_batches": runs[0]["batches"][-len(runs[1]["batches"]) :] == runs[1]["batches"],  # of the last session
+        "sessions": runs[1]["sessions"],
+    }
+
+
+def compare_workers(folder: Path) -> dict[str, Any]:
+    """Compare 2 and 4 processes, DDP and FSDP2, with one."""
+    found = []
+    for method in ("full", "lora"):
+        run(folder / "one", 1, "--method", method)
+        for processes in (2, 4):
+            for options in ([], ["--micro-rows", "1"], ["--fsdp"]):
+                run(folder / "several", processes, "--method", method, *options)
+                row = {"method": method, "processes": processes, "options": " ".join(options) or "ddp"}
+                found.append(row | differences(folder / "one", folder / "several"))
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    return {"cases": found, "loss": max(row["loss"] for row in found), "weights": max(row["weights"] for row in found)}
+
+
+def measure_fsdp(folder: Path) -> dict[str, Any]:
+    """Compare the bytes that two processes hold with those of one."""
+    found = {}
+    for method in ("full", "lora"):
+        whole = run(folder / "one", 1, "--method", method, "--steps", "4")["bytes"][0]
+        parts = run(folder / "two", 2, "--method", method, "--steps", "4", "--fsdp")["bytes"]
+        found[method] = {"one": whole, "each_of_two": parts, "share": max(parts) / whole}
+    return found | {"share": max(row["share"] for row in found.values())}
+
+
+def kill_some(folder: Path, kills: int, processes: int = 2, seed: int = 0) -> int:
+    """Start a run, kill a random process at random moments, and let it end; return how often it was killed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    probability, done = random.Random(seed), 0
+    job = launched(folder, processes, "--step-s", "0.15")
+    while done < kills:
+        known = {path: path.read_text() for path in (folder / "pids").glob("*")}
+        while job.poll() is None and _newly_started(folder, known) < processes and done < kills:
+            time.sleep(0.05)
+        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
+        if job.poll() is not None:
+            if (folder / "run.json").is_file():
+                break  # it reached its end between two kills
+            job = launched(folder, processes, "--step-s", "0.15")  # as the error said: run it again
+            continue
+        process = int((folder / "pids" / str(probability.randrange(processes))).read_text(encoding="ascii"))
+        os.kill(process, signal.SIGKILL)
+        done += 1
+    while job.wait():
+        job = launched(folder, processes, "--step-s", "0.15")
+    return done
+
+
+def _newly_started(folder: Path, known: dict[Path, str]) -> int:
+    """Count the processes that have started since."""
+    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text())
+
+
+def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
+    """Compare the weights of runs that were killed with those of one that wasn't."""
+    run(folder / "undisturbed", 2)
+    done, runs, rows = 0, 0, []
+    while done < kills:
+        disturbed = folder / f"killed-{runs}"
+        done += kill_some(disturbed, kills - done, seed=runs)
+        runs += 1
+        rows.append(differences(folder / "undisturbed", disturbed) | {"killed": done})
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"kills": done, "runs": rows, "weights": max(row["weights"] for row in rows)}
+
+
+def _count(port: str) -> dict[str, int]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/count", data=b"{}", method="POST")
+    with urllib.request.urlopen(request) as answer:
+        found: dict[str, int] = json.load(answer)
+    return found
+
+
+def time_on_ray(folder: Path, examples: int = 3_000, latency_s: float = 3.0) -> dict[str, Any]:
+    """Compare two nodes that answer all examples with one process that answers half of them.
+
+    The service takes the same time for each request, so both take the same time but for what Ray costs. Starting the
+    cluster isn't counted; what `evaluate` prints as its seconds is.
+    """
+    scale_ray.write_examples(folder / "all.jsonl", examples)
+    lines = (folder / "all.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "half.jsonl").write_text("".join(lines[: examples // 2]), encoding="utf-8")
+    with scale_ray.helper("nodes") as (_, address), scale_ray.helper("server", str(latency_s)) as (_, port):
+        model, place = f"http://127.0.0.1:{port}/v1#stand-in", ("--launch", f"ray:{address}")
+        one = scale_ray.result(scale_ray.evaluate(folder / "one", model, folder / "half.jsonl"))
+        spread = scale_ray.result(scale_ray.evaluate(folder / "two", model, folder / "all.jsonl", *place))
+    seconds = one["record"]["seconds"], spread["record"]["seconds"]
+    return {"examples": examples, "one_process_half_s": seconds[0], "two_nodes_s": seconds[1],
+            "overhead": seconds[1] / seconds[0] - 1}  # fmt: skip
+
+
+def lose_a_node(folder: Path, examples: int = 400) -> dict[str, Any]:
+    """Compare the items of an evaluation that loses one of two nodes midway with those of one process."""
+    scale_ray.write_examples(folder / "all.jsonl", examples)
+    with scale_ray.helper("nodes") as (nodes, address), scale_ray.helper("server", "0.5") as (_, port):
+        model = f"http://127.0.0.1:{port}/v1#stand-in"
+        one = scale_ray.result(scale_ray.evaluate(folder / "one", model, folder / "all.jsonl"))
+        before = _count(port)["requests"]
+        place = ("--launch", f"ray:{address}")
+        job = scale_ray.evaluate(folder / "two", model, folder / "all.jsonl", *place)
+        while job.poll() is None and _count(port)["requests"] < before + examples // 3:
+            time.sleep(0.1)
+        scale_ray.tell(nodes, "remove")
+        two = scale_ray.result(job)
+        asked = _count(port)["requests"] - before
+    return {
+        "examples": examples,
+        "asked": asked,
+        "same_items": scale_ray.items(folder / "one") == scale_ray.items(folder / "two"),
+        "same_scores": scale_ray.scores(one) == scale_ray.scores(two),
+    }
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "workers": compare_workers,
+    "fsdp": measure_fsdp,
+    "kills": kill_and_compare,
+    "ray": time_on_ray,
+    "lost_node": lose_a_node,
+}
+
+
+def main() -> None:
+    """Run the parts that aren't done, save each, and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="parts to run, separated by commas")
+    parser.add_argument("--again", action="store_true", help="measure parts again that are done")
+    args = parser.parse_args()
+    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    parts = result.get("parts", {})
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    for name in args.only.split(",") if args.only else PARTS:
+        if name in parts and not args.again:
+            continue
+        if name in NEED_RAY and find_spec("ray") is None:
+            print(f"left out, because ray is not installed: {name}", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            parts[name] = PARTS[name](Path(folder))
+        result = {
+            "name": "scale",
+            "value": parts.get("workers", {}).get("loss"),
+            "unit": "maximum relative difference of a step's loss, 1 process against 2 and 4",
+            "machine": describe_machine(),
+            "commit": commit,
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "parts": parts,
+        }
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: part for key, part in result.items() if key != "parts"}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--launch"]:
+        sys.exit(launch(int(sys.argv[2]), sys.argv[3], sys.argv[4:]))
+    main()

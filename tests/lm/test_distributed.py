@@ -1,0 +1,56 @@
+"""How the rows of a step and pieces of a validation are distributed over processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sizewise.lm.distributed import ALONE, Group
+from sizewise.lm.packing import NO_TARGET, Rows
+
+
+def group(rank: int, size: int, sharded: bool = False) -> Group:
+    """A process of a group, without its connections."""
+    found = Group.__new__(Group)
+    found.rank, found.size, found.sharded = rank, size, sharded
+    return found
+
+
+def rows_of(targets: list[int]) -> Rows:
+    """Rows with so many predicted tokens each; the first id of a row is its number."""
+    shape = (len(targets), 8)
+    predicted = np.full(shape, NO_TARGET)
+    for number, count in enumerate(targets):
+        predicted[number, :count] = 1
+    ids = np.repeat(np.arange(len(targets))[:, None], 8, axis=1)
+    return Rows(ids, predicted, np.ones(shape, np.int64), np.zeros(shape, np.int64))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=9), st.integers(2, 5), st.integers(0, 3))
+def test_processes_share_a_step_and_weight_it_by_its_tokens(targets: list[int], size: int, micro_rows: int) -> None:
+    rows = rows_of(targets)
+    loss = np.array([number + 1.0 for number in range(len(targets))])  # of each token in a row
+    parts = [list(group(rank, size).parts(rows, micro_rows)) for rank in range(size)]
+    assert len({len(of_one) for of_one in parts}) == 1  # all take the same number of steps
+    counted = [int(number) for of_one in parts for part, factor in of_one if factor for number in part.ids[:, 0]]
+    assert set(counted) >= {number for number, count in enumerate(targets) if count}
+    assert len(counted) == len(set(counted))
+    total = 0.0
+    for of_one in parts:
+        for part, factor in of_one:
+            tokens = (part.targets != NO_TARGET).sum(1)
+            mean = (loss[part.ids[:, 0]] * tokens).sum() / max(1, tokens.sum())
+            total += mean * factor / size  # DDP and FSDP2 average
+    assert total == pytest.approx((loss * targets).sum() / max(1, sum(targets)))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_each_piece_counts_once(count: int, sharded: bool) -> None:
+    turns = [list(group(rank, 3, sharded).turns(count)) for rank in range(3)]
+    assert sorted(number for of_one in turns for number, counts in of_one if counts) == list(range(count))
+    assert not sharded or len({len(of_one) for of_one in turns}) == 1
+    assert list(ALONE.turns(count)) == [(number, True) for number in range(count)]
