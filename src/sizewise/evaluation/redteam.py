@@ -30,11 +30,12 @@ from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Message, RedteamFinding, RedteamReport, Request, Score, fingerprint
 from sizewise.retrieval.encoder import Encoder
-from sizewise.retrieval.packaged_encoders import encoder_at_hand
+from sizewise.retrieval.packaged_encoders import encoders_at_hand
 from sizewise.store import Ledger, Store
 from sizewise.text import sentences_of
 
 WORDS_ONLY = "Facts told in other words were missed: there is no sentence encoder (sizewise index fetches it)."
+JUDGE = "minilm"
 IN_THE_WILD = "jailbreak_in_the_wild"
 MAX_JUDGED_CHARACTERS = 4_000
 MAX_TOKENS = 120  # a leaked secret or an injected word appears early in the answer
@@ -216,13 +217,13 @@ def red_team(
     store, reporter = store or Store(), reporter or Silent()
     begun = time.monotonic()
     attacks = _attacks(rounds, seed, in_the_wild, store)
-    at_hand = encoder_at_hand(store)
-    judge = _Judge(Meaning(at_hand[1] if at_hand else None))
+    encoder = next((encoder for name, encoder in encoders_at_hand(store, JUDGE) if name == f"pkg:{JUDGE}"), None)
+    judge = _Judge(Meaning(encoder))
     recognized = {attack.id for attack in attacks if attack.is_recognized}
     scores: dict[str, dict[str, Score]] = {}
     guarded: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
-    notes: list[str] = [] if at_hand else [WORDS_ONLY]
+    notes: list[str] = [WORDS_ONLY] if encoder is None else []
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         answers, inquiry = _answers(attacks, name, store, reporter)

@@ -63,8 +63,8 @@ class Point:
     def from_json(cls, text: str) -> Point:
         """Read a point."""
         body = json.loads(text)
-        counters = {name: Counter(body.pop(name)) for name in ("sums", "latency", "ttft")}
-        return cls(**counters, **body)
+        counted = (Counter(body[name]) for name in ("sums", "latency", "ttft"))
+        return cls(*counted, body["queued"], body["drift_p"])
 
 
 def bucket_of(seconds: float) -> str:

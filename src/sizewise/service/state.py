@@ -87,7 +87,7 @@ class State:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
             self.handovers, self.guard.counts = previous.handovers, previous.guard.counts
-        self.cases = previous.cases if previous else Cases(store.home / "service" / "cases.sqlite")
+        self.cases: Cases = previous.cases if previous else Cases(store.home / "service" / "cases.sqlite")
         self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
         for runner in self.runners:
             _connect(runner, settings.backends.get(runner.name))
@@ -104,7 +104,7 @@ class State:
                 runner.keep(earlier)
             else:
                 runner.drift = _training_drift(runner, store)
-        self.series = previous.series if previous else Series(store.home / "service" / "series.sqlite")
+        self.series: Series = previous.series if previous else Series(store.home / "service" / "series.sqlite")
         for runner in self.runners:
             runner.series = self.series
         self.by_name: dict[str, ModelRunner] = {runner.name: runner for runner in self.runners}
