@@ -116,6 +116,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["runs"],
         ["audit", "study-1"],
         ["watch", "fake:echo", "--data", texts],
+        ["deploy", "study-1", "--to", "compose", "--out", str(folder / "deployed")],
         ["doctor"],
         ["bundle", "--models", "pkg:absent", "--out", str(folder / "bundle")],
     ]

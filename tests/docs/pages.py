@@ -20,8 +20,8 @@ NOT_RUN = {
     ),
     "sizewise train pkg:smollm2-135m --data DATA --method full --tokens 200000 --rows-per-step 8 --launch torchrun:2 "
     "--fsdp": "starts processes; tests/launch/test_scale.py does",
-    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --max-restarts 3 -m sizewise "
-    "train pkg:smollm2-135m --data DATA --tokens 200000": "needs two machines",
+    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --max-restarts 3 "
+    "-m sizewise train pkg:smollm2-135m --data DATA --tokens 200000": "needs two machines",
     "pip install 'sizewise[scale]'": "installs from PyPI",
     "sizewise evaluate pkg:smollm2-135m --data DATA --launch ray:local": "needs Ray; tests/launch/test_scale.py has it",
     "sizewise study my-study.toml --launch ray:HOST:6379": "needs a Ray cluster",
