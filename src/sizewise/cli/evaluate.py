@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.help import Command
+from sizewise.cli.launching import LaunchMeasuring
 from sizewise.cli.options import (
     DATA,
     LIMITS,
@@ -62,8 +63,9 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="NAME",
                 rich_help_panel=DATA,
-                help="Built in: bias, language-nuance, general-knowledge. On your tests: counterfactuals. With data: "
-                "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, a task, group or tag.",
+                help="Built in: bias, language-nuance, general-knowledge, arithmetic, reasoning. On your tests: "
+                "counterfactuals. With data: crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, "
+                "a task, group or tag.",
             ),
         ] = None,
         limit: Annotated[
@@ -255,6 +257,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = None,
         max_usd: MaxUsd = None,
         device: Device = "auto",
+        launch: LaunchMeasuring = None,
         precision: Precision = "auto",
         json: Json = False,
         csv: Csv = False,

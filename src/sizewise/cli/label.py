@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.help import Command
+from sizewise.cli.launching import LaunchMeasuring
 from sizewise.cli.options import DATA, LIMITS, MODEL, OUTPUT, Csv, Device, Json, MaxUsd, Seed
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
 from sizewise.errors import UsageError
@@ -55,6 +56,7 @@ def register(app: typer.Typer, panel: str) -> None:
         max_usd: MaxUsd = None,
         seed: Seed = 0,
         device: Device = "auto",
+        launch: LaunchMeasuring = None,
         json: Json = False,
         csv: Csv = False,
     ) -> None:

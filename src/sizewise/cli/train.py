@@ -10,7 +10,7 @@ import typer
 
 from sizewise.cli.classifiers import METHODS, train_and_print
 from sizewise.cli.help import Command
-from sizewise.cli.launching import Fsdp, LaunchOption, check_fsdp, train_in_processes
+from sizewise.cli.launching import Fsdp, LaunchOption, launch_training
 from sizewise.cli.options import (
     CLASSIFIERS,
     COST,
@@ -241,7 +241,6 @@ def register(app: typer.Typer, panel: str) -> None:
         A classifier: sizewise train tfidf --method linear --data data-1234567890
         """
         from sizewise.store import Store
-        from sizewise.training.identity import run_id_of
 
         if method in METHODS:
             refuse_others(command, CLASSIFIER_OPTIONS, f"--method {method}")
@@ -291,9 +290,7 @@ def register(app: typer.Typer, panel: str) -> None:
             seed=seed,
         )
         store = Store()
-        check_fsdp(fsdp, launch)
-        if launch and not store.exists("checkpoint", run_id_of(recipe, data)):
-            train_in_processes(command, launch, recipe, data, store)
+        launch_training(command, recipe, data, store)
         with reporting() as reporter:
             if dry_run:
                 _estimate(recipe, data, store, reporter, usd_per_hour, json)
@@ -304,9 +301,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 _curve(recipe, data, store, reporter, json, csv)
                 return
             saved = _train(recipe, data, store, reporter, _Outputs(out, tensorboard, mlflow, usd_per_hour, fsdp))
-        if not is_first_process():
-            return
-        if not print_saved(saved, json):
+        if is_first_process() and not print_saved(saved, json):
             _print(saved, csv)
 
 

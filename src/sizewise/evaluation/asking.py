@@ -21,9 +21,9 @@ MAX_NAMES = 3  # names of models that a note lists
 
 
 def inquire(model: Model, ledger: Ledger, reporter: Reporter) -> Inquiry:
-    """Prepare the requests to a model: all at once to a service, in batches to a model on this machine."""
+    """Prepare the requests to a model: all at once to a service or cluster, in batches to a model on this machine."""
     description = model.describe()
-    batch = None if description.api else CHUNK
+    batch = None if description.api or getattr(model, "takes_all", False) else CHUNK
     return Inquiry(description.uri, model.complete, ledger, reporter, batch=batch)
 
 

@@ -36,8 +36,9 @@ from sizewise.inquiry import Inquiry, Work
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.manner import refuses
-from sizewise.models import Model, open_model
+from sizewise.models import Model
 from sizewise.models.base import count_tokens
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Question, Request, Score

@@ -16,7 +16,7 @@ from sizewise.evaluation.harness_model import HarnessAdapter, adapter_for
 from sizewise.evaluation.harness_records import HarnessRun, record_of
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.metrics.harness import PREFIX
-from sizewise.models import open_model
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation
 from sizewise.store import Saved, Store

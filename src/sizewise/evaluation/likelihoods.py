@@ -17,6 +17,7 @@ from sizewise.metrics.base import FloatArray
 from sizewise.metrics.likelihood import LEAST_LIKELY_SHARE
 from sizewise.models import Model, ScoredText
 from sizewise.models.base import score_after
+from sizewise.models.on_ray import ScoreJob
 from sizewise.models.prompts import question_prompt
 from sizewise.records import Document, Example, ItemRow
 from sizewise.text import pieces_of
@@ -77,6 +78,18 @@ def _scored(
             yield left.pop(0), error
 
 
+def _expect(model: Model, batches: Sequence[Sequence[_Group]], prefix: bool) -> None:
+    """Announce to a model on a cluster which batches it will be asked to score."""
+    expect = getattr(model, "expect_scores", None)
+    if expect is None:
+        return
+    jobs = []
+    for groups in batches:
+        begins = None if groups[0].after is None else tuple(begin for group in groups for begin in group.after or ())
+        jobs.append(ScoreJob(tuple(text for group in groups for text in group.texts), begins, prefix))
+    expect(jobs)
+
+
 def _collect(
     model: Model,
     groups: Sequence[_Group],
@@ -101,6 +114,7 @@ def _collect(
     failures: dict[str, ScoringError] = {}
     count, characters, begun = len(groups), 0, time.monotonic()
     absent = [name for name in by_name if name not in known]
+    _expect(model, [[by_name[name] for name in batch] for batch in batches if set(absent).intersection(batch)], prefix)
     for first, names in inquiry.rounds(absent, lambda name: name in failures and failures[name].transient):
         wanted = set(names)
         for batch in batches:

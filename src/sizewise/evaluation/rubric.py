@@ -22,8 +22,9 @@ from sizewise.evaluation.options import RUBRIC_VERSION, EvaluationOptions
 from sizewise.inquiry import Work
 from sizewise.metrics import total
 from sizewise.metrics.rubric import PREFIX, RUBRIC_GRADE, RubricGrade
-from sizewise.models import Model, open_model
+from sizewise.models import Model
 from sizewise.models.base import bypass_cache
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.progress import Reporter
 from sizewise.records import (
     Completion,

@@ -43,9 +43,10 @@ from sizewise.metrics import (
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.labels import reading_notes
 from sizewise.metrics.registry import compares_references
-from sizewise.models import Model, open_model
+from sizewise.models import Model
 from sizewise.models.base import count_tokens
 from sizewise.models.machine import describe_machine
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.models.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from sizewise.errors import UsageError
 
+LAUNCH = "SIZEWISE_LAUNCH"
+"""Environment variable of where measuring runs, so that threads do the same."""
 LAUNCHED = "SIZEWISE_LAUNCHED"
 """Environment variable of processes that a launcher started, which reports for them that it was interrupted."""
 
@@ -43,3 +47,37 @@ def parse_launch(text: str) -> Launch:
 def is_first_process() -> bool:
     """Check whether this process reports and writes: every process, but for those that torchrun started after it."""
     return os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
+
+
+def requested_launch() -> Launch | None:
+    """Return where measuring runs, as `use_launch` or the environment variable SIZEWISE_LAUNCH says; None: here."""
+    text = os.environ.get(LAUNCH)
+    return parse_launch(text) if text else None
+
+
+@contextmanager
+def use_launch(place: str | None) -> Iterator[None]:
+    """Measure every model that is opened inside the block on a Ray cluster, also in other threads.
+
+    Args:
+        place: ray:ADDRESS; None to measure in this process.
+
+    Raises:
+        UsageError: the place isn't a Ray cluster.
+    """
+    if place is not None and parse_launch(place).engine != "ray":
+        raise UsageError(
+            f"--launch {place} trains one network in several processes.",
+            "ray:ADDRESS to spread a measurement",
+            "--launch ray:local, or sizewise train ... --launch torchrun:2",
+        )
+    before = os.environ.get(LAUNCH)
+    if place is not None:
+        os.environ[LAUNCH] = place
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(LAUNCH, None)
+        else:
+            os.environ[LAUNCH] = before

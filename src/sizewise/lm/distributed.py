@@ -158,6 +158,7 @@ class Group(Workers):
         self._asked = False
 
     def first(self, do: Callable[[], Any]) -> None:
+        """Do something in the first process; the others wait and stop if it fails."""
         failure: BaseException | None = None
         if self.is_first:
             try:
@@ -167,6 +168,7 @@ class Group(Workers):
         self._check(failure)
 
     def in_turn(self, do: Callable[[], Any]) -> None:
+        """Do something in the first process, then in the others."""
         self.first(do)
         failure: BaseException | None = None
         if not self.is_first:
@@ -191,6 +193,7 @@ class Group(Workers):
         return np.stack([part.numpy() for part in found])
 
     def wrap(self, network: Any) -> None:
+        """Wrap a network in DDP or FSDP2."""
         root = _Root(network)
         if not self.sharded:
             # Experts of a mixture, for example, may have no token in a step.
@@ -213,12 +216,14 @@ class Group(Workers):
         self._root = fully_shard(root, mesh=mesh, reshard_after_forward=True)
 
     def compute(self, compute: Callable[[], Found]) -> Found:
+        """Compute something; with gradients or split weights, in step with the other processes."""
         if torch.is_grad_enabled() or self.sharded:
             found: Found = self._root(compute)
             return found
         return compute()  # every process has all weights, and need not be in step
 
     def parts(self, rows: Rows, micro_rows: int) -> Iterator[tuple[Rows, float]]:
+        """Take every nth row of a step; see `Workers.parts`."""
         total, places = max(1, _targets_in(rows)), -(-len(rows) // self.size)
         own = range(self.rank, len(rows), self.size)
         for start in range(0, places, micro_rows or places):
@@ -228,17 +233,20 @@ class Group(Workers):
             yield part, share * self.size  # DDP and FSDP2 average over processes
 
     def turns(self, count: int) -> Iterator[tuple[int, bool]]:
+        """Take every nth piece of work; see `Workers.turns`."""
         for start in range(0, count, self.size):
             number = start + self.rank
             if number < count or self.sharded:
                 yield min(number, count - 1), number < count
 
     def total(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Add up an array over all processes, and learn whether one was asked to stop."""
         found = self._gathered(np.append(values, float(self._asked)))
         self.interrupted = bool(found[:, -1].any())
         return np.asarray(sum(found[:, :-1]), np.float64)
 
     def shared(self, value: Any = None) -> Any:
+        """Return what the first process passes here."""
         text = torch.frombuffer(bytearray(json.dumps(value if self.is_first else None).encode()), dtype=torch.uint8)
         length = torch.tensor([len(text)])
         dist.broadcast(length, 0)
@@ -247,6 +255,7 @@ class Group(Workers):
         return json.loads(text.numpy().tobytes())
 
     def whole(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Collect whole tensors in the first process."""
         found = {}
         for name, tensor in tensors.items():
             full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -256,6 +265,7 @@ class Group(Workers):
 
     @contextmanager
     def delayed_signals(self) -> Iterator[None]:
+        """Only note Ctrl-C and SIGTERM inside the block."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -271,6 +281,7 @@ class Group(Workers):
                 signal.signal(number, handler)
 
     def notes(self) -> tuple[str, ...]:
+        """Describe the processes."""
         how = "FSDP2: each held a part of the weights and of the optimizer's state" if self.sharded else "DDP"
         return (f"{self.size} processes trained together ({how}; {dist.get_backend()})",)
 
@@ -281,7 +292,7 @@ def _targets_in(rows: Rows) -> int:
 
 @contextmanager
 def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
-    """Join the processes that torchrun started; outside of torchrun, yield one process alone.
+    """Join the processes that torchrun started; outside of torchrun, or if it started one only, yield one alone.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
@@ -290,7 +301,7 @@ def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
     Raises:
         SizewiseError: the device can't be shared by processes, or there are more processes than cards.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ):
+    if not {"RANK", "MASTER_ADDR"} <= set(os.environ) or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
     device, local = choose_device(device), int(os.environ.get("LOCAL_RANK", "0"))

@@ -111,7 +111,8 @@ class ConfiguredService:
         server = config.server
         documents, support = config.documents, None
         if documents is not None:
-            support = Support(load_library(documents.path, self._store, self._reporter), documents.min_confidence)
+            library = load_library(documents.path, self._store, self._reporter)
+            support = Support(library, documents.min_confidence, documents.lookup, documents.draft)
         settings = Settings(
             keys=load_keys(server.host, server.keys, "sizewise serve --config FILE", "query the models"),
             hosts=(*allowed_hosts(server.host), *server.allowed_hosts),

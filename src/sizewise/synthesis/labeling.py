@@ -22,7 +22,7 @@ from sizewise.documents import read_paths
 from sizewise.documents.decisions import label_key
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.labels import label_in
-from sizewise.models import open_model
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     SPLITS,

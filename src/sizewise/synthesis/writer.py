@@ -12,8 +12,8 @@ from typing import Any
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.content import content_match
 from sizewise.metrics.proportion import proportion_score
-from sizewise.models import open_model
 from sizewise.models.base import Model
+from sizewise.models.on_ray import open_spread as open_model
 from sizewise.progress import Reporter
 from sizewise.records import Completion, Message, Request, Score, fingerprint
 from sizewise.store import Store, make_folder, open_private, read_lines

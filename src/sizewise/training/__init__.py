@@ -4,7 +4,8 @@ from sizewise.training.adjusting import adjust_run
 from sizewise.training.classifier import train_classifier
 from sizewise.training.identity import run_id_of
 from sizewise.training.learning_curve import train_learning_curve
-from sizewise.training.training import Run, Watcher, steps_saved, train
+from sizewise.training.processes import steps_saved
+from sizewise.training.training import Run, Watcher, train
 from sizewise.training.tuning import tune
 
 __all__ = [

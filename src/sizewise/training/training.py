@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.launch import is_first_process
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
-from sizewise.lm.checkpointing import last_step, remove_states
+from sizewise.lm.checkpointing import remove_states
 from sizewise.lm.device import (
     device_peak_bytes,
     free_device_bytes,
@@ -75,6 +75,7 @@ from sizewise.training.held_out import (
 from sizewise.training.identity import former_run_note, run_id_of
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, validations_for
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
+from sizewise.training.processes import check_fsdp, collect_weights
 from sizewise.training.specialization import measure_specialization
 from sizewise.training.starts import Start, open_start
 
@@ -148,7 +149,7 @@ def train(
     if not isinstance(recipe, Recipe):
         raise UsageError(f"The recipe is {recipe!r:.60}.", "a Recipe, a model URI or scratch", "")
     if fsdp:
-        _check_fsdp(recipe)
+        check_fsdp(recipe)
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
@@ -169,27 +170,6 @@ def train(
     return stored
 
 
-def _check_fsdp(recipe: Recipe) -> None:
-    """Refuse settings that weights spread over processes don't allow.
-
-    Raises:
-        UsageError: the recipe has such settings.
-    """
-    if recipe.tokens is None:
-        raise UsageError(
-            "The speed of FSDP can't be measured before the run, so minutes can't be converted to tokens.",
-            "a budget in tokens",
-            "--tokens N instead of --minutes",
-        )
-    if recipe.method in ("qlora", "dora") or recipe.optimizer != "adamw":
-        found = recipe.method if recipe.optimizer == "adamw" else recipe.optimizer
-        raise UsageError(
-            f"FSDP doesn't split what {found} needs over processes.",
-            "LoRA or full training with adamw",
-            "--method lora --optimizer adamw, or the same command without --fsdp",
-        )
-
-
 def _write(run: Run, run_id: str) -> None:
     run.store.write(run_id, run.finish(run_id))
     run.clean_up()
@@ -198,11 +178,6 @@ def _write(run: Run, run_id: str) -> None:
 def default_recipe(start: str) -> Recipe:
     """Return the default recipe: LoRA for a pretrained model, all weights for training from scratch."""
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
-
-
-def steps_saved(store: Store, run_id: str) -> int:
-    """Return the steps in the newest checkpoint of a run that isn't finished; -1 without any."""
-    return last_step(store.folder("checkpoint", run_id) / "state")
 
 
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
@@ -332,20 +307,14 @@ class Run:
                 "end other programs on the device and run the same command again; training resumes where it was",
             ) from error
         if self.workers.sharded:
-            self._collect(trained)
+            weights = collect_weights(self.start.network, trained, self.workers)
+            self.start = self.start._replace(network=None)
+            if self.workers.is_first:
+                self.start = open_start(self.recipe, self.contents, self.store, Silent())
+                adapt.set_weights(self.start.network, weights)
+                self.start.network.eval()
         else:
             loop.finish(network)
-
-    def _collect(self, trained: Sequence[str]) -> None:
-        """Replace the network, of which each process holds a part, by a whole one in the first process."""
-        parameters = dict(self.start.network.named_parameters())
-        weights = self.workers.whole({name: parameters[name].detach() for name in trained})
-        self.start = self.start._replace(network=None)
-        del parameters
-        if self.workers.is_first:
-            self.start = open_start(self.recipe, self.contents, self.store, Silent())
-            adapt.set_weights(self.start.network, weights)
-            self.start.network.eval()
 
     def finish(self, run_id: str) -> Checkpoint:
         """Take the measurements after training, write the model and its card, and return the record."""
