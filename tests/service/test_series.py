@@ -19,6 +19,7 @@ from sizewise.service import Settings, create_app
 from sizewise.service.model_runner import RequestRecord
 from sizewise.service.series import DAY_S, HOUR_S, Point, Series, bucket_of, quantile
 from sizewise.store import Store
+from tests.service.test_health import until
 
 
 def record(at: float, status: int = 200, latency_s: float = 0.5, usd: float | None = 0.25) -> RequestRecord:
@@ -91,6 +92,7 @@ def test_the_service_keeps_its_figures_when_it_stops(store: Store) -> None:
     body = {"model": "echo", "messages": [{"role": "user", "content": "hello there"}]}
     for count in (1, 2):
         with TestClient(create_app({"echo": FakeModel("echo")}, Settings(), store)) as client:
+            assert until(lambda: client.get("/health").status_code == 200)
             assert client.post("/v1/chat/completions", json=body).status_code == 200
             found = client.get("/monitor/series?span=24h").json()
             assert sum(found["models"]["echo"]["requests"]) == count
