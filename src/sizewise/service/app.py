@@ -67,29 +67,14 @@ def create_app(
     """
     state = State(models, settings or Settings(), store or Store(), previous)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warmup = asyncio.create_task(_warm_up(state))
-        keeping = asyncio.create_task(_keep_series(state))
-        backends = [runner.backend for runner in state.runners if runner.backend is not None]
-        watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
-        yield
-        state.draining = True
-        if state.router is not None and state.router.shadow is not None:
-            state.router.shadow.close()
-        warmup.cancel()
-        keeping.cancel()
-        await asyncio.to_thread(state.keep_series)
-        for task in watching:
-            task.cancel()
-        for backend in backends:
-            await backend.close()
-        if not state.replaced:
-            await asyncio.to_thread(state.budgets.close)
-
     options: dict[str, Any] = {"telemetry": telemetry_of_fastapi()}
     app = FastAPI(
-        title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS, **options
+        title="Sizewise",
+        lifespan=partial(_lifespan, state),
+        docs_url=None,
+        redoc_url=None,
+        responses=schemas.ERRORS,
+        **options,
     )
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
@@ -112,6 +97,27 @@ def create_app(
     _add_errors(app)
     _add_routes(app, state)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(state: State, _: FastAPI) -> AsyncIterator[None]:
+    warmup = asyncio.create_task(_warm_up(state))
+    keeping = asyncio.create_task(_keep_series(state))
+    backends = [runner.backend for runner in state.runners if runner.backend is not None]
+    watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
+    yield
+    state.draining = True
+    if state.router is not None and state.router.shadow is not None:
+        state.router.shadow.close()
+    warmup.cancel()
+    keeping.cancel()
+    await asyncio.to_thread(state.keep_series)
+    for task in watching:
+        task.cancel()
+    for backend in backends:
+        await backend.close()
+    if not state.replaced:
+        await asyncio.to_thread(state.budgets.close)
 
 
 def _add_routes(app: FastAPI, state: State) -> None:
