@@ -66,16 +66,8 @@ def create_app(
         previous: state of the service before a reload, which goes on with its usage, metrics and queues.
     """
     state = State(models, settings or Settings(), store or Store(), previous)
-
-    options: dict[str, Any] = {"telemetry": telemetry_of_fastapi()}
-    app = FastAPI(
-        title="Sizewise",
-        lifespan=partial(_lifespan, state),
-        docs_url=None,
-        redoc_url=None,
-        responses=schemas.ERRORS,
-        **options,
-    )
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "telemetry": telemetry_of_fastapi()}
+    app = FastAPI(title="Sizewise", lifespan=partial(_live, state), responses=schemas.ERRORS, **options)
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     if state.has_backends:
@@ -100,20 +92,18 @@ def create_app(
 
 
 @asynccontextmanager
-async def _lifespan(state: State, _: FastAPI) -> AsyncIterator[None]:
-    warmup = asyncio.create_task(_warm_up(state))
-    keeping = asyncio.create_task(_keep_series(state))
+async def _live(state: State, _: FastAPI) -> AsyncIterator[None]:
+    """Warm up and watch the models while the application runs, and close what it opened."""
+    warmup, keeping = asyncio.create_task(_warm_up(state)), asyncio.create_task(_keep_series(state))
     backends = [runner.backend for runner in state.runners if runner.backend is not None]
     watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
     yield
     state.draining = True
     if state.router is not None and state.router.shadow is not None:
         state.router.shadow.close()
-    warmup.cancel()
-    keeping.cancel()
-    await asyncio.to_thread(state.keep_series)
-    for task in watching:
+    for task in (warmup, keeping, *watching):
         task.cancel()
+    await asyncio.to_thread(state.keep_series)
     for backend in backends:
         await backend.close()
     if not state.replaced:

@@ -253,6 +253,7 @@ def _work(path: Path, home: Path, listener: socket.socket, engines: Path) -> Non
     """Serve in a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     ignore_hangup()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING)
     try:
@@ -326,7 +327,12 @@ class Workers:
 
     def _start(self) -> BaseProcess:
         process = self._context.Process(target=_work, args=(self._path, self._home, self._listener, self._engines))
-        process.start()
+        # A SIGHUP would end a worker that is still starting; it reads the file after this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process
 
     def _revive(self, workers: list[_Worker]) -> None:
