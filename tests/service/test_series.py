@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -35,6 +35,7 @@ def record(at: float, status: int = 200, latency_s: float = 0.5, usd: float | No
     )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.floats(0.001, 900), min_size=1, max_size=50), st.sampled_from([0.05, 0.5, 0.95, 1.0]))
 def test_a_quantile_is_exact_to_15_percent(seconds: list[float], share: float) -> None:
     exact = next(value for place, value in enumerate(sorted(seconds), 1) if place >= share * len(seconds))

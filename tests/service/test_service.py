@@ -243,11 +243,12 @@ def test_disconnected_client_frees_its_slot() -> None:
 
 def test_health_pages_feedback_and_metrics(address: str, home: Path) -> None:
     assert httpx.get(f"{address}/health").json()["status"] == "ready"
-    for path, title in (("/", "Sizewise chat"), ("/monitor", "Sizewise monitor")):
+    for path, title in (("/", "Sizewise chat"), ("/monitor", "Sizewise monitor"), ("/support", "Sizewise support")):
         page = httpx.get(f"{address}{path}")
         assert title in page.text
         assert "default-src 'self'" in page.headers["content-security-policy"]
-        assert "http" not in page.text.replace("http://www.w3.org/2000/svg", "")
+        own = page.text.replace("http://www.w3.org/2000/svg", "").replace(r"(https?:\/\/", "")  # pattern of links
+        assert "http" not in own
     thumb = {"answer": "chatcmpl-1", "model": "echo", "up": True}
     assert httpx.post(f"{address}/feedback", json=thumb).status_code == 200
     assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [1, 0]}

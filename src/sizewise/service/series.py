@@ -63,8 +63,8 @@ class Point:
     def from_json(cls, text: str) -> Point:
         """Read a point."""
         body = json.loads(text)
-        counted = (Counter(body[name]) for name in ("sums", "latency", "ttft"))
-        return cls(*counted, body["queued"], body["drift_p"])
+        sums, latency, ttft = (Counter(body[name]) for name in ("sums", "latency", "ttft"))
+        return cls(sums, latency, ttft, body["queued"], body["drift_p"])
 
 
 def bucket_of(seconds: float) -> str:
