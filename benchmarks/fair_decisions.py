@@ -4,13 +4,19 @@ Gaps: how often one is found where none was planted, and how often a planted one
 Calibration: bias and coverage for calibrated, overconfident and underconfident probabilities, against the plain error,
 one step of the bootstrap (Kumar, Liang and Ma, 2019) and monotone bins (Roelofs et al., 2022).
 
-Run: python benchmarks/fair_decisions.py [--repeats N]
+`python benchmarks/fair_decisions.py [--repeats N]` ends stdout with one JSON line and writes it to
+benchmarks/results/fair_decisions.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +26,7 @@ from sizewise.stats.calibration import calibration_error, equal_mass_bins
 from sizewise.stats.group_gaps import compare_groups, gap_power
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+RESULT = Path(__file__).parent / "results" / "fair_decisions.json"
 GAP = 0.05
 CASES = (
     # negatives per group, false-positive rates, items per source document, whether a document holds several groups
@@ -140,7 +147,23 @@ def main() -> None:
             for n in (200, 1_000):
                 calibration.append(simulate_calibration(name, temperature, n, max(1, repeats // 2)))
                 print(json.dumps(calibration[-1]), flush=True)
-    print(json.dumps({"name": "fair_decisions", "gaps": gaps, "calibration": calibration}))
+    even = [case["found"] for case in gaps if len(set(case["rates"])) == 1]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    output = {
+        "name": "fair_decisions",
+        "peer": "a level of 5 %",
+        "ratio": max(even) / 0.05,
+        "value": max(even),
+        "unit": "share of false alarms, the worst of the cases without a gap",
+        "runs": repeats,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "gaps": gaps,
+        "calibration": calibration,
+    }
+    RESULT.write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(output))
 
 
 if __name__ == "__main__":

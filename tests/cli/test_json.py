@@ -110,6 +110,9 @@ def test_commands_on_files(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     talks = run("judge", "converse", "fake:echo", "--no-serve")[1]
     assert talks["kind"] == "conversations"
     assert set(talks["record"]["links"]) == {"interrogator 1", "witness 1"}
+    code, refused = run("judge", "converse", f"recorded:{tmp_path / 'none.jsonl'}", "--port", "0")
+    assert code != 0
+    assert "none.jsonl" in refused["error"]["what"]
     assert run("judge", "report", talks["id"])[1]["error"]["what"].endswith("has no verdicts yet.")
     assert run("models")[1]["kind"] == "models"
     assert run("models", "fake:echo")[1]["kind"] == "model"

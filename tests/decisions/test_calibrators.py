@@ -123,3 +123,11 @@ def test_folds_keep_sources_together_and_spread_labels() -> None:
 def test_a_calibrator_whose_parameters_dont_fit_its_options_is_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Calibrator(labels=LABELS, **parameters)
+
+
+def test_few_texts_without_a_mistake_dont_make_certain() -> None:
+    labels = np.arange(12) % 2
+    certain = np.where(np.eye(2)[labels] > 0, 1 - 1e-9, 1e-9)
+    found, _ = fit_calibrator(certain, np.eye(2)[labels], ("a", "b"), np.arange(12) % 4)
+    assert found.method == "temperature"
+    assert apply_calibrator(found, certain, ("a", "b")).max() < 0.99

@@ -161,3 +161,11 @@ def test_a_vocabulary_that_was_changed_is_refused(tmp_path: Path) -> None:
     del written["vocabulary"]  # as classifiers of earlier versions have it
     settings.write_text(json.dumps(written), encoding="utf-8")
     load_scorer("linear", tmp_path, question(*TOPICS), None)
+
+
+def test_few_texts_that_are_told_apart_without_a_mistake_dont_make_certain() -> None:
+    train, held = material(60, 0), material(20, 1)
+    scorer = fit_scorer("linear", train, Material([], np.zeros((0, 3)), []), Settings(question(*TOPICS)))
+    found = scorer.probabilities(held.texts)
+    assert (found.argmax(axis=1) == held.labels).all()
+    assert found.max() < 0.999

@@ -7,7 +7,9 @@ from collections import Counter
 from statistics import mean
 
 import pytest
+from typer.testing import CliRunner
 
+from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import ConversationDesign, Conversations, open_conversations, report_conversations
 from sizewise.judging.conversation_design import OpenedConversations
@@ -134,6 +136,11 @@ def test_a_whole_round_by_turns_to_its_figures(store: Store) -> None:
     assert any("too few" in note for note in found.notes)
     assert any("1 witness" in note for note in found.notes)
     held.close()
+    told = CliRunner().invoke(app, ["judge", "report", held.id, "--close"])
+    assert told.exit_code == 0, told.output
+    assert "4 of 4 conversations have a verdict" in told.output
+    assert "fake:one" in told.output
+    assert Conversations(store, held.id).closed
 
 
 def test_turns_lengths_and_replays(store: Store) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("pydantic_ai")
 pytest.importorskip("uvicorn")
 
-from sizewise.models import Model, open_model
+from sizewise.models import Model, open_model, remote_decisions
 from sizewise.models.remote_decisions import makes_decisions
 from sizewise.records import Message, Option, Question, QuestionType, Request
 from sizewise.service.guarding import GuardRules
@@ -62,6 +63,23 @@ def test_scores_predicates_and_independent_options(monkeypatch: pytest.MonkeyPat
         assert found.probabilities == pytest.approx({"late": 0.7, "in time": 0.3})
         (several,) = model.complete([asked("multi", "late", "damaged", "lost")])
         assert several.probabilities == pytest.approx({"late": 0.7, "damaged": 0.7, "lost": 0.7})
+
+
+@pytest.mark.parametrize(
+    "stated", [{"a": 0.3, "refund": 0.7}, {}, {"a": 0.9, "b": 0.9}, {"a": float("nan")}, {"a": 1.2, "b": -0.2}]
+)
+def test_probabilities_that_dont_sum_to_one_are_no_answer(stated: dict[str, float]) -> None:
+    from pydantic_ai.exceptions import UnexpectedModelBehavior
+
+    question = Question(options=(Option(value="a"), Option(value="b")))
+    with pytest.raises(UnexpectedModelBehavior, match="options sum to"):
+        remote_decisions._probabilities(question, {"answer": SimpleNamespace(probabilities=stated)})
+
+
+def test_rounded_probabilities_are_scaled() -> None:
+    question = Question(options=(Option(value="a"), Option(value="b"), Option(value="c")))
+    rounded = {"answer": SimpleNamespace(probabilities={"a": 0.33, "b": 0.33, "c": 0.33})}
+    assert sum(remote_decisions._probabilities(question, rounded).values()) == pytest.approx(1)
 
 
 def test_only_models_for_decisions_use_the_api() -> None:

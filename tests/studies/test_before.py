@@ -27,7 +27,7 @@ def test_each_template_is_a_study_file_that_is_understood(
     assert config.domain == domain
     assert config.documents == (str(text_folder.resolve()),)
     assert config.examples == (str(examples_file.resolve()),)
-    assert config.needs.quality in config.metrics
+    assert config.needs.quality in (None, *config.metrics)
     assert config.needs.local_only
     text = path.read_text(encoding="utf-8")
     assert all(line in text for line in domains()[domain]["people"])
@@ -122,3 +122,20 @@ def test_a_dry_run_counts_what_will_be_measured_and_names_what_is_in_the_way(
     assert too_large.candidates[0].fits is False
     assert any("tiny needs" in line for line in too_large.blockers)
     json.loads(too_large.model_dump_json())
+
+
+def test_a_study_of_labels_isnt_asked_for_documents_or_choices(tmp_path: Path, store: Store) -> None:
+    texts = {"bill": "Die Rechnung {} stimmt nicht", "parcel": "Das Paket {} kam nicht an"}
+    rows = [f"{text.format(i)}, bitte um Antwort.;{label}" for i in range(40) for label, text in texts.items()]
+    table = tmp_path / "mails.csv"
+    table.write_text("\n".join(["Text;Label", *rows]) + "\n", encoding="utf-8")
+    path = init("support", tmp_path / "study.toml", examples=(str(table),))
+    config = read_config(path)
+    assert [candidate.model for candidate in config.candidates[1:]] == ["pkg:multilingual-e5-small"] * 2
+    found = estimate_study(config, store=store)
+    assert found.train_examples > 20
+    assert not [line for line in found.warnings if "training text" in line or "choices" in line]
+    words, encoder = (found.candidates[i].measure_minutes for i in (0, 1))
+    assert words is not None
+    assert encoder is not None
+    assert encoder.upper < 5  # 30 short texts are read, and nothing is written

@@ -63,8 +63,9 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="NAME",
                 rich_help_panel=DATA,
-                help="Built in: bias, language-nuance, general-knowledge. On your tests: counterfactuals. With data: "
-                "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, a task, group or tag.",
+                help="Built in: bias, language-nuance, general-knowledge, arithmetic, reasoning. On your tests: "
+                "counterfactuals. With data: crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, "
+                "a task, group or tag.",
             ),
         ] = None,
         limit: Annotated[

@@ -99,35 +99,34 @@ def converse(
             "--no-serve alone",
             "",
         )
-    store, invited = Store(), list[tuple[str, "Invitation"]]()
-    if len(models) == 1 and store.exists("conversations", models[0]):
+    store, invited, saved = Store(), list[tuple[str, "Invitation"]](), None
+    if len(models) == 1 and models[0].startswith("conversations-"):
         refuse_others(context, ("models", "host", "port", "device", "max_usd", "no_serve", "json"), "An existing round")
         saved = store.get(ConversationRound, models[0])
-    else:
-        design = ConversationDesign(
-            models=models,
-            interrogators=_names(interrogators, "interrogator"),
-            witnesses=_names(witnesses, "witness"),
-            conversations=conversations,
-            minutes=minutes,
-            max_turns=max_turns,
-            max_characters=max_characters,
-            topic=topic.strip(),
-            instructions=_read_instructions(instructions),
-            temperature=temperature,
-            origin="simulated" if simulated else "person",
-        )
-        design.check()
-        opened = open_conversations(design, store=store, seed=seed)
-        saved = opened.stored
-        invited += [("interrogator", one) for one in opened.interrogators]
-        invited += [("witness", one) for one in opened.witnesses]
-    _print_round(saved, invited, no_serve, json)
-    if no_serve:
-        return
+    design = ConversationDesign(
+        models=saved.record.models if saved else models,
+        interrogators=_names(interrogators, "interrogator"),
+        witnesses=_names(witnesses, "witness"),
+        conversations=conversations,
+        minutes=minutes,
+        max_turns=max_turns,
+        max_characters=max_characters,
+        topic=topic.strip(),
+        instructions=read_text(instructions, "--instructions", "a system message"),
+        temperature=temperature,
+        origin="simulated" if simulated else "person",
+    )
+    design.check()
     with reporting() as reporter, ExitStack() as stack:
-        asked = _open_models(saved.record.models, stack, store, max_usd, device, reporter)
-        serve_conversations(saved.id, invited, asked, host=host, port=port, store=store, reporter=reporter)
+        asked = {} if no_serve else _open_models(design.models, stack, store, max_usd, device, reporter)
+        if saved is None:
+            opened = open_conversations(design, store=store, seed=seed)
+            saved = opened.stored
+            invited += [("interrogator", one) for one in opened.interrogators]
+            invited += [("witness", one) for one in opened.witnesses]
+        _print_round(saved, invited, no_serve, json)
+        if not no_serve:
+            serve_conversations(saved.id, invited, asked, host=host, port=port, store=store, reporter=reporter)
 
 
 def _names(given_names: str, role: str) -> list[str]:
@@ -136,25 +135,29 @@ def _names(given_names: str, role: str) -> list[str]:
     return [name.strip() for name in given_names.split(",") if name.strip()]
 
 
-def _read_instructions(path: Path | None) -> str:
-    """Read the system message of the models.
-
-    Raises:
-        UsageError: the file can't be read as text, or is empty.
-    """
-    return read_text(path, "--instructions", "a system message")
-
-
 def _open_models(
     uris: Sequence[str], stack: ExitStack, store: Store, max_usd: float | None, device: str, reporter: Reporter
 ) -> dict[str, Complete]:
-    """Open all models before anybody waits for them."""
+    """Open all models before anybody waits for them.
+
+    Raises:
+        UsageError: a model doesn't answer new messages.
+    """
     from sizewise.models import open_model
 
     found = {}
     for uri in uris:
         model = open_model(uri, store=store, max_usd=max_usd, device=device, say=reporter.say)
         stack.callback(model.close)
+        described = model.describe()
+        if described.engine == "recorded" or described.question is not None:
+            raise UsageError(
+                f"{uri} can't take part in a conversation: it doesn't answer new messages.",
+                "a model that writes answers",
+                "sizewise models lists the available models",
+            )
+        if not described.can_chat:
+            reporter.say(f"{uri} has no chat template; it continues the conversation as text")
         found[uri] = model.complete
     return found
 

@@ -24,6 +24,7 @@ from sizewise.cli import (
     choose,
     compare,
     decisions,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -105,7 +106,7 @@ def _options(
 COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
     MEASURE: (read, index, synthesize, label, train, adjust, evaluate, watch, export, models),
-    SERVE: (serve, keys, chat, loadtest, redteam, route),
+    SERVE: (serve, deploy, keys, chat, loadtest, redteam, route),
     RECORDS: (runs, audit, doctor, bundle),
 }
 for panel, modules in COMMANDS.items():

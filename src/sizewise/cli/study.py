@@ -247,7 +247,9 @@ def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
 def _print_data(found: DryRun) -> None:
     from sizewise.metrics.display import plain_value, title_in_text
 
-    print_line(f"Training set: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB.")
+    parts = [f"{found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB"] * bool(found.train_documents)
+    parts += [f"{found.train_examples:,} examples"] * bool(found.train_examples)
+    print_line(f"Training set: {' and '.join(parts) or 'empty'}.")
     print_line(
         f"Test set: {found.test_passages} passages and {found.test_examples} examples. "
         f"{found.uncontaminated_examples} examples share nothing with training and count; what counts comes from "

@@ -107,6 +107,19 @@ def log_loss(probabilities: FloatArray, targets: FloatArray, independent: bool =
     return float(each.sum(axis=1).mean())
 
 
+def smoothed(targets: FloatArray, independent: bool) -> FloatArray:
+    """Add one example that speaks for no option: few texts without a mistake don't show that there are none.
+
+    Args:
+        targets: (texts, options) 1 or a share where the option is correct.
+        independent: whether each option has a probability of its own.
+    """
+    n, count = targets.shape
+    even = 0.5 if independent else targets.sum(axis=1, keepdims=True) / count
+    found: FloatArray = (n * targets + even) / (n + 1)
+    return found
+
+
 def fit_calibrator(
     probabilities: FloatArray,
     targets: FloatArray,
@@ -118,7 +131,8 @@ def fit_calibrator(
 ) -> tuple[Calibrator, FloatArray]:
     """Fit a calibration on the validation split.
 
-    With `auto`, the method with the least log loss on held-out folds is taken; simpler ones win ties.
+    With `auto`, the method with the least log loss on held-out folds is taken, as if one more text had been uncertain:
+    certainty isn't right because few texts had no mistake. Simpler methods win ties.
 
     Args:
         probabilities: (texts, options) of the uncalibrated model.
@@ -136,7 +150,9 @@ def fit_calibrator(
     candidates: list[Fitted] = enough if method == "auto" else [method if n else "none"]
     held_out = {one: _held_out(one, probabilities, targets, labels, folds, independent) for one in candidates}
     losses = {one: log_loss(found, targets, independent) for one, found in held_out.items()} if n else {}
-    best: Fitted = min(candidates, key=lambda one: (round(losses[one], 4), candidates.index(one))) if n else "none"
+    likely = smoothed(targets, independent)
+    chosen_by = {one: log_loss(found, likely, independent) for one, found in held_out.items()} if n else {}
+    best: Fitted = min(candidates, key=lambda one: (round(chosen_by[one], 4), candidates.index(one))) if n else "none"
     fitted = _fit(best, probabilities, targets, labels, independent)
     return fitted.model_copy(update={"log_loss": dict(losses)}), held_out[best] if n else probabilities
 
@@ -169,22 +185,14 @@ def _fit(
 
 
 def _fit_temperature(known: Calibrator, probabilities: FloatArray, targets: FloatArray) -> dict[str, object]:
-    smoothed = _smoothed(targets, known.independent)
+    likely = smoothed(targets, known.independent)
 
     def loss(log_temperature: float) -> float:
         tried = known.model_copy(update={"temperature": float(np.exp(log_temperature))})
-        return log_loss(_with_temperature(tried, probabilities), smoothed, known.independent)
+        return log_loss(_with_temperature(tried, probabilities), likely, known.independent)
 
     found = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4})
     return {"temperature": float(np.exp(found.x))}
-
-
-def _smoothed(targets: FloatArray, independent: bool) -> FloatArray:
-    """Add one example that speaks for no option: few texts without a mistake don't show that there are none."""
-    n, count = targets.shape
-    even = 0.5 if independent else targets.sum(axis=1, keepdims=True) / count
-    found: FloatArray = (n * targets + even) / (n + 1)
-    return found
 
 
 def _fit_platt(known: Calibrator, probabilities: FloatArray, targets: FloatArray) -> dict[str, object]:

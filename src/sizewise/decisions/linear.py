@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp
 
-from sizewise.decisions.calibrators import log_loss
+from sizewise.decisions.calibrators import log_loss, smoothed
 from sizewise.decisions.features import feature_characters
 from sizewise.decisions.files import check_layer, damaged, read_arrays, read_json, write_arrays, write_json
 from sizewise.decisions.folds import make_folds
@@ -302,7 +302,7 @@ def _scale_of(margins: FloatArray, targets: FloatArray, independent: bool) -> fl
     measured = np.isfinite(margins).all(axis=1)
     if measured.sum() < 10:
         return 2.0
-    margins, targets = margins[measured], targets[measured]
+    margins, targets = margins[measured], smoothed(targets[measured], independent)
 
     def loss(log_scale: float) -> float:
         return log_loss(probabilities_of(margins * np.exp(log_scale), independent), targets, independent)

@@ -7,7 +7,7 @@ for closed-book question answering.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -102,13 +102,19 @@ def is_right(answer: str, references: Sequence[str], question: str) -> bool:
     return any(content_match(read, reference, question) == 1.0 for reference in references)
 
 
-def knowledge_rows(items: Sequence[SuiteItem], answers: Mapping[str, Completion], as_wrong: bool) -> list[ItemRow]:
+def knowledge_rows(
+    items: Sequence[SuiteItem],
+    answers: Mapping[str, Completion],
+    as_wrong: bool,
+    stats_of: Callable[[ItemRow], Stats] | None = None,
+) -> list[ItemRow]:
     """Score the answers to all questions.
 
     Args:
         items: the questions.
         answers: question -> answer.
         as_wrong: whether refused requests count as wrong answers.
+        stats_of: computes the statistics of an answered question; by default those of general knowledge.
     """
     rows = []
     for item in items:
@@ -127,7 +133,7 @@ def knowledge_rows(items: Sequence[SuiteItem], answers: Mapping[str, Completion]
             error=answer.error,
         )
         scored = answer.error is None or (as_wrong and is_refused(answer))
-        rows.append(row.model_copy(update={"stats": knowledge_stats(row) if scored else {}}))
+        rows.append(row.model_copy(update={"stats": (stats_of or knowledge_stats)(row) if scored else {}}))
     return rows
 
 

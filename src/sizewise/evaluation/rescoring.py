@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from sizewise.evaluation.closed_book import knowledge_stats
 from sizewise.evaluation.counterfactuals import answer_stats, sentiment
 from sizewise.evaluation.forced_choice import METRICS as CHOICES
 from sizewise.evaluation.forced_choice import reread
+from sizewise.evaluation.problems import problem_stats
 from sizewise.evaluation.references import reference_set
 from sizewise.evaluation.rubric import rescore_rubric
 from sizewise.evaluation.suite_run import letter_order, parse_choice
@@ -244,7 +246,8 @@ def _rescore_suite(record: Evaluation, rows: Sequence[ItemRow]) -> Rescored:
         if suite.generates:
             again = {suite.metrics[0]: (sentiment(row.completion), 1.0)} if row.completion is not None else {}
         elif suite.closed_book:
-            again = knowledge_stats(row) if row.completion is not None or row.stats else {}
+            stats_of = partial(problem_stats, suite.metrics[0]) if suite.worked else knowledge_stats
+            again = stats_of(row) if row.completion is not None or row.stats else {}
         elif suite.by_letter and row.finish:  # answered in words; otherwise scored by likelihood
             scored = row.completion is not None or row.stats  # a refused request may count as wrong
             again = {suite.metrics[0]: _letter_stats(row, record.seed)} if scored else {}

@@ -33,6 +33,7 @@ from sizewise.evaluation.forced_choice import METRICS as CHOICE_METRICS
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
+from sizewise.evaluation.problems import WORKING_TOKENS, problem_request, problem_stats
 from sizewise.evaluation.suite_types import Suite, SuiteItem
 from sizewise.evaluation.suites import COUNTERFACTUALS, SUITES, find_suite, groups_of
 from sizewise.inquiry import Inquiry, Work, is_refused
@@ -168,7 +169,7 @@ def suite_prompts(
         questions = [*map(question_of_item, run.items), *control_questions(run.suite.control)]
         return choice_requests(questions, chat=True, max_tokens=CHOICE_TOKENS)
     if run.suite.closed_book:
-        return [knowledge_request(item, chat=True) for item in run.items]
+        return [_words_request(run, item, chat=True) for item in run.items]
     if run.suite.by_letter:
         return [_letter_request(item, letter_order(run.seed, item.id, len(item.texts))) for item in run.items]
     asked = [one for one, suite in SUITES.items() if suite.control or suite.closed_book or suite.by_letter]
@@ -206,14 +207,19 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     if run.suite.generates:
         return _continued(model, run, inquiry)
     if run.suite.closed_book:
-        requests = [knowledge_request(item, chat=model.describe().can_chat) for item in run.items]
+        requests = [_words_request(run, item, chat=model.describe().can_chat) for item in run.items]
         answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
-        return knowledge_rows(run.items, answers, run.as_wrong)
+        stats_of = partial(problem_stats, run.suite.metrics[0]) if run.suite.worked else None
+        return knowledge_rows(run.items, answers, run.as_wrong, stats_of)
     if not run.is_scored(model):
         return _chosen_by_letter(run, inquiry)
     pairs = [(item.id, item.texts) for item in run.items]
     nats = continuation_nats(model, pairs, Work("suite", f"Suite {run.name}"), inquiry)
     return [_row(item, nats[item.id], inquiry.error("suite", item.id)) for item in run.items]
+
+
+def _words_request(run: _Run, item: SuiteItem, *, chat: bool) -> Request:
+    return problem_request(run.name, item, chat=chat) if run.suite.worked else knowledge_request(item, chat=chat)
 
 
 def _row(item: SuiteItem, measured: Sequence[tuple[float, int]], failed: str | None) -> ItemRow:
@@ -347,13 +353,13 @@ def _method(model: Model, run: _Run) -> str:
         method = f"written on, {CONTINUATION_TOKENS} tokens"
     if run.suite.closed_book:
         form = "chat" if model.describe().can_chat else "few_shot"
-        method = f"{CLOSED_BOOK}|form:{form}"
+        method = f"{CLOSED_BOOK}|form:{form}" + ("|with working" if run.suite.worked else "")
     return method + (f"|{FAILURES_AS_WRONG}" if run.as_wrong else "")
 
 
 def _answer_limit(run: _Run) -> int:
     if run.suite.closed_book:
-        return ANSWER_TOKENS
+        return WORKING_TOKENS if run.suite.worked else ANSWER_TOKENS
     return CHOICE_TOKENS if run.suite.control else LETTER_TOKENS
 
 

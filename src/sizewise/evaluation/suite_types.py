@@ -47,3 +47,5 @@ class Suite(NamedTuple):
     """Packaged control questions, if a model can be asked to choose instead of being scored."""
     closed_book: bool = False
     """Whether questions are answered in words and matched with the accepted answers."""
+    worked: bool = False
+    """Whether such an answer may begin with its working, so that only what it states at its end counts."""

@@ -23,6 +23,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.closed_book import METRIC as GENERAL_KNOWLEDGE
 from sizewise.evaluation.closed_book import general_knowledge
 from sizewise.evaluation.likelihoods import Continuation
+from sizewise.evaluation.problems import arithmetic, reasoning
 from sizewise.evaluation.suite_types import FloatArray, Stats, Suite, SuiteItem
 from sizewise.metrics.choices import hit_share
 from sizewise.models.prompts import question_prompt
@@ -373,6 +374,24 @@ SUITES = {
         "an answer aren't seen",
         needs_path=False,
         closed_book=True,
+    ),
+    "arithmetic": Suite(
+        arithmetic,
+        ("arithmetic",),
+        "200 generated problems: addition, subtraction, multiplication, division, and word problems of two steps",
+        "school arithmetic from templates, in English; a model that reasons first solves nearly all of it",
+        needs_path=False,
+        closed_book=True,
+        worked=True,
+    ),
+    "reasoning": Suite(
+        reasoning,
+        ("reasoning",),
+        "200 generated problems: orders, rules, weekdays, transfers and turns",
+        "short English templates; guessing solves half of the 40 rules, and a seventh to a quarter of most others",
+        needs_path=False,
+        closed_book=True,
+        worked=True,
     ),
     "bias": Suite(
         packaged_bias,

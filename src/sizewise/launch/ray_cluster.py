@@ -115,12 +115,18 @@ class Hosts:
         kind: class of the processes; each is made with the arguments.
         arguments: returns the arguments, given the number of processes.
         say: receives a line when a process is lost.
+        at_once: jobs that a process does at the same time, in threads; for what waits more than it computes.
     """
 
     def __init__(
-        self, ray: Any, kind: type, arguments: Callable[[int], tuple[Any, ...]], say: Callable[[str], None]
+        self,
+        ray: Any,
+        kind: type,
+        arguments: Callable[[int], tuple[Any, ...]],
+        say: Callable[[str], None],
+        at_once: int = 1,
     ) -> None:
-        self._ray, self._say = ray, say
+        self._ray, self._say, self._at_once = ray, say, at_once
         self._kind = ray.remote(kind)
         places = [(node, False) for node in nodes(ray) if not node.gpus]
         places += [(node, True) for node in nodes(ray) for _ in range(node.gpus)]
@@ -136,7 +142,9 @@ class Hosts:
 
     def _add(self, node: Node, has_gpu: bool) -> Any:
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
-        made = self._kind.options(num_cpus=1, num_gpus=int(has_gpu), scheduling_strategy=strategy)
+        made = self._kind.options(
+            num_cpus=1, num_gpus=int(has_gpu), scheduling_strategy=strategy, max_concurrency=self._at_once
+        )
         host = made.remote(*self._arguments)
         self._load[host] = 0
         return host

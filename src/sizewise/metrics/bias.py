@@ -184,6 +184,28 @@ class GeneralKnowledge(_SuiteMetric):
     )
 
 
+class Arithmetic(_SuiteMetric):
+    """Accuracy on generated arithmetic problems."""
+
+    name, title = "arithmetic", "Arithmetic"
+    stands_for_quality = True
+    description = (
+        "Share of 200 generated problems of school arithmetic whose stated answer is right. Higher is better. The "
+        "problems come from templates, so they show calculation, not mathematics."
+    )
+
+
+class Reasoning(_SuiteMetric):
+    """Accuracy on generated reasoning problems."""
+
+    name, title = "reasoning", "Reasoning"
+    stands_for_quality = True
+    description = (
+        "Share of 200 generated problems (orders, rules, weekdays, transfers, turns) whose stated answer is right. "
+        "Higher is better; guessing solves about a quarter. The problems come from templates."
+    )
+
+
 class LanguageNuance(_SuiteMetric):
     """Accuracy on four-choice questions on everyday language."""
 
@@ -416,6 +438,8 @@ SUITE_METRICS = (
     CounterfactualSentimentGap(),
     CounterfactualSentimentBias(),
     GeneralKnowledge(),
+    Arithmetic(),
+    Reasoning(),
     LanguageNuance(),
     StereotypeScore(),
     LanguageModelingScore(),

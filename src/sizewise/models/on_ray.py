@@ -14,11 +14,11 @@ from sizewise.errors import ScoringError, SizewiseError
 from sizewise.inquiry import CHUNK
 from sizewise.launch import requested_launch
 from sizewise.launch.address import LAUNCH
-from sizewise.launch.ray_cluster import Hosts, connect
+from sizewise.launch.ray_cluster import IN_FLIGHT, Hosts, connect
 from sizewise.models.base import Model, ScoredText, bypass_cache, score_after
 from sizewise.models.opening import Engine, open_model
 from sizewise.models.wrapper import PromptWrapper
-from sizewise.records import Completion, Request
+from sizewise.records import Completion, ModelDescription, Request
 from sizewise.store import Store
 
 REMOTE_BATCH, REMOTE_BATCHES = (16, 256), 8
@@ -175,7 +175,7 @@ def open_spread(
     if launch is None or description.engine == "recorded" or description.role == "baseline":
         return model
     try:
-        return RayModel(model, _hosts(uri, store, engine, max_usd, description.revision, launch.address, say))
+        return RayModel(model, _hosts(uri, store, engine, max_usd, description, launch.address, say))
     except BaseException:
         model.close()
         raise
@@ -186,7 +186,7 @@ def _hosts(
     store: Store,
     engine: Engine,
     max_usd: float | None,
-    revision: str,
+    description: ModelDescription,
     address: str,
     say: Callable[[str], None],
 ) -> Hosts:
@@ -196,8 +196,9 @@ def _hosts(
         return uri, str(store.home), engine, None if max_usd is None else max_usd / max(1, count), settings
 
     say(f"Opening {uri} on the Ray cluster at {address}")
-    hosts = Hosts(connect(address), ModelHost, arguments, say)
-    expected = (metadata.version("sizewise"), revision)
+    # A service has the second batch in hand while the last answers of the first one are awaited.
+    hosts = Hosts(connect(address), ModelHost, arguments, say, at_once=IN_FLIGHT if description.api else 1)
+    expected = (metadata.version("sizewise"), description.revision)
     for found in hosts.about:
         if tuple(found) != expected:
             hosts.close()

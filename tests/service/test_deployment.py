@@ -1,0 +1,163 @@
+"""What `sizewise deploy` writes: valid for its target, without secrets, with metrics that the service has."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("yaml")
+pytest.importorskip("uvicorn")
+
+import yaml
+from starlette.testclient import TestClient
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.models.fake import FakeModel
+from sizewise.records import Study
+from sizewise.service import Settings, create_app
+from sizewise.service.config_file import ServiceConfig
+from sizewise.service.deployment import FILES, FOLDER, TARGETS, Target, deploy
+from sizewise.store import Saved, Store
+from sizewise.studies import study
+
+SERVICE_KEYS = """image command restart init stop_grace_period depends_on environment volumes ports read_only tmpfs
+cap_drop security_opt mem_limit healthcheck"""
+SKY_KEYS = {"name", "resources", "envs", "secrets", "file_mounts", "run", "service"}
+
+
+def written(study_id: str, to: Target, store: Store, out: Path, **more: Any) -> dict[str, Any]:
+    """Write a deployment; return its YAML and TOML files, parsed."""
+    found = deploy(study_id, to, out, store=store, **more)
+    assert [path.relative_to(out).as_posix() for path in found.paths] == list(FILES[to])
+    parsed: dict[str, Any] = {}
+    for path in found.paths:
+        text = path.read_text(encoding="utf-8")
+        assert "hunter2" not in text
+        assert "{{" not in text or path.suffix == ".json"
+        if path.suffix == ".yaml":
+            parsed[path.name] = [one for one in yaml.safe_load_all(text) if one is not None]
+        elif path.suffix == ".toml":
+            parsed[path.name] = tomllib.loads(text)
+    return parsed
+
+
+URIS = ("run:run-0123456789", "openai:gpt-4o-mini", 'http://vllm:8000/v1#org/"odd" name')
+
+
+@pytest.fixture
+def made(recorded_study: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Saved[Study]:
+    """A finished study, in an environment with secrets."""
+    monkeypatch.setenv("SIZEWISE_DATABASE_URL", "")
+    monkeypatch.setenv("OPENAI_API_KEY", "hunter2")
+    monkeypatch.setenv("POSTGRES_PASSWORD", "hunter2")
+    return study(recorded_study, store=store)
+
+
+def picked(made: Saved[Study], uri: str, store: Store) -> str:
+    """Save the study as one that picked a model of this URI."""
+    candidates = tuple(
+        one.model_copy(update={"model": uri, "retrieve": False}) if one.name == "right" else one
+        for one in made.record.candidates
+    )
+    change = {"outcome": "pick", "pick": "right", "candidates": candidates}
+    return store.write(f"study-{abs(hash(uri)):010d}"[:16], made.record.model_copy(update=change)).id
+
+
+def check_compose_files(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, uri, store), "compose", store, tmp_path / "out")
+    config = ServiceConfig.model_validate(files["service.toml"])
+    (compose,) = files["compose.yaml"]
+    assert set(compose["services"]) == {"gateway", "database", "prometheus", "grafana"}
+    for service in compose["services"].values():
+        assert set(service) <= set(SERVICE_KEYS.split())
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:")
+        for volume in service.get("volumes", ()):
+            source = volume.rsplit(":", 2 if volume.endswith(":ro") else 1)[0]
+            named = source in compose["volumes"]
+            assert named or source.startswith("${") or (tmp_path / "out" / source).is_file(), volume
+    environment = compose["services"]["gateway"]["environment"]
+    asked_for = set(re.findall(r"\$\{(\w+):\?", (tmp_path / "out" / "compose.yaml").read_text(encoding="utf-8")))
+    offered = {
+        line.partition("=")[0]
+        for line in (tmp_path / "out" / ".env.example").read_text(encoding="utf-8").splitlines()
+        if line.endswith("=")
+    }
+    assert asked_for == offered
+    assert config.model[0].uri == uri
+    if uri.startswith("openai:"):
+        assert environment["OPENAI_API_KEY"] == "${OPENAI_API_KEY:?set it in .env}"
+    (prometheus,) = files["prometheus.yaml"]
+    assert prometheus["scrape_configs"][0]["static_configs"][0]["targets"] == ["gateway:8000"]
+
+
+def check_kubernetes_manifests(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    image = "registry.example.org/sizewise:1"
+    files = written(picked(made, uri, store), "kubernetes", store, tmp_path / "out", image=image)
+    manifests = files["kubernetes.yaml"]
+    by_kind = {one["kind"]: one for one in manifests}
+    assert set(by_kind) == {"ConfigMap", "PersistentVolumeClaim", "Deployment", "Service", "PodDisruptionBudget"}
+    ServiceConfig.model_validate(tomllib.loads(by_kind["ConfigMap"]["data"]["service.toml"]))
+    (container,) = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == image
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def check_skypilot_file(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, uri, store), "skypilot", store, tmp_path / "out")
+    (task,) = files["skypilot.yaml"]
+    assert set(task) == SKY_KEYS
+    assert set(task["secrets"].values()) == {None}
+    assert task["service"]["readiness_probe"]["path"] == "/health"
+
+
+def test_files_of_every_target_fit_every_model(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    for number, uri in enumerate(URIS):
+        check_compose_files(uri, made, store, tmp_path / f"compose-{number}")
+        check_kubernetes_manifests(uri, made, store, tmp_path / f"kubernetes-{number}")
+        check_skypilot_file(uri, made, store, tmp_path / f"skypilot-{number}")
+    with pytest.raises(SizewiseError, match="isn't empty"):
+        deploy(picked(made, URIS[0], store), "compose", tmp_path / "compose-0", store=store)
+    with pytest.raises(UsageError, match="a file of this machine"):
+        deploy(picked(made, "/models/own", store), "compose", tmp_path / "new", store=store)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_study_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no study"):
+        deploy("study-unknown", "compose", tmp_path / "new", store=store)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_dashboard_asks_for_metrics_that_exist(store: Store) -> None:
+    dashboard = json.loads((FOLDER / "grafana" / "dashboard.json").read_text(encoding="utf-8"))
+    asked_for = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"sizewise_\w+", target["expr"])
+    }
+    app = create_app({"fake": FakeModel("echo")}, Settings(), store)
+    state = app.state.sizewise
+    state.metrics.count_use("ann", "fake", 1, 0.1)
+    state.metrics.observe_http("/", 401, "ann", 0.1)
+    with TestClient(app):
+        text = state.metrics.render(state.runners, {"masked": 1}, by_key=True)
+    families = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    known = families | {f"{name}_bucket" for name in families}
+    assert len(asked_for) > 12
+    assert asked_for - known == set()
+
+
+def test_every_template_belongs_to_a_target() -> None:
+    used = {template for target in TARGETS for template in FILES[target].values()}
+    assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == used
