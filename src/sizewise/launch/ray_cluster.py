@@ -101,6 +101,17 @@ def _last_lines(text: str) -> str:
     return "\n".join(lines[-LAST_LINES:])
 
 
+def _failed_job(error: Any) -> SizewiseError:
+    """Return the error of a process as one of this process."""
+    if isinstance(error.cause, SizewiseError):
+        return error.cause
+    return SizewiseError(
+        f"A worker of the Ray cluster failed. Its last lines:\n{_last_lines(str(error))}",
+        "a result; this may be a bug in Sizewise",
+        "run the same command without --launch to see whether it fails there, too",
+    )
+
+
 def nodes(ray: Any) -> list[Node]:
     """Return the machines that are up."""
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -115,7 +126,6 @@ class Hosts:
         kind: class of the processes; each is made with the arguments.
         arguments: returns the arguments, given the number of processes.
         say: receives a line when a process is lost.
-        at_once: jobs that a process does at the same time, in threads; for what waits more than it computes.
     """
 
     def __init__(
@@ -124,9 +134,8 @@ class Hosts:
         kind: type,
         arguments: Callable[[int], tuple[Any, ...]],
         say: Callable[[str], None],
-        at_once: int = 1,
     ) -> None:
-        self._ray, self._say, self._at_once = ray, say, at_once
+        self._ray, self._say = ray, say
         self._kind = ray.remote(kind)
         places = [(node, False) for node in nodes(ray) if not node.gpus]
         places += [(node, True) for node in nodes(ray) for _ in range(node.gpus)]
@@ -142,9 +151,7 @@ class Hosts:
 
     def _add(self, node: Node, has_gpu: bool) -> Any:
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
-        made = self._kind.options(
-            num_cpus=1, num_gpus=int(has_gpu), scheduling_strategy=strategy, max_concurrency=self._at_once
-        )
+        made = self._kind.options(num_cpus=1, num_gpus=int(has_gpu), scheduling_strategy=strategy)
         host = made.remote(*self._arguments)
         self._load[host] = 0
         return host
@@ -186,7 +193,7 @@ class Hosts:
             Number of a job and its result, as they arrive.
 
         Raises:
-            SizewiseError: all processes are lost.
+            SizewiseError: all processes are lost, or one failed.
         """
         left, sent = deque(range(len(jobs))), dict[Any, tuple[int, Any]]()
         try:
@@ -206,6 +213,8 @@ class Hosts:
                         left.appendleft(number)
                         self._lose(host)
                         continue
+                    except self._ray.exceptions.RayTaskError as error:
+                        raise _failed_job(error) from error
                     if host in self._load:  # else it answered before it was lost
                         self._load[host] -= 1
                     self._replaced = 0

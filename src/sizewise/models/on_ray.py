@@ -14,16 +14,17 @@ from sizewise.errors import ScoringError, SizewiseError
 from sizewise.inquiry import CHUNK
 from sizewise.launch import requested_launch
 from sizewise.launch.address import LAUNCH
-from sizewise.launch.ray_cluster import IN_FLIGHT, Hosts, connect
+from sizewise.launch.ray_cluster import Hosts, connect
 from sizewise.models.base import Model, ScoredText, bypass_cache, score_after
 from sizewise.models.opening import Engine, open_model
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, ModelDescription, Request
 from sizewise.store import Store
 
-REMOTE_BATCH, REMOTE_BATCHES = (16, 256), 8
+REMOTE_BATCH, REMOTE_BATCHES = (16, 1024), 2
 """Minimum and maximum of requests in a batch to a service, which answers each by itself, and batches for each process.
-Batches of local models are those of one process."""
+At the end of each batch a process waits for its slowest answers. What a lost process has received is in the store's
+cache of answers, and isn't paid for again. Batches of local models are those of one process."""
 PASSED = ("SIZEWISE_OFFLINE", "SIZEWISE_DEVICE", "SIZEWISE_PRECISION", "OMP_NUM_THREADS")
 """Environment variables that apply on the cluster's machines, too. Keys of services don't travel."""
 
@@ -196,8 +197,7 @@ def _hosts(
         return uri, str(store.home), engine, None if max_usd is None else max_usd / max(1, count), settings
 
     say(f"Opening {uri} on the Ray cluster at {address}")
-    # A service has the second batch in hand while the last answers of the first one are awaited.
-    hosts = Hosts(connect(address), ModelHost, arguments, say, at_once=IN_FLIGHT if description.api else 1)
+    hosts = Hosts(connect(address), ModelHost, arguments, say)
     expected = (metadata.version("sizewise"), description.revision)
     for found in hosts.about:
         if tuple(found) != expected:
