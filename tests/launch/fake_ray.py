@@ -14,6 +14,12 @@ class RayActorError(RayError):
     pass
 
 
+class RayTaskError(RayError):
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"ray::Host()\n{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+
 class ObjectLostError(RayError):
     pass
 
@@ -48,6 +54,8 @@ class Handle:
             return Answer(getattr(self._made, name)(*arguments))
         except ImportError as error:
             return Answer(RayActorError(f"creation failed\nModuleNotFoundError: {error}"))
+        except Exception as error:
+            return Answer(RayTaskError(error))
 
 
 class FakeRay:
@@ -56,6 +64,7 @@ class FakeRay:
     exceptions = SimpleNamespace(
         RayError=RayError,
         RayActorError=RayActorError,
+        RayTaskError=RayTaskError,
         ObjectLostError=ObjectLostError,
         GetTimeoutError=GetTimeoutError,
     )

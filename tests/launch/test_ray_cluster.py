@@ -25,6 +25,9 @@ class Doubler:
     def double(self, number: int) -> int:
         return 2 * number
 
+    def fail(self, kind: type[Exception]) -> None:
+        raise kind("no answer")
+
 
 class Unready:
     def about(self) -> str:
@@ -69,6 +72,12 @@ def test_without_any_machine_finished_work_is_kept_and_the_rest_refused(monkeypa
     with pytest.raises(SizewiseError, match="All workers of the Ray cluster are lost"):
         found.extend(running.run("double", [(number,) for number in range(9)]))
     assert found == [] or len(found) < 9
+
+
+@pytest.mark.parametrize(("kind", "message"), [(SizewiseError, "^no answer$"), (OSError, "OSError: no answer")])
+def test_the_failure_of_a_job_is_told(kind: type[Exception], message: str) -> None:
+    with pytest.raises(SizewiseError, match=message):
+        list(hosts(FakeRay(2)).run("fail", [(kind,)]))
 
 
 def test_processes_end_with_the_model() -> None:

@@ -101,6 +101,17 @@ def _last_lines(text: str) -> str:
     return "\n".join(lines[-LAST_LINES:])
 
 
+def _failed_job(error: Any) -> SizewiseError:
+    """Return the error of a process as one of this process."""
+    if isinstance(error.cause, SizewiseError):
+        return error.cause
+    return SizewiseError(
+        f"A worker of the Ray cluster failed. Its last lines:\n{_last_lines(str(error))}",
+        "a result; this may be a bug in Sizewise",
+        "run the same command without --launch to see whether it fails there, too",
+    )
+
+
 def nodes(ray: Any) -> list[Node]:
     """Return the machines that are up."""
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -118,7 +129,11 @@ class Hosts:
     """
 
     def __init__(
-        self, ray: Any, kind: type, arguments: Callable[[int], tuple[Any, ...]], say: Callable[[str], None]
+        self,
+        ray: Any,
+        kind: type,
+        arguments: Callable[[int], tuple[Any, ...]],
+        say: Callable[[str], None],
     ) -> None:
         self._ray, self._say = ray, say
         self._kind = ray.remote(kind)
@@ -178,7 +193,7 @@ class Hosts:
             Number of a job and its result, as they arrive.
 
         Raises:
-            SizewiseError: all processes are lost.
+            SizewiseError: all processes are lost, or one failed.
         """
         left, sent = deque(range(len(jobs))), dict[Any, tuple[int, Any]]()
         try:
@@ -198,6 +213,8 @@ class Hosts:
                         left.appendleft(number)
                         self._lose(host)
                         continue
+                    except self._ray.exceptions.RayTaskError as error:
+                        raise _failed_job(error) from error
                     if host in self._load:  # else it answered before it was lost
                         self._load[host] -= 1
                     self._replaced = 0

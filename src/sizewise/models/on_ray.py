@@ -18,12 +18,13 @@ from sizewise.launch.ray_cluster import Hosts, connect
 from sizewise.models.base import Model, ScoredText, bypass_cache, score_after
 from sizewise.models.opening import Engine, open_model
 from sizewise.models.wrapper import PromptWrapper
-from sizewise.records import Completion, Request
+from sizewise.records import Completion, ModelDescription, Request
 from sizewise.store import Store
 
-REMOTE_BATCH, REMOTE_BATCHES = (16, 256), 8
+REMOTE_BATCH, REMOTE_BATCHES = (16, 1024), 2
 """Minimum and maximum of requests in a batch to a service, which answers each by itself, and batches for each process.
-Batches of local models are those of one process."""
+At the end of each batch a process waits for its slowest answers. What a lost process has received is in the store's
+cache of answers, and isn't paid for again. Batches of local models are those of one process."""
 PASSED = ("SIZEWISE_OFFLINE", "SIZEWISE_DEVICE", "SIZEWISE_PRECISION", "OMP_NUM_THREADS")
 """Environment variables that apply on the cluster's machines, too. Keys of services don't travel."""
 
@@ -175,7 +176,7 @@ def open_spread(
     if launch is None or description.engine == "recorded" or description.role == "baseline":
         return model
     try:
-        return RayModel(model, _hosts(uri, store, engine, max_usd, description.revision, launch.address, say))
+        return RayModel(model, _hosts(uri, store, engine, max_usd, description, launch.address, say))
     except BaseException:
         model.close()
         raise
@@ -186,7 +187,7 @@ def _hosts(
     store: Store,
     engine: Engine,
     max_usd: float | None,
-    revision: str,
+    description: ModelDescription,
     address: str,
     say: Callable[[str], None],
 ) -> Hosts:
@@ -197,7 +198,7 @@ def _hosts(
 
     say(f"Opening {uri} on the Ray cluster at {address}")
     hosts = Hosts(connect(address), ModelHost, arguments, say)
-    expected = (metadata.version("sizewise"), revision)
+    expected = (metadata.version("sizewise"), description.revision)
     for found in hosts.about:
         if tuple(found) != expected:
             hosts.close()

@@ -93,7 +93,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
     notes: list[str] = []
     fit = _fit_memory(recipe, start, workers)
-    wanted = _worth_compiling(recipe, start)
+    wanted = _worth_compiling(recipe, start) and not workers.sharded  # not tried together
     fit = fit._replace(compiled=wanted and can_compile(start.device))
     if wanted and not fit.compiled:
         notes.append("no C++ compiler was found, so training ran without compiled kernels, at about half the speed")
