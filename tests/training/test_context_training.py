@@ -98,9 +98,7 @@ def test_the_number_of_passages_does_not_tell_whether_they_hold_the_answer() -> 
     given = give_passages(documents(), [*questions(), *questions()], recipe(passage_share=1.0, context=1024)).examples
     counts = {
         declines: {
-            one.messages[-1].content.count("\n\n")
-            for one in given.values()
-            if refuses(one.references[0]) == declines
+            one.messages[-1].content.count("\n\n") for one in given.values() if refuses(one.references[0]) == declines
         }
         for declines in (True, False)
     }
