@@ -124,7 +124,7 @@ def test_a_question_with_other_options_is_refused_and_fewer_are_renormalized(
 def test_data_without_labels_or_with_one_label_are_refused(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text("".join(f'{{"text": "message {i}", "label": "ham"}}\n' for i in range(60)), encoding="utf-8")
-    with pytest.raises(SizewiseError, match="All labeled examples of data-.* have the label 'ham'"):
+    with pytest.raises(SizewiseError, match=r"All labeled examples of data-.* have the label 'ham'"):
         train(LINEAR, read(path, store=store), store=store)
     rows = (json.dumps({"text": f"message {i}", "reference": f"answer {i}"}) + "\n" for i in range(60))
     path.write_text("".join(rows), encoding="utf-8")
