@@ -3,6 +3,7 @@
     python benchmarks/closed_book.py --work FOLDER [--only STEP ...]
     python benchmarks/closed_book.py --work FOLDER --sheet grades.tsv    a blind sheet of 100 answers to grade
     python benchmarks/closed_book.py --work FOLDER --grades grades.tsv   what the grades say
+    python benchmarks/closed_book.py --table
 
 SIZEWISE_TEST_DATA names the folder with MedQuAD, SIZEWISE_HOME keeps models and answers: a step that was done isn't
 done again, and one that was stopped goes on where it was. Results go to benchmarks/results/closed_book.json.
@@ -84,7 +85,7 @@ ARMS = {
     **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 1.5) for seed in range(3)},
     "mix, 1x": Arm("mix", MIX),
     "mix, 3x": Arm("mix", MIX, 3),
-    "context": Arm("others", CONTEXT, 1),
+    "context": Arm("others", CONTEXT, 0.75),
     "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 2),
 }
 MEASURED = {
@@ -174,6 +175,9 @@ class Bench:
             }
         finally:
             model.close()
+        failed = [row["error"] for row in found.values() if row["error"]]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {len(found)} questions weren't answered: {failed[0]}")
         spent = {"wall_s": time.perf_counter() - begun[0], "processor_s": time.process_time() - begun[1]}
         print(uri, len(found), spent, flush=True)
         prompts = {one.id: one.messages[-1].content for one in examples}
@@ -363,14 +367,38 @@ def report(names: Sequence[str], parts: Row) -> None:
             print(f"{name:28} {'  '.join(cells)}", flush=True)
 
 
+def tables(parts: Row) -> str:
+    """Format the results as Markdown."""
+
+    def percent(one: Row, sign: str = "") -> str:
+        value, ci_low, ci_high = (100 * one[key] for key in ("value", "ci_low", "ci_high"))
+        return f"{value:{sign}.0f} [{ci_low:{sign}.0f}, {ci_high:{sign}.0f}]"
+
+    lines = ["| | answered | rare facts | reference recall | token F1 | declined | copied | n |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    names = ("right", "rare", *METRICS, "declined", "copied")
+    for name, one in parts["measured"].items():
+        cells = " | ".join(percent(one[key]) for key in names)
+        lines.append(f"| {name} | {cells} | {one['right']['n']} |")
+    lines += ["", "| | answered | rare facts | reference recall | token F1 |", "|---|---|---|---|---|"]
+    for name, one in parts["differences"].items():
+        cells = " | ".join(percent(one[key], "+") for key in ("right", "rare", *METRICS))
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run the steps that aren't done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--table", action="store_true", help="print the results as Markdown and stop")
     parser.add_argument("--only", nargs="*", default=list(MEASURED))
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--grades", type=Path)
     args = parser.parse_args()
+    if args.table or args.work is None:
+        print(tables(json.loads(TARGET.read_text(encoding="utf-8"))["parts"]))
+        return
     bench = Bench(args.work, Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent")))
     if args.sheet:
         write_sheet(bench, args.sheet)

@@ -1,6 +1,7 @@
 """Training on several processes against one: make bench-scale.
 
 - workers: 1, 2 and 4 processes, DDP and FSDP2, take 50 steps of the same run; batches, losses and weights are compared.
+- reshard: the run is stopped three times and goes on with 1, 2 (FSDP2) and 1 processes.
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
 - ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
@@ -36,7 +37,8 @@ from sizewise.models.machine import describe_machine
 
 HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "20"))
+INTERRUPTED = 130
 NEED_RAY = ("ray", "lost_node")
 
 
@@ -90,6 +92,26 @@ def compare_workers(folder: Path) -> dict[str, Any]:
     return {"cases": found, "loss": max(row["loss"] for row in found), "weights": max(row["weights"] for row in found)}
 
 
+def reshard(folder: Path) -> dict[str, Any]:
+    """Compare a run that goes on with 2, 1, 2 (FSDP2) and 1 processes with one that one process takes alone."""
+    rows = []
+    for method in ("full", "lora"):
+        run(folder / "one", 1, "--method", method)
+        shutil.rmtree(folder / "several", ignore_errors=True)
+        for processes, options in (
+            (2, ("--stop-at", "15")),
+            (1, ("--stop-at", "28")),
+            (2, ("--stop-at", "41", "--fsdp")),
+        ):
+            code = launched(folder / "several", processes, "--method", method, *options).wait()
+            if code != INTERRUPTED:
+                raise RuntimeError(f"{processes} processes ended with {code} where they were stopped")
+        launched(folder / "several", 1, "--method", method).wait()
+        rows.append({"method": method} | differences(folder / "one", folder / "several"))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"cases": rows, "loss": max(row["loss"] for row in rows), "weights": max(row["weights"] for row in rows)}
+
+
 def measure_fsdp(folder: Path) -> dict[str, Any]:
     """Compare the bytes that two processes hold with those of one."""
     found = {}
@@ -104,28 +126,36 @@ def kill_some(folder: Path, kills: int, processes: int = 2, seed: int = 0) -> in
     """Start a run, kill a random process at random moments, and let it end; return how often it was killed."""
     shutil.rmtree(folder, ignore_errors=True)
     probability, done = random.Random(seed), 0
-    job = launched(folder, processes, "--step-s", "0.15")
-    while done < kills:
-        known = {path: path.read_text() for path in (folder / "pids").glob("*")}
-        while job.poll() is None and _newly_started(folder, known) < processes and done < kills:
-            time.sleep(0.05)
-        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
+    options, known = ("--step-s", "0.15"), dict[Path, str]()
+    job = launched(folder, processes, *options)
+    while done < kills and not (folder / "run.json").is_file():
         if job.poll() is not None:
-            if (folder / "run.json").is_file():
-                break  # it reached its end between two kills
-            job = launched(folder, processes, "--step-s", "0.15")  # as the error said: run it again
+            job = launched(folder, processes, *options)  # as the error said: run it again
+        if _newly_started(folder, known) < processes:
+            time.sleep(0.05)
             continue
+        known = {path: path.read_text(encoding="ascii") for path in (folder / "pids").glob("*")}
+        time.sleep(probability.uniform(0, 9))  # from the start of the libraries to the middle of the steps
         process = int((folder / "pids" / str(probability.randrange(processes))).read_text(encoding="ascii"))
-        os.kill(process, signal.SIGKILL)
-        done += 1
+        if _is_ours(process):
+            os.kill(process, signal.SIGKILL)
+            done += 1
     while job.wait():
-        job = launched(folder, processes, "--step-s", "0.15")
+        job = launched(folder, processes, *options)
     return done
 
 
 def _newly_started(folder: Path, known: dict[Path, str]) -> int:
     """Count the processes that have started since."""
-    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text())
+    return sum(1 for path in (folder / "pids").glob("*") if known.get(path) != path.read_text(encoding="ascii"))
+
+
+def _is_ours(process: int) -> bool:
+    """Whether a process still runs and is one of a training; its number may belong to another one by now."""
+    try:
+        return STEPS.name.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
@@ -190,6 +220,7 @@ def lose_a_node(folder: Path, examples: int = 400) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "workers": compare_workers,
+    "reshard": reshard,
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
     "ray": time_on_ray,

@@ -46,7 +46,7 @@ CHAT = "/v1/chat/completions"
 
 
 @contextmanager
-def serving(stack: ExitStack, *arguments: str, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*arguments: str, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `sizewise serve`; give the process and its address."""
     command = [sys.executable, "-m", "sizewise", "serve", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | env) as process:
@@ -161,7 +161,6 @@ def drill(requests: int, how: signal.Signals, database: Server, folder: Path) ->
         backends = [
             stack.enter_context(
                 serving(
-                    stack,
                     *("fake:echo", "--port", "0", "--delay-ms", str(DELAY_MS)),
                     env={"SIZEWISE_HOME": str(folder / f"backend-{number}"), "SIZEWISE_DATABASE_URL": ""},
                 )
@@ -177,7 +176,7 @@ def drill(requests: int, how: signal.Signals, database: Server, folder: Path) ->
         )
         gateways = [
             stack.enter_context(
-                serving(stack, "--config", str(config), env=env | {"SIZEWISE_HOME": str(folder / f"gateway-{number}")})
+                serving("--config", str(config), env=env | {"SIZEWISE_HOME": str(folder / f"gateway-{number}")})
             )
             for number in range(2)
         ]

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -80,11 +81,11 @@ def bytes_held(workers: Workers, tensors: list[torch.Tensor]) -> list[int]:
     return [int(number) for number in workers.total(own)]
 
 
-def train(workers: Workers, folder: Path, method: str, steps: int, step_s: float, micro_rows: int) -> None:
+def train(workers: Workers, given: argparse.Namespace) -> None:
     """Train and write what the first process found; wait after each step, so that a kill can hit any moment."""
-    network, mix, seen = made(method), rows(), list[str]()
-    tokens = sum(int((mix.step(number).segments > 0).sum()) for number in range(steps))
-    plan = loop.Plan(tokens, 3e-3, 0.1, False, 5, micro_rows=micro_rows)
+    network, mix, seen, folder = made(given.method), rows(), list[str](), given.folder
+    tokens = sum(int((mix.step(number).segments > 0).sum()) for number in range(given.steps))
+    plan = loop.Plan(tokens, 3e-3, 0.1, False, 5, micro_rows=given.micro_rows)
     units = [Unit([3 + (number + place) % 400 for place in range(40)], 1) for number in range(0, 200, 10)]
     held = Held.of(Tokens, units, ["x" * 40 for _ in units], CONTEXT)
     loop.prepare(network, compiled=False)
@@ -108,8 +109,10 @@ def train(workers: Workers, folder: Path, method: str, steps: int, step_s: float
 
     def after(progress: loop.Progress) -> None:
         seen.append(batch_id(mix.step(progress.step - 1)))
+        if progress.step == given.stop_at:
+            signal.raise_signal(signal.SIGINT)
 
-        time.sleep(step_s)
+        time.sleep(given.step_s)
 
     result = loop.train_network(network, mix, plan, validate, folder / "state", after, None, workers)
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
@@ -131,13 +134,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--micro-rows", type=int, default=0)
     parser.add_argument("--step-s", type=float, default=0.0, help="seconds to wait after each step")
+    parser.add_argument("--stop-at", type=int, default=0, help="step after which the run is stopped as by Ctrl-C")
     parser.add_argument("--fsdp", action="store_true")
     given = parser.parse_args()
     (given.folder / "pids").mkdir(parents=True, exist_ok=True)
     (given.folder / "pids" / os.environ.get("RANK", "0")).write_text(str(os.getpid()), encoding="ascii")
     try:
         with joined("cpu", given.fsdp) as workers:
-            train(workers, given.folder, given.method, given.steps, given.step_s, given.micro_rows)
+            train(workers, given)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except WorkerStopped as error:
         sys.exit(error.exit_code)
 

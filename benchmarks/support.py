@@ -23,6 +23,7 @@ import platform
 import random
 import re
 import subprocess
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,14 +35,20 @@ from sizewise.metrics.base import AnswerItem
 from sizewise.metrics.manner import LexicalGrounding
 from sizewise.metrics.match import RougeL
 from sizewise.models import open_model
+from sizewise.models.fake import FakeModel
 from sizewise.records import Document, Message, Request
-from sizewise.retrieval import Library, cut
-from sizewise.service.agent import UNKNOWN, Agent, Support
+from sizewise.retrieval import Finding, Library, cut
+from sizewise.retrieval.packaged_encoders import open_encoder
+from sizewise.service.agent import UNKNOWN, Agent, Desk, Support
+from sizewise.service.cases import Cases
 from sizewise.service.guarding import Guard, GuardRules
+from sizewise.service.handovers import Handovers
 from sizewise.service.model_runner import ModelRunner
 from sizewise.stats import percentile_interval, wilson
 
 HERE = Path(__file__).parent
+_TEMPORARY = Path(tempfile.mkdtemp(prefix="support-"))
+DESK = Desk(Handovers(_TEMPORARY / "handovers.sqlite"), Cases(_TEMPORARY / "cases.sqlite"), lambda _: None)
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 BANK = 250
 THRESHOLDS = (0.3, 0.5, 0.7)
@@ -78,7 +85,8 @@ def main() -> None:
     """Run both parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pkg:smollm2-135m")
-    parser.add_argument("--answers", type=int, default=30)
+    parser.add_argument("--answers", type=int, default=30, help="0 leaves the model out and writes no file")
+    parser.add_argument("--encoder", help="find by meaning, too, such as pkg:minilm")
     args = parser.parse_args()
     articles, pairs = rows("articles.jsonl"), rows("symptom_resolution_qa.jsonl")
     random.Random(0).shuffle(pairs)
@@ -95,7 +103,7 @@ def main() -> None:
         for one in kept
     ]
     begun = time.perf_counter()
-    library = Library(cut(documents))
+    library = Library(cut(documents), encoder=open_encoder(args.encoder) if args.encoder else None)
     built = time.perf_counter() - begun
     answered = [pair for pair in pairs if pair["path"] not in gone]
     with (DATA / "banking77" / "test.csv").open(encoding="utf-8") as lines:
@@ -121,11 +129,40 @@ def main() -> None:
         str(sure): {kind: share([(one.probability or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
         for sure in THRESHOLDS
     }
+    found["replies"] = {str(sure): replies(library, sure, looked, answered) for sure in THRESHOLDS}
     print(json.dumps(found, indent=1))
+    if not args.answers:
+        return
     texts = {document.id: document.text for document in documents}
     found["model"] = answer_quality(args.model, args.answers, library, answered, texts)
     print(json.dumps(found["model"], indent=1))
     save(args.model, args.answers, found)
+
+
+def replies(
+    library: Library, sure: float, looked: dict[str, list[Finding]], pairs: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Count what the agent does: it answers from the first passage, which is of the right article or of another one.
+
+    Near-duplicates of the right article count as wrong.
+    """
+    base = ModelRunner("fake", FakeModel("silent"), Guard(GuardRules(), lambda *_: None))
+    agent = Agent(base, Support(library, sure), DESK)
+    answers = {
+        kind: [agent._explanation("", one, [hit.passage for hit in one.hits]) is None for one in found]
+        for kind, found in looked.items()
+    }
+    right = [
+        bool(one.hits) and one.hits[0].passage.document == pair["path"]
+        for one, pair in zip(looked["held"], pairs, strict=True)
+    ]
+    held = list(zip(answers["held"], right, strict=True))
+    return {
+        "answered_correctly": share([told and is_right for told, is_right in held]),
+        "answered_wrongly": share([told and not is_right for told, is_right in held]),
+        "answered_when_absent": share(answers["left_out"]),
+        "answered_elsewhere": share(answers["elsewhere"]),
+    }
 
 
 def save(model: str, answers: int, found: dict[str, Any]) -> None:
@@ -157,7 +194,7 @@ def answer_quality(
     """Score answers of the agent and of the bare model; abstentions of the agent are counted separately."""
     guard = Guard(GuardRules(), lambda *_: None)
     alone = ModelRunner("alone", open_model(uri), guard)
-    runners = {"agent": Agent(alone, Support(library), lambda *_: None), "alone": alone}
+    runners = {"agent": Agent(alone, Support(library), DESK), "alone": alone}
     told: dict[str, Any] = {}
     for name, runner in runners.items():
         lexical_grounding, overlap, unknown, seconds = [], [], 0, []

@@ -33,7 +33,7 @@ def visible(name: str) -> str:
 
 def test_an_interrogator_talks_and_decides(browser: Browser, served: Serve) -> None:
     design = ConversationDesign(
-        ["fake:silent"], ["ann"], ["bob"], conversations=2, minutes=1, topic="the weather", origin="simulated"
+        ["fake:silent"], ["ann"], ["bob"], conversations=2, minutes=2, topic="the weather", origin="simulated"
     )
     opened = open_conversations(design)
     assert opened.stored.record.interrogators[0].partners == ("person", "fake:silent")

@@ -123,17 +123,88 @@ def test_chat_and_monitor(browser: Browser, served: Serve, tmp_path: Path) -> No
                    "document.getElementById('left').onchange(); document.getElementById('text').value = 'operator'; "
                    "document.getElementById('form').requestSubmit(); 1")  # fmt: skip
         browser.until("document.getElementById('talk').innerText.includes('handed this conversation')")
+        answered = browser.js("location.href")
         browser.open(f"{address}monitor")
-        browser.until("document.querySelectorAll('article').length >= 5")
+        browser.until("document.querySelectorAll('#models article').length === 3")
+        browser.until("document.querySelectorAll('#models svg path').length >= 4")
         shown = browser.js("document.body.innerText")
         assert "Waiting for a person" in shown
         assert "Prompt injection: override" in shown
-        browser.js("document.querySelector('details summary').click(); 1")
-        browser.until("document.querySelector('details[open] .conversation').textContent.includes('operator')")
+        browser.js("document.querySelector('#more a').focus(); 1")
         browser.shot("monitor-desktop")
         browser.size(390, 844)
         browser.shot("monitor-phone")
         assert not browser.wide()
-        browser.js("document.querySelector('details button').click(); 1")
-        browser.until("!document.body.innerText.includes('Waiting for a person')")
+        browser.js("window.ticked = document.getElementById('updated').textContent; 1")
+        browser.until("document.getElementById('updated').textContent !== window.ticked")
+        assert browser.js("document.activeElement.textContent") == "Open the inbox"  # an update takes no focus away
+        browser.size(1200, 800)
+        browser.open(f"{address}support")
+        browser.until("!!document.querySelector('.case summary')")
+        browser.js("document.querySelector('.case summary').click(); 1")
+        browser.js("document.querySelector('.case textarea').value = 'A **person** answers.'; 1")
+        browser.js("document.querySelector('.case form').requestSubmit(); 1")
+        browser.until("!!document.querySelector('.case .message.staff')")
+        browser.shot("support-desktop")
+        browser.size(390, 844)
+        browser.shot("support-phone")
+        assert not browser.wide()
+        browser.js("[...document.querySelectorAll('.case button')].find(one => one.textContent === 'Close').click(); 1")
+        browser.until("!document.querySelector('.case')")
+        assert browser.complaints() == []
+        browser.open(answered)  # the conversation is kept in the browser; staff's answer appears in it
+        browser.until("document.getElementById('history').options.length >= 2")
+        browser.js("const list = document.getElementById('history'); list.selectedIndex = 1; list.onchange(); 1")
+        browser.until("document.getElementById('talk').innerText.includes('handed this conversation')")
+
+
+MARKDOWN = (
+    "# Title\n\nSome **bold**, `code` and *more* [link](https://example.org/a) [bad](javascript:alert(1)) "
+    "![p](https://example.org/x.png) <img src=x onerror=alert(1)>\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+    "\n```\n<b>not bold</b>\n```"
+)
+REASONING = """(() => {
+    const delta = d => `data: ${JSON.stringify({id: "1", model: "echo", choices: [{delta: d}]})}\\n\\n`;
+    const real = window.fetch;
+    window.fetch = (path, options) => String(path).includes("chat/completions")
+        ? Promise.resolve(new Response(
+            delta({reasoning_content: "First, **think**."}) + delta({content: "Done."}) + "data: [DONE]\\n\\n"))
+        : real(path, options);
+    return 1;
+})()"""
+
+
+def test_chat_shows_markdown_and_reasoning_safely(browser: Browser, served: Serve) -> None:
+    with served("serve", "fake:echo", "--port", "0", told="models: ") as (address, *_):
+        browser.open(address)
+        browser.until("document.getElementById('left').options.length === 1")
+        browser.js(f"document.getElementById('text').value = {json.dumps(MARKDOWN)}; 1")
+        browser.js("document.getElementById('system').value = 'Be brief.'; 1")
+        browser.js("document.getElementById('form').requestSubmit(); 1")
+        browser.until("!!document.querySelector('.message .text pre')")
+        browser.until("!document.getElementById('send').disabled")
+        inner = "document.querySelector('.message .text')"
+        for wanted in ("strong", "code", "em", "li", "th", "td", "h3"):
+            assert browser.js(f"!!{inner}.querySelector('{wanted}')"), wanted
+        assert browser.js(f"{inner}.querySelectorAll('img, script, b').length") == 0
+        links = browser.js(f"[...{inner}.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+        assert links == ["https://example.org/a", "https://example.org/x.png"]  # an image is a link, and isn't loaded
+        browser.js(
+            "[...document.querySelectorAll('.details button')].find(b => b.textContent === 'Correct').click(); 1"
+        )
+        browser.js("document.querySelector('.correction textarea').value = 'Better.'; 1")
+        browser.js("document.querySelector('.correction').requestSubmit(); 1")
+        browser.until("document.body.innerText.includes('Saved as an example.')")
+        browser.js(REASONING)
+        browser.js(
+            "document.getElementById('text').value = 'Think'; document.getElementById('form').requestSubmit(); 1"
+        )
+        browser.until("!!document.querySelector('.reasoning')")
+        assert browser.js("document.querySelector('.reasoning').open") is False
+        assert browser.js("document.querySelector('.reasoning div').textContent") == "First, **think**."
+        assert (
+            browser.js("document.querySelector('.reasoning').parentElement.querySelector('.text').innerText") == "Done."
+        )
+        browser.shot("chat-markdown")
+        assert not browser.wide()
         assert browser.complaints() == []

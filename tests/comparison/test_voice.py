@@ -90,6 +90,7 @@ def test_a_comparison_tests_the_voice_and_a_choice_can_go_by_it(store: Store, tm
     data = read([tmp_path / "rows.jsonl"], store=store, name="voice", all_test=True)
     items = {example.prompt: example.id for example in load(store, data.id).examples["test"]}
     ids = {}
+    ids["copy"] = evaluate("fake:copy", data.id, ["voice", "chrf"], store=store).id
     for name, said in {"base": texts(OTHERS, 60, 1), "like us": texts(OURS, 60, 2)}.items():
         path = tmp_path / f"{name}.jsonl"
         path.write_text(
@@ -100,6 +101,7 @@ def test_a_comparison_tests_the_voice_and_a_choice_can_go_by_it(store: Store, tm
     voice = compared.record.scores["voice"]
     assert voice["like us"].value == pytest.approx(1.0, abs=0.05)  # told from base
     assert "can't tell your texts against those of like us" in (voice["base"].missing_reason or "")
+    assert "a rule repeats your texts" in (voice["copy"].missing_reason or "")
     assert not [one for one in compared.record.differences if one.metric == "voice"]
     chosen = choose(compared.id, Needs(), store=store).record
     assert chosen.quality == "voice"

@@ -57,7 +57,7 @@ def test_langfuse_keeps_ids_times_and_tags_and_skips_what_is_no_request(tmp_path
     (example,) = reading.examples
     assert (example.id, example.time, example.tags) == ("o1", "2026-02-03T04:05:06+00:00", ("beta",))
     assert len(reading.rejected) == 0
-    assert "x.json: skipped 4 rows of traces that aren't a request to a model with its messages" in reading.notes
+    assert "x.json: skipped 4 rows of traces or tickets that aren't a request with its answer" in reading.notes
 
 
 def test_one_trace_over_several_lines_is_read(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_spans_without_messages_are_skipped_and_counted(tmp_path: Path) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", whole, empty, other)])
     assert len(reading.examples) == 1
     assert len(reading.rejected) == 0
-    assert "x.jsonl: skipped 2 rows of traces that aren't a request to a model with its messages" in reading.notes
+    assert "x.jsonl: skipped 2 rows of traces or tickets that aren't a request with its answer" in reading.notes
     with pytest.raises(SizewiseError, match="no rows"):
         read_paths([write(tmp_path / "x.jsonl", other)])
 

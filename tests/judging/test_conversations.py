@@ -250,6 +250,24 @@ def test_a_model_that_always_fails_ends_the_round(store: Store) -> None:
     round_.held.close()
 
 
+def test_a_short_context_gets_the_end_of_the_conversation(store: Store) -> None:
+    round_ = Round(store, max_turns=9)
+    while (talk := round_.talk()).partner == PERSON:
+        round_.say_and_answer(talk, talk.id)
+        round_.held.decide(round_.ada)
+        round_.held.judge(round_.ada, talk.id, "person", 50, "")
+    for number in range(4):
+        round_.say_and_answer(talk, f"turn-{number}")
+    round_.held.say(round_.ada, "the last one", "last-last")
+    whole, half, quarter = (round_.held.request(talk, parts) for parts in (1, 2, 4))
+    assert [len(request.messages) for request in (whole, half, quarter)] == [10, 4, 2]
+    for request in (whole, half, quarter):
+        roles = [message.role for message in request.messages]
+        assert roles == ["system", *(["user", "assistant"] * 5)[: len(roles) - 1]]
+        assert request.messages[-1].content == "the last one"
+    round_.held.close()
+
+
 def test_answers_take_as_long_as_typing() -> None:
     rng = random.Random(0)
     short, long = (mean(typing_delay("x" * length, "y" * 40, rng) for _ in range(200)) for length in (10, 100))

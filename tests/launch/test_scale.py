@@ -32,7 +32,37 @@ def test_two_processes_take_the_steps_of_one(scale: Any, tmp_path: Path) -> None
     assert max(found["bytes"]) <= 0.55 * whole
 
 
+def test_a_run_goes_on_with_another_number_of_processes(scale: Any, tmp_path: Path) -> None:
+    found = scale.reshard(tmp_path)
+    assert [row["sessions"] for row in found["cases"]] == [4, 4]
+    assert found["loss"] <= 1e-5
+    assert found["cases"][0]["weights"] <= 1e-4
+
+
 def test_three_kills_end_in_the_same_weights(scale: Any, tmp_path: Path) -> None:
     found = scale.kill_and_compare(tmp_path, kills=3)
     assert found["kills"] == 3
     assert found["weights"] == 0.0
+
+
+def test_a_lost_node_costs_nothing_but_its_unfinished_batches(scale: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = scale.lose_a_node(tmp_path, examples=200)
+    assert found["same_items"]
+    assert found["same_scores"]
+    assert found["asked"] <= 200 + 2 * 16  # two batches of the node that was lost
+
+
+def test_a_network_scores_the_same_on_a_cluster(
+    scale: Any, tmp_path: Path, tiny_folder: Path, examples_file: Path
+) -> None:
+    pytest.importorskip("ray")
+    ray = importlib.import_module("benchmarks.scale_ray")
+    homes = [tmp_path / name for name in ("one", "two")]
+    places: list[tuple[str, ...]] = [(), ("--launch", "ray:local")]
+    jobs = [
+        ray.evaluate(home, str(tiny_folder), examples_file, *more) for home, more in zip(homes, places, strict=True)
+    ]
+    found = [ray.scores(ray.result(job)) for job in jobs]
+    assert found[0] == found[1]
+    assert ray.items(homes[0]) == ray.items(homes[1])

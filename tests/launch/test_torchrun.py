@@ -112,6 +112,19 @@ def test_the_command_runs_in_processes_with_its_own_options(dataset: Saved[Datas
     assert set(arguments[3:]) == options
 
 
+@pytest.mark.parametrize("place", ["torchrun:3", "ray:local"])
+def test_rows_for_each_process_and_no_ray(dataset: Saved[Dataset], ran: list[Any], place: str) -> None:
+    found = CliRunner().invoke(app, command(dataset.id, "--launch", place))
+    assert isinstance(found.exception, UsageError)
+    assert not ran
+
+
+def test_under_torchrun_only_one_training_runs(dataset: Saved[Dataset], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = CliRunner().invoke(app, command(dataset.id, "--curve"))
+    assert isinstance(found.exception, UsageError)
+
+
 @pytest.mark.parametrize("more", [["--tune", "2"], ["--curve"], ["--dry-run"]])
 def test_more_than_one_training_is_refused(dataset: Saved[Dataset], ran: list[Any], more: list[str]) -> None:
     found = CliRunner().invoke(app, command(dataset.id, "--launch", "torchrun:2", *more))

@@ -14,7 +14,7 @@ from sizewise.documents.reading import make_document
 from sizewise.metrics.base import AnswerItem
 from sizewise.metrics.groundedness import QuotesVerbatim
 from sizewise.metrics.manner import refuses
-from sizewise.models.given_passages import NOT_GIVEN, before_question
+from sizewise.models.given_passages import NOT_GIVEN, PASSAGE_COUNTS, before_question
 from sizewise.records import Document, Example, Message, Recipe
 from sizewise.store import Store
 from sizewise.training import train
@@ -57,12 +57,12 @@ def test_the_right_passage_is_among_others_in_any_order_and_every_quote_is_verba
     places, quoted = set(), 0
     for one in given.examples.values():
         prompt, answer = one.messages[-1].content, one.references[0]
-        assert prompt.count("\n\n") == 3
+        assert prompt.count("\n\n") in PASSAGE_COUNTS
         assert "Use these passages where they help. When does the" in prompt
         if refuses(answer):
             continue
         right = PLACES[int(one.source[1:])]
-        passages = prompt.split("\n\n")[:3]
+        passages = prompt.split("\n\n")[:-1]
         holding = [
             i for i, passage in enumerate(passages) if passage.startswith(right.title()) and "opens at" in passage
         ]
@@ -85,6 +85,24 @@ def test_some_examples_have_no_passage_with_the_answer_and_say_so() -> None:
         right = PLACES[int(one.source[1:])]
         assert f"The {right} opens" not in one.messages[-1].content
     assert f"in {len(without)} of them no passage holds the answer" in given.notes[0]
+
+
+@pytest.mark.parametrize(("synthesized", "expected"), [(0, 20), (10, 12), (25, 0), (60, 0)])
+def test_examples_that_decline_already_count_as_those_without_an_answer(synthesized: int, expected: int) -> None:
+    declining = [example(i % 10, NOT_GIVEN["en"], 100 + i) for i in range(synthesized)]
+    given = give_passages(documents(), [*questions(), *declining], recipe(passage_share=1.0, context=1024))
+    assert abs(sum(refuses(one.references[0]) for one in given.examples.values()) - expected) <= 4 * (expected > 0)
+
+
+def test_the_number_of_passages_does_not_tell_whether_they_hold_the_answer() -> None:
+    given = give_passages(documents(), [*questions(), *questions()], recipe(passage_share=1.0, context=1024)).examples
+    counts = {
+        declines: {
+            one.messages[-1].content.count("\n\n") for one in given.values() if refuses(one.references[0]) == declines
+        }
+        for declines in (True, False)
+    }
+    assert counts[True] == counts[False] == set(PASSAGE_COUNTS)
 
 
 def test_answers_without_a_passage_stay_as_they_are() -> None:

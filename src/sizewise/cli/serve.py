@@ -188,6 +188,14 @@ def register(app: typer.Typer, panel: str) -> None:
                 "--refuse-signals", rich_help_panel=PRIVACY, help="Refuse requests with signs of prompt injection."
             ),
         ] = False,
+        detect: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="NAME",
+                rich_help_panel=PRIVACY,
+                help="Further detector of personal data: names, or that of a plug-in.",
+            ),
+        ] = None,
         device: Device = "auto",
         precision: Precision = "auto",
         json: Json = False,
@@ -241,7 +249,9 @@ def register(app: typer.Typer, panel: str) -> None:
                 inside=inside or (),
                 documents=docs,
                 sure=min_confidence,
-                guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
+                guard=GuardRules.without(
+                    unguarded or (), tuple(confidential or ()), refuse_signals, tuple(detect or ())
+                ),
                 reporter=_Announced(reporter.say, host, uris) if json else reporter,
             )
 

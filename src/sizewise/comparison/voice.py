@@ -82,7 +82,9 @@ def add_voice(
         and record.model.trained_on != data
         and not record.model.uri.startswith("rag:")
     ]
-    found = measure_voices(ours, answers, base, seed)
+    rules = [name for name, record in records.items() if record.model.role == "baseline"]
+    found = measure_voices(ours, {name: some for name, some in answers.items() if name not in rules}, base, seed)
+    found.scores.update({name: _missing("a rule repeats your texts, so it has no voice of its own") for name in rules})
     for name, table in tables.items():
         column = np.full((len(table.clusters), 2), np.nan)
         for item, pair in found.stats.get(name, {}).items():
@@ -277,7 +279,7 @@ class _Attribution:
         folds = np.array([self._fold_of[text.document] for text in texts])
         for fold, model in enumerate(self._models):
             if model is not None and len(places := np.flatnonzero(folds == fold)):
-                found[places] = model.predict(self._features.of([texts[place] for place in places]))
+                found[places] = model.predict(self._features.of([texts[place] for place in places.tolist()]))
         return found
 
     def accuracy(self) -> Score:

@@ -28,6 +28,7 @@ from sizewise.documents.decoding import Unreadable
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
 from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
+from sizewise.documents.tickets import ticket_rows
 from sizewise.documents.times import EXPECTED, iso_time
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import tools_of
@@ -246,7 +247,7 @@ def _notes(read: FileRead, name: str, counts: _Counts) -> list[str]:
     note(counts.blank, "skipped {} without text")
     note(counts.open, "{} of texts that are still to be labeled (an empty 'label' beside 'suggested'); left out")
     note(counts.blanks, "{} whose label had blanks around it, which were taken off")
-    note(counts.skipped, "skipped {} of traces that aren't a request to a model with its messages")
+    note(counts.skipped, "skipped {} of traces or tickets that aren't a request with its answer")
     note(
         counts.time,
         f"{{}} with a time in an unknown notation (left empty), such as {_quoted(counts.unknown_time)}; known are "
@@ -278,12 +279,13 @@ def _quoted(text: str) -> str:
 
 
 def _expanded(row: Row, counts: _Counts) -> list[Row]:
-    """Return the rows that a row stands for: requests of a trace, questions of a SQuAD article, rows under a key."""
+    """Return the rows that a row stands for: requests of a trace, tickets, SQuAD questions, or rows under a key."""
     cells = row.cells
-    traces = trace_rows(row)
-    if traces is not None:
-        counts.skipped += not traces
-        return traces
+    found = trace_rows(row) if (tickets := ticket_rows(row)) is None else tickets
+    if found is not None:
+        kept = [one for one in found if one.cells or one.problem]
+        counts.skipped += len(found) - len(kept) or not found
+        return kept
     if isinstance(cells.get("paragraphs"), list):
         return _squad_rows(row)
     key = next((key for key in LIST_KEYS if isinstance(cells.get(key), list)), None)

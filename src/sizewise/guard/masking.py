@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Sequence
 
+from sizewise.guard.detectors import Detector
 from sizewise.guard.finding import find_personal
 
 NONCE_LETTERS, NONCE_LENGTH = "BCDFGHJKLMNPQRSTVWXZ2346789", 4
@@ -24,9 +25,11 @@ class Mask:
 
     Args:
         texts: All texts of the request; tokens are chosen that don't occur in them.
+        detectors: Detectors beside the patterns.
     """
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], detectors: Sequence[Detector] = ()) -> None:
+        self._detectors = detectors
         joined = "\n".join(texts).upper()
         self._nonce = _nonce()
         for _ in range(MAX_DRAWS):
@@ -43,7 +46,7 @@ class Mask:
     def hide(self, text: str) -> str:
         """Replace the personal data in a text with tokens."""
         parts, end = [], 0
-        for found in find_personal(text):
+        for found in find_personal(text, self._detectors):
             parts += [text[end : found.start], self._token(found.kind, text[found.start : found.end])]
             self.counts[found.kind] += 1
             end = found.end

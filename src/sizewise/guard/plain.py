@@ -40,6 +40,11 @@ _ESCAPE = (
     r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,12});|"  # HTML
     r"%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # URLs, and e-mail addresses in them
 )
+_ESCAPED_SIGN = re.compile(
+    r"(?<!\\)\\u[0-9a-fA-F]{4}|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,12});|%[2-7][0-9a-fA-F]"
+)
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+_ASCII_REPLACED = re.compile(rf"{_ESCAPE}|\r\n|{_CONTROL.pattern}")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\u30fc\u00b7\u30fb\u2022\u2027\u2219](?=\d)")
 _SEPARATING = re.compile(
     r"(?<!\w)_+(?=\S)|(?<=[^\s_])_+(?!\w)|"  # _emphasis_
@@ -72,13 +77,38 @@ def plain_copies(text: str) -> list[Plain]:
     a further copy of each, letters that can touch a number without a space are replaced by a separator.
     """
     copies = [_plain(text, separate=False)]
-    if _table().ambiguous.search(text):
+    if is_ambiguous(text):
         copies.append(_plain(text, separate=True))
-    return copies + [copy._replace(text=_separated(copy.text)) for copy in copies if _SEPARATING.search(copy.text)]
+    return copies + [copy._replace(text=_separated(copy.text)) for copy in copies if has_separating(copy.text)]
 
 
 def _separated(text: str) -> str:
     return _SEPARATING.sub(lambda part: SEPARATOR * len(part[0]), text)
+
+
+def is_ambiguous(text: str) -> bool:
+    """Return whether an invisible character or an enclosed number gives a text a second reading."""
+    return bool(_table().ambiguous.search(text)) if not text.isascii() or _CONTROL.search(text) else False
+
+
+def has_separating(text: str) -> bool:
+    """Return whether a text has characters that separate numbers like spaces."""
+    return bool(_SEPARATING.search(text)) if not text.isascii() or "_" in text else False
+
+
+def changed_codes() -> dict[int, str]:
+    """Return the code points that a copy replaces, with their replacements."""
+    return _table().changes
+
+
+def escaped_signs(text: str) -> list[int]:
+    """Return the offsets of escaped digits and at signs, such as `&#64;`."""
+    changes = _table().changes
+    return [
+        match.start()
+        for match in _ESCAPED_SIGN.finditer(text)
+        if any(letter == "@" or letter.isdecimal() for letter in _normalized(match[0], changes))
+    ]
 
 
 def matches(rules: Sequence[re.Pattern[str]], texts: Sequence[str]) -> bool:
@@ -157,14 +187,15 @@ def _plain(text: str, separate: bool) -> Plain:
     parts: list[str] = []
     starts, ends = array("L"), array("L")
     offset = 0
-    for match in table.replaced.finditer(text):
+    for match in (_ASCII_REPLACED if text.isascii() else table.replaced).finditer(text):
         start, end = match.span()
         parts.append(text[offset:start])
         starts.extend(range(offset, start))
         ends.extend(range(offset + 1, start + 1))
-        new = match[0].translate(changes) if match[1] else _normalized(match[0], changes)
+        several = match.re is table.replaced and match[1]
+        new = match[0].translate(changes) if several else _normalized(match[0], changes)
         parts.append(new)
-        if match[1]:
+        if several:
             starts.extend(range(start, end))
             ends.extend(range(start + 1, end + 1))
         else:

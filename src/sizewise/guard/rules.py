@@ -29,3 +29,10 @@ def rules_of(section: str) -> Rules:
         name: tuple(re.compile(expanded(rule), re.DOTALL) for rule in ([rules] if isinstance(rules, str) else rules))
         for name, rules in rules_by_name.items()
     }
+
+
+@lru_cache(maxsize=4)
+def words_of(section: str) -> dict[str, tuple[str, ...]]:
+    """Return the word lists of a section, by name."""
+    lists: dict[str, list[str]] = _file()["words"][section]
+    return {name: tuple(words) for name, words in lists.items()}

@@ -261,17 +261,23 @@ class Conversations:
                 and told[-1].author == "interrogator"
             ]
 
-    def request(self, talk: Conversation) -> Request:
-        """Write the request for the next answer of a model."""
+    def request(self, talk: Conversation, parts: int = 1) -> Request:
+        """Write the request for the next answer of a model.
+
+        Args:
+            talk: the conversation.
+            parts: send only the last one of so many parts of it, for a model whose context is too short for all.
+        """
         with self._lock:
             system = self.round.instructions + (f" Topic: {self.round.topic}" if self.round.topic else "")
             told = [
                 Message(role="user" if one.author == "interrogator" else "assistant", content=one.text)
                 for one in self._messages[talk.id]
             ]
+        kept = told[len(told) - 1 - (len(told) // parts - 1) // 2 * 2 :]  # begins with a message of the interrogator
         return Request(
             id=f"{talk.id} {len(told)}",
-            messages=(Message(role="system", content=system), *told),
+            messages=(Message(role="system", content=system), *kept),
             max_tokens=max(16, round(TOKENS_PER_CHARACTER * self.round.max_characters)),
             temperature=self.round.temperature,
             seed=self.round.seed + len(told),

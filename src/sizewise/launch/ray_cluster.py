@@ -71,7 +71,7 @@ def connect(address: str) -> Any:
 
 def _keep_stdout_clean(ray: Any) -> None:
     """Drop what Ray writes about lost nodes to stdout, where results are; `log_to_driver` doesn't cover it."""
-    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_, **__: None
 

@@ -292,7 +292,7 @@ def _targets_in(rows: Rows) -> int:
 
 @contextmanager
 def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
-    """Join the processes that torchrun started; outside of torchrun, yield one process alone.
+    """Join the processes that torchrun started; outside of torchrun, or if it started one only, yield one alone.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
@@ -301,7 +301,7 @@ def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
     Raises:
         SizewiseError: the device can't be shared by processes, or there are more processes than cards.
     """
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= set(os.environ):
+    if not {"RANK", "MASTER_ADDR"} <= set(os.environ) or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
     device, local = choose_device(device), int(os.environ.get("LOCAL_RANK", "0"))

@@ -10,7 +10,7 @@ VOICE = "voice"
 class Voice(Mean):
     """Share of answers that a classifier of style attributes to the organization rather than to a base model."""
 
-    name, title = VOICE, "Attributed to your organization"
+    name, title = VOICE, "Voice"
     description = (
         "Share of answers that a classifier of style takes for the organization's own texts rather than for answers of "
         "models that weren't trained on them. The topic is masked, and answers to the same questions are compared. It "

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from sizewise.retrieval import Passage
 from sizewise.text import detect_language
 
+PASSAGE_COUNTS = (1, 2, 3, 3)
+"""Numbers of passages in examples, with an answer in them or without: mostly as many as `rag:` gives, and not always
+the same, because a model would learn from the number whether to decline."""
 NOT_GIVEN = {
     "en": "The text does not say that.",
     "de": "Das steht im Text nicht.",

@@ -9,10 +9,13 @@ passages, not what it has learned.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
 
 from sizewise import datasets
 from sizewise.datasets.indexing import open_documents
 from sizewise.errors import SizewiseError
+from sizewise.guard import signals_in
 from sizewise.models.base import Model
 from sizewise.models.given_passages import before_question, passage_text
 from sizewise.models.wrapper import PromptWrapper
@@ -23,6 +26,12 @@ from sizewise.store import Store
 PASSAGES = 3
 FILLER = "passage " * PASSAGE_WORDS
 NOT_OFFERED = ("echo", "ids", "embeddings", "tools")  # features that leave no room for passages
+
+
+@lru_cache(maxsize=4_096)
+def has_signals(passage: str) -> bool:
+    """Return whether a passage has signs of prompt injection."""
+    return bool(signals_in([passage]))
 
 
 class RetrievingModel(PromptWrapper):
@@ -58,7 +67,7 @@ class RetrievingModel(PromptWrapper):
             update={
                 "uri": f"rag:{self._data}:{description.uri}",
                 "origin": f"{description.origin}, {retrieval}",
-                "revision": f"search-{self._state}+{description.revision}",
+                "revision": f"search-{self._state}-filtered+{description.revision}",
                 "can_score": False,
                 "start": f"rag:{self._data}:{description.start}" if description.start else None,
                 "offers": tuple(offer for offer in description.offers if offer not in NOT_OFFERED),
@@ -66,9 +75,13 @@ class RetrievingModel(PromptWrapper):
         )
 
     def passages(self, request: Request) -> tuple[str, ...]:
-        """Find the passages that match a request's question best, each with its title and heading."""
+        """Find the passages that match a request's question best, each with its title and heading.
+
+        Passages with signs of prompt injection are left out; the next best ones take their places.
+        """
         question = request.messages[-1].content if request.messages else request.text or ""
-        return tuple(passage_text(hit.passage) for hit in self._library.find(question, PASSAGES).hits)
+        found = (passage_text(hit.passage) for hit in self._library.find(question, 2 * PASSAGES).hits)
+        return tuple(islice((text for text in found if not has_signals(text)), PASSAGES))
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Generate answers, each with the passages that it was given."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from sizewise.records.base import Record
 from sizewise.records.scores import Score
 
@@ -32,6 +34,10 @@ class RedteamReport(Record):
     """Seed of secrets and markers."""
     scores: dict[str, dict[str, Score]]
     """Model -> attack family -> success rate; lower is better."""
+    guarded: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """The same behind the guard: attacks that it recognizes fail. Empty in records of earlier versions."""
+    false_refusals: Score | None = None
+    """Share of harmless prompts that the guard takes for an attack."""
     explanations: dict[str, str]
     """Attack family -> what a success means."""
     examples: tuple[RedteamFinding, ...]

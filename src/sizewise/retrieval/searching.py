@@ -131,6 +131,11 @@ class Library:
             return "words and meaning"
         return "words, and hardly by meaning, because the encoder doesn't understand these documents"
 
+    def titles(self, limit: int) -> list[str]:
+        """Return the titles of the first documents."""
+        passages = (self._index.passages[place] for place in range(len(self._index.passages)))
+        return list(dict.fromkeys(passage.title for passage in islice(passages, 20 * limit)))[:limit]
+
     def find(self, question: str, limit: int = 4) -> Finding:
         """Find the passages that match a question best.
 

@@ -20,8 +20,13 @@ from sizewise.models.base import Piece
 from sizewise.models.prompts import question_prompt
 from sizewise.records import Completion, Message, Request
 from sizewise.retrieval import Finding, Library, Passage
+from sizewise.service.cases import Case, Cases, Outcome
+from sizewise.service.handovers import Handovers
+from sizewise.service.lookups import Lookup, choose, look_up
 from sizewise.service.model_runner import ModelRunner
+from sizewise.service.small_talk import small_talk
 from sizewise.text import count_words, sentences_of
+from sizewise.text.languages import detect_language
 
 NAME = "support"
 MIN_CONFIDENCE = 0.5
@@ -46,6 +51,10 @@ UNKNOWN = (
 HANDED_OVER = (
     "I've handed this conversation over to a person; the reference is {number}. They will see everything written here."
 )
+PASSED_ON = "I've added this to your conversation with our staff; the reference is {number}. Their answer appears here."
+DRAFTED = "A colleague checks the answer before you get it; the reference is {number}."
+_REFERENCE = re.compile(r"the reference is ([0-9a-f]{16})\b")
+MAX_EXPLAINED, MAX_EXPLAINED_CHARACTERS = 3, 800
 _ASKS_FOR_PERSON = re.compile(
     r"(?i)\b(?:speak|talk|chat|connect me|transfer me|put me through|hand (?:me|this|it)(?: over)?|escalate(?: this)?)"
     r" (?:to|with) (?:(?:a|an|the|your|some|real|live|human) )*"
@@ -67,6 +76,19 @@ class Support(NamedTuple):
     """The organization's documents."""
     min_confidence: float = MIN_CONFIDENCE
     """Minimum probability that the documents contain the answer; below it the agent declines to answer."""
+    lookups: tuple[Lookup, ...] = ()
+    """Facts that the agent may look up."""
+    draft: bool = False
+    """Whether staff check each answer before the customer gets it."""
+
+
+class Desk(NamedTuple):
+    """Where the agent leaves what staff have to see."""
+
+    handovers: Handovers
+    cases: Cases
+    audit: Callable[[dict[str, Any]], None]
+    """Receives who looked up what."""
 
 
 class Agent(ModelRunner):
@@ -75,14 +97,14 @@ class Agent(ModelRunner):
     Args:
         base: the model that writes the answers.
         support: documents and settings.
-        hand_over: stores a conversation for staff under a reference number.
+        desk: conversations and outcomes for staff.
     """
 
-    def __init__(self, base: ModelRunner, support: Support, hand_over: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, base: ModelRunner, support: Support, desk: Desk) -> None:
         super().__init__(NAME, base.model, base.guard)
         self.admission, self.outside = base.admission, base.outside
         self.description = base.description.model_copy(update={"offers": (), "can_chat": True, "can_score": False})
-        self._base, self._support, self._store_handover = base, support, hand_over
+        self._base, self._support, self._desk = base, support, desk
 
     @property
     def takes_tools(self) -> bool:
@@ -104,31 +126,82 @@ class Agent(ModelRunner):
         started = time.monotonic()
         conversation = [message for message in request.messages if message.role in ("user", "assistant")]
         question = conversation[-1].content if conversation else request.text or ""
-        reply = await self._fixed_reply(conversation, question)
+        turn = _Turn(started, question, len(conversation) < 2, self._desk.cases)
+        reply = await asyncio.to_thread(self._fixed_reply, turn, conversation, question)
         if reply:
             async for piece in _say(request, reply, started):
                 yield piece
             return
-        query = _shorten(question)
-        if count_words(query) < SHORT_QUESTION and len(conversation) > 2:  # a follow-up such as "And on Sundays?"
-            query = _shorten(f"{conversation[-3].content} {question}")
+        query = _query(conversation, question)
         finding = await asyncio.to_thread(self._support.library.find, query, MAX_PASSAGES)
         passages = [hit.passage for hit in finding.hits if self._may_use(hit.passage)]
-        if not passages or not self._can_answer(finding):
+        turn.topic = finding.hits[0].passage.title if finding.hits else ""
+        explanation = self._explanation(question, finding, passages)
+        if explanation is not None:
+            await asyncio.to_thread(self._desk.cases.add_unanswered, explanation)
+            await turn.end("unknown")
             async for piece in _say(request, UNKNOWN, started):
                 yield piece
             return
         grounded = self._grounded(request, conversation[:-1], question, passages)
-        async for piece in self._cited(grounded, Citer(self._support.library, passages, query), started):
-            yield piece
+        answer = self._cited(grounded, Citer(self._support.library, passages, query), started)
+        pieces = self._as_draft(request, conversation, answer, turn) if self._support.draft else answer
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if piece.end is not None and not piece.end.error and not self._support.draft:
+                    await turn.end("answered", piece.end.usd)
+                yield piece
 
-    async def _fixed_reply(self, conversation: list[Message], question: str) -> str:
-        """Hand the conversation over if the user asks for a person; returns the confirmation, empty otherwise."""
+    async def _as_draft(
+        self, request: Request, conversation: list[Message], answer: AsyncGenerator[Piece, None], turn: _Turn
+    ) -> AsyncGenerator[Piece, None]:
+        """Leave an answer to staff as a draft, and tell the customer so."""
+        end = None
+        async with aclosing(answer) as pieces:
+            async for piece in pieces:
+                end = piece.end or end
+        if end is None or end.error:
+            yield Piece(end=end)
+            return
+        number = await asyncio.to_thread(self._hand_over, conversation, turn, end.text)
+        await turn.end("draft", end.usd)
+        text = DRAFTED.format(number=number)
+        yield Piece(text)
+        yield Piece(end=end.model_copy(update={"text": text, "sources": ()}))
+
+    def _fixed_reply(self, turn: _Turn, conversation: list[Message], question: str) -> str:
+        """Return an answer that needs no documents; empty if there is none.
+
+        The customer writes to staff, asks for a person, greets, or asks for a fact that can be looked up.
+        """
         query = _shorten(question)
+        number = self._open_reference(conversation)
+        if number:
+            self._desk.handovers.say(number, "customer", question)
+            return PASSED_ON.format(number=number)
         accepted = len(conversation) > 1 and conversation[-2].content == UNKNOWN and _YES.match(query)
-        if not (_ASKS_FOR_PERSON.search(query) or accepted):
+        if _ASKS_FOR_PERSON.search(query) or accepted:
+            return HANDED_OVER.format(number=self._hand_over(conversation, turn))
+        if reply := small_talk(query, self._support.library.titles(4)):
+            turn.store("small_talk")
+            return reply
+        before = conversation[-2].content if len(conversation) > 1 else ""
+        lookup = choose(self._support.lookups, query, before)
+        if lookup is None:
             return ""
-        return HANDED_OVER.format(number=await asyncio.to_thread(self._hand_over, conversation))
+        texts = [_shorten(message.content) for message in conversation if message.role == "user"]
+        looked = look_up(lookup, texts, self._desk.audit)
+        turn.topic = lookup.title
+        turn.store("looked_up" if looked.status in ("found", "missing") else "unknown")
+        return looked.text
+
+    def _open_reference(self, conversation: list[Message]) -> str:
+        """Return the number under which staff have this conversation; empty if they don't, or have closed it."""
+        for message in reversed(conversation[:-1]):
+            match = _REFERENCE.search(message.content) if message.role == "assistant" else None
+            if match:
+                return match[1] if self._desk.handovers.is_open(match[1]) else ""
+        return ""
 
     async def _cited(self, request: Request, citer: Citer, started: float) -> AsyncGenerator[Piece, None]:
         """Generate an answer and yield its supported sentences with citations, then the list of sources."""
@@ -181,22 +254,89 @@ class Agent(ModelRunner):
         texts = [passage.title, passage.heading, passage.text]
         return not signals_in(texts) and not (self._base.outside and self.guard.is_confidential(texts))
 
-    def _can_answer(self, finding: Finding) -> bool:
-        """Check whether the documents contain the answer.
+    def _explanation(self, question: str, finding: Finding, passages: list[Passage]) -> dict[str, Any] | None:
+        """Explain why the documents don't answer a question; None if they do.
 
         Uses word coverage instead of the probability if one passage covers the whole question, or if there are too few
         documents to learn the probability from.
         """
         threshold = self._support.min_confidence
-        if finding.probability is None or (finding.in_passage > FULL_COVERAGE and finding.content_words > 1):
-            return finding.in_passage >= threshold
-        return finding.probability >= threshold and finding.covered >= MIN_COVERAGE
+        by_coverage = finding.probability is None or (finding.in_passage > FULL_COVERAGE and finding.content_words > 1)
+        chance = finding.in_passage if by_coverage else finding.probability or 0.0
+        if not finding.hits:
+            reason = "No document has a word of the question."
+        elif not passages:
+            reason = "The passages found have signs of injection, or are confidential."
+        elif chance < threshold:
+            reason = f"The chance of an answer is {chance:.0%}, below the threshold of {threshold:.0%}."
+        elif not by_coverage and finding.covered < MIN_COVERAGE:
+            reason = (
+                f"The best document covers {finding.covered:.0%} of the question's words, less than {MIN_COVERAGE:.0%}."
+            )
+        else:
+            return None
+        best = finding.hits[0].passage if finding.hits else None
+        return {
+            "question": question[-MAX_EXPLAINED_CHARACTERS:],
+            "reason": reason,
+            "probability": finding.probability,
+            "covered": finding.covered,
+            "document": best.document if best else "",
+            "title": best.title if best else "",
+            "passage": best.text[:MAX_EXPLAINED_CHARACTERS] if best else "",
+        }
 
-    def _hand_over(self, conversation: list[Message]) -> str:
+    def passage(self, document: str, sentence: str) -> Passage | None:
+        """Return the passage of a document that a sentence was cited from; None if none has a word of it."""
+        hits = self._support.library.find(_shorten(sentence), 4 * MAX_PASSAGES).hits
+        return next((hit.passage for hit in hits if hit.passage.document == document), None)
+
+    def _hand_over(self, conversation: list[Message], turn: _Turn, draft: str = "") -> str:
+        """Store a conversation for staff, with what stood behind each "I couldn't find this"."""
         number = secrets.token_hex(8)
-        messages = [message.model_dump(mode="json") for message in conversation]
-        self._store_handover(number, {"at": time.time(), "conversation": messages})
+        explanations = []
+        for place, message in enumerate(conversation):
+            if message.content == UNKNOWN and message.role == "assistant" and place:
+                asked = conversation[place - 1].content
+                finding = self._support.library.find(_query(conversation[:place], asked), MAX_PASSAGES)
+                usable = [hit.passage for hit in finding.hits if self._may_use(hit.passage)]
+                explanations.append(self._explanation(asked, finding, usable))
+                turn.topic = turn.topic or (finding.hits[0].passage.title if finding.hits else "")
+        body: dict[str, Any] = {
+            "at": time.time(),
+            "conversation": [message.model_dump(mode="json") for message in conversation],
+            "explanations": [found for found in explanations if found][-MAX_EXPLAINED:],
+            "topic": turn.topic,
+            "language": turn.language,
+        }
+        self._desk.handovers.add(number, body | ({"draft": draft} if draft else {}))
+        if not draft:
+            turn.store("handed_over")
         return number
+
+
+class _Turn:
+    """Collects what is known of one question until its outcome is stored."""
+
+    def __init__(self, started: float, question: str, first: bool, cases: Cases) -> None:
+        self._started, self._first, self._cases = started, first, cases
+        self.topic = ""
+        self.language = detect_language(question[:MAX_QUESTION_CHARACTERS])
+
+    def store(self, outcome: Outcome, usd: float | None = None) -> None:
+        seconds = time.monotonic() - self._started
+        self._cases.add(Case(outcome, self._first, self.topic, self.language, seconds, usd))
+
+    async def end(self, outcome: Outcome, usd: float | None = None) -> None:
+        await asyncio.to_thread(self.store, outcome, usd)
+
+
+def _query(conversation: list[Message], question: str) -> str:
+    """Return what to search for; a follow-up such as "And on Sundays?" includes the question before."""
+    query = _shorten(question)
+    if count_words(query) < SHORT_QUESTION and len(conversation) > 2:
+        return _shorten(f"{conversation[-3].content} {question}")
+    return query
 
 
 class Citer:

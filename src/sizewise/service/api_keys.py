@@ -42,6 +42,8 @@ class Key(BaseModel):
     """Daily budget in US dollars, at the list prices of models behind an API."""
     staff: bool = False
     """Whether the key may read conversations that were handed over."""
+    vouches: bool = False
+    """Whether its client has authenticated the customer whom `user` of a request names; look-ups need it."""
 
     @property
     def has_limits(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,21 +29,24 @@ from sizewise.service.decisions import Decisions
 from sizewise.service.handovers import REQUESTED_BY
 from sizewise.service.jobs import Job, with_index
 from sizewise.service.limits import Gate
+from sizewise.service.lookups import CUSTOMER
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
 from sizewise.service.pages.monitor import add_pages
+from sizewise.service.pages.support import add_support
 from sizewise.service.prompts import client_of, echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
 from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, ResponsesRequest, TextRequest
+from sizewise.service.series import FLUSH_S
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
 from sizewise.service.tracing import telemetry_of_fastapi
 from sizewise.store import Store
 from sizewise.store.database import Unavailable
 
-OPEN_PATHS = ("/", "/monitor", "/health", "/health/live", "/metrics", "/openapi.json")
+OPEN_PATHS = ("/", "/monitor", "/support", "/health", "/health/live", "/metrics", "/openapi.json")
 """Paths that need no API key."""
 _LOG = logging.getLogger("sizewise.service")
 
@@ -62,28 +66,8 @@ def create_app(
         previous: state of the service before a reload, which goes on with its usage, metrics and queues.
     """
     state = State(models, settings or Settings(), store or Store(), previous)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warmup = asyncio.create_task(_warm_up(state))
-        backends = [runner.backend for runner in state.runners if runner.backend is not None]
-        watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
-        yield
-        state.draining = True
-        if state.router is not None and state.router.shadow is not None:
-            state.router.shadow.close()
-        warmup.cancel()
-        for task in watching:
-            task.cancel()
-        for backend in backends:
-            await backend.close()
-        if not state.replaced:
-            await asyncio.to_thread(state.budgets.close)
-
-    options: dict[str, Any] = {"telemetry": telemetry_of_fastapi()}
-    app = FastAPI(
-        title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS, **options
-    )
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "telemetry": telemetry_of_fastapi()}
+    app = FastAPI(title="Sizewise", lifespan=partial(_live, state), responses=schemas.ERRORS, **options)
     app.state.sizewise = state
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     if state.has_backends:
@@ -103,16 +87,35 @@ def create_app(
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
     app.add_middleware(RequestLog, metrics=state.metrics)
     _add_errors(app)
-    _add_chat(app, state)
-    _add_completions(app, state)
-    _add_embeddings(app, state)
-    _add_decisions(app, state)
-    _add_responses(app, state)
-    _add_models(app, state)
-    _add_health(app, state)
-    add_pages(app, state)
-    documents.add_documents(app, state)
+    _add_routes(app, state)
     return app
+
+
+@asynccontextmanager
+async def _live(state: State, _: FastAPI) -> AsyncIterator[None]:
+    """Warm up and watch the models while the application runs, and close what it opened."""
+    warmup, keeping = asyncio.create_task(_warm_up(state)), asyncio.create_task(_keep_series(state))
+    backends = [runner.backend for runner in state.runners if runner.backend is not None]
+    watching = [asyncio.create_task(backend.replicas.watch()) for backend in backends]
+    yield
+    state.draining = True
+    if state.router is not None and state.router.shadow is not None:
+        state.router.shadow.close()
+    for task in (warmup, keeping, *watching):
+        task.cancel()
+    await asyncio.to_thread(state.keep_series)
+    for backend in backends:
+        await backend.close()
+    if not state.replaced:
+        await asyncio.to_thread(state.budgets.close)
+
+
+def _add_routes(app: FastAPI, state: State) -> None:
+    for add in (_add_chat, _add_completions, _add_embeddings, _add_decisions, _add_responses, _add_models, _add_health):
+        add(app, state)
+    add_pages(app, state)
+    add_support(app, state)
+    documents.add_documents(app, state)
 
 
 def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -123,6 +126,15 @@ def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, 
             operation["responses"].pop("422", None)
     app.openapi_schema = schema
     return schema
+
+
+async def _keep_series(state: State) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        try:
+            await asyncio.to_thread(state.keep_series)
+        except (OSError, sqlite3.Error) as error:  # a full disk must not stop the service
+            _LOG.warning("The monitor's figures were not saved: %s", error)
 
 
 async def _warm_up(state: State) -> None:
@@ -174,18 +186,25 @@ def _add_errors(app: FastAPI) -> None:
         return error_response(f"Internal server error ({type(error).__name__}).", 500)
 
 
-async def _begin(state: State, http: HttpRequest) -> Key | None:
-    """Count a request against its key's rate limit and return the key."""
+async def _begin(state: State, http: HttpRequest, customer: str | None = None) -> Key | None:
+    """Count a request against its key's rate limit and return the key.
+
+    Args:
+        state: state of the service.
+        http: the request.
+        customer: who asks, as the client says; believed if the key vouches for its customers.
+    """
     key = key_of(http)
     await state.budgets.admit(key)
     REQUESTED_BY.set(key.name if key else "")
+    CUSTOMER.set(customer or "" if key is not None and key.vouches else "")
     return key
 
 
 def _add_chat(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
-        key = await _begin(state, http)
+        key = await _begin(state, http, body.user)
         lenient = state.settings.lenient
 
         async def generate(runner: ModelRunner) -> Response:

@@ -13,6 +13,7 @@ from sizewise.errors import SizewiseError
 from sizewise.models import Engine
 from sizewise.service.backends import MAX_CONCURRENT, Backend, BackendSettings, Price, Zone
 from sizewise.service.guarding import GuardRules, Part
+from sizewise.service.lookups import Lookup
 
 _COMMAND = "sizewise serve --config FILE"
 
@@ -182,10 +183,12 @@ class GuardSection(_Section):
     confidential: tuple[str, ...] = ()
     disabled: tuple[Part, ...] = ()
     refuse_signals: bool = False
+    detect: tuple[str, ...] = ()
+    """Detectors beside the patterns, such as `names`."""
 
     def rules(self) -> GuardRules:
         """Return the rules of the guard."""
-        return GuardRules.without(self.disabled, self.confidential, self.refuse_signals)
+        return GuardRules.without(self.disabled, self.confidential, self.refuse_signals, self.detect)
 
 
 class DocumentsSection(_Section):
@@ -193,6 +196,10 @@ class DocumentsSection(_Section):
 
     path: NearFile
     min_confidence: float = Field(0.5, ge=0, le=1)
+    draft: bool = False
+    """Whether staff check each answer before the customer gets it."""
+    lookup: tuple[Lookup, ...] = ()
+    """Facts about customers that the agent may look up."""
 
 
 class ServiceConfig(_Section):

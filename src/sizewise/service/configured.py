@@ -111,7 +111,8 @@ class ConfiguredService:
         server = config.server
         documents, support = config.documents, None
         if documents is not None:
-            support = Support(load_library(documents.path, self._store, self._reporter), documents.min_confidence)
+            library = load_library(documents.path, self._store, self._reporter)
+            support = Support(library, documents.min_confidence, documents.lookup, documents.draft)
         settings = Settings(
             keys=load_keys(server.host, server.keys, "sizewise serve --config FILE", "query the models"),
             hosts=(*allowed_hosts(server.host), *server.allowed_hosts),
@@ -252,6 +253,7 @@ def _work(path: Path, home: Path, listener: socket.socket, engines: Path) -> Non
     """Serve in a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     ignore_hangup()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.WARNING)
     try:
@@ -325,7 +327,12 @@ class Workers:
 
     def _start(self) -> BaseProcess:
         process = self._context.Process(target=_work, args=(self._path, self._home, self._listener, self._engines))
-        process.start()
+        # A SIGHUP would end a worker that is still starting; it reads the file after this.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process
 
     def _revive(self, workers: list[_Worker]) -> None:

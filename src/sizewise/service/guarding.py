@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sizewise.errors import UsageError
-from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, matches, signals_in
+from sizewise.guard import KINDS, NOT_FOUND, Detector, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
 from sizewise.service.payloads import map_texts, texts_in
@@ -35,6 +35,8 @@ class GuardRules:
     """Regular expressions; a conversation that matches one is never sent to an external model."""
     refuse_signals: bool = False
     """Reject requests with signs of prompt injection instead of only counting them."""
+    detect: tuple[str, ...] = ()
+    """Names of detectors beside the patterns, such as `names`."""
 
     def __post_init__(self) -> None:
         for rule in self.confidential:
@@ -47,7 +49,11 @@ class GuardRules:
 
     @classmethod
     def without(
-        cls, disabled: Sequence[str], confidential: tuple[str, ...] = (), refuse_signals: bool = False
+        cls,
+        disabled: Sequence[str],
+        confidential: tuple[str, ...] = (),
+        refuse_signals: bool = False,
+        detect: tuple[str, ...] = (),
     ) -> GuardRules:
         """Create rules with some parts disabled.
 
@@ -57,13 +63,14 @@ class GuardRules:
         unknown = sorted(set(disabled) - set(PARTS))
         if unknown:
             raise UsageError(f"'{unknown[0]}' is not a part of the guard.", ", ".join(PARTS), "--unguarded mask")
-        return cls(frozenset(part for part in PARTS if part not in disabled), confidential, refuse_signals)
+        return cls(frozenset(part for part in PARTS if part not in disabled), confidential, refuse_signals, detect)
 
     def summary(self) -> str:
         """Describe what happens to text that is sent to external models."""
         if "mask" not in self.parts:
             return "masking is off; external models receive unmasked text"
-        return f"{', '.join(KINDS)} are masked before text is sent to external models. {NOT_FOUND}"
+        more = f" Also: what the detectors {', '.join(self.detect)} find." if self.detect else ""
+        return f"{', '.join(KINDS)} are masked before text is sent to external models.{more} {NOT_FOUND}"
 
 
 class ExternalRequest:
@@ -72,11 +79,12 @@ class ExternalRequest:
     Args:
         request: the original request.
         counts: counters of masked and restored values, updated in place.
+        detectors: detectors beside the patterns.
     """
 
-    def __init__(self, request: Request, counts: Counter[str]) -> None:
+    def __init__(self, request: Request, counts: Counter[str], detectors: Sequence[Detector] = ()) -> None:
         schema = request.json_schema
-        self._mask = Mask([*request.texts(), *request.stop, schema or ""])
+        self._mask = Mask([*request.texts(), *request.stop, schema or ""], detectors)
         hide = self._mask.hide
         self.masked = request.map_texts(hide).model_copy(
             update={
@@ -110,10 +118,11 @@ class Guard:
     Args:
         rules: the rules.
         log: writes an audit entry for each request to an external model, under a unique key.
+        detectors: open detectors beside the patterns.
     """
 
-    def __init__(self, rules: GuardRules, log: Log) -> None:
-        self._rules, self._log = rules, log
+    def __init__(self, rules: GuardRules, log: Log, detectors: Sequence[Detector] = ()) -> None:
+        self._rules, self._log, self._detectors = rules, log, detectors
         self._confidential = [re.compile(rule) for rule in rules.confidential]
         self.counts: Counter[str] = Counter()
         """Events since the start: external requests, masked and restored values, blocked requests, injection signs."""
@@ -125,7 +134,7 @@ class Guard:
             MissingExtraError: the detector is not installed.
         """
         if self.masks:
-            find_personal("")
+            find_personal("", self._detectors)
 
     def warm_up(self) -> None:
         """Build the tables of the detectors, which take a second, before a request needs them."""
@@ -216,7 +225,7 @@ class Guard:
         """
 
         def masked() -> tuple[dict[str, Any], Mask]:
-            mask = Mask([*texts_in(payload)])
+            mask = Mask([*texts_in(payload)], self._detectors)
             return map_texts(payload, mask.hide), mask
 
         sent, mask = await asyncio.to_thread(masked) if self.masks else (payload, None)
@@ -233,6 +242,8 @@ class Guard:
 
     async def mask(self, request: Request, model: str) -> ExternalRequest | None:
         """Mask a request to an external model and write an audit entry; returns None if masking is off."""
-        external = await asyncio.to_thread(ExternalRequest, request, self.counts) if self.masks else None
+        external = (
+            await asyncio.to_thread(ExternalRequest, request, self.counts, self._detectors) if self.masks else None
+        )
         await self._audit(model, sum(map(len, request.texts())), external.masked_counts if external else None)
         return external

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,11 +24,14 @@ REQUESTED_BY: ContextVar[str] = ContextVar("requested_by", default="")
 MAX_CHARACTERS = 50_000
 """Characters stored of a conversation, counted from its end."""
 MAX_PREVIEW_CHARACTERS = 2_000
+MAX_MESSAGES, MAX_MESSAGE_CHARACTERS = 200, 8_000
+"""Of a conversation after it was handed over."""
 MAX_WAITING = 500
 MAX_PER_DAY = 50
 """Conversations that one key may hand over per day."""
 RETENTION_DAYS = 30
 DAY_S = 86_400.0
+Author = Literal["customer", "staff"]
 _COLUMNS = HANDOVERS.c
 _COUNT = select(func.count()).select_from(HANDOVERS)
 
@@ -102,7 +105,7 @@ class Handovers:
             wanted = wanted.where(_COLUMNS.position < place)
         with self._opened() as db:
             rows = db.execute(wanted.order_by(_COLUMNS.position.desc()).limit(limit)).all()
-        return [{"number": number} | json.loads(body) for number, body in reversed(rows)]
+        return [{"number": number, "messages": []} | json.loads(body) for number, body in reversed(rows)]
 
     def previews(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """Count the waiting conversations, and return the ends of the newest ones."""
@@ -116,17 +119,95 @@ class Handovers:
         ]
         return count, previews
 
-    def finish(self, number: str) -> bool:
-        """Mark a conversation as done; returns False if it does not exist."""
+    def finish(self, number: str, resolved: bool | None = None) -> bool:
+        """Mark a conversation as done; returns False if it does not exist.
+
+        Args:
+            number: its number.
+            resolved: whether the customer's question was resolved; None: not said.
+        """
         done = func.coalesce(_COLUMNS.done, time.time())
         with self._opened() as db:
-            return db.execute(update(HANDOVERS).where(_COLUMNS.number == number).values(done=done)).rowcount == 1
+            found = db.execute(update(HANDOVERS).where(_COLUMNS.number == number).values(done=done)).rowcount == 1
+            if found and resolved is not None:
+                body = _body(db, number)
+                _write(db, number, body | {"resolved": resolved})
+            return found
+
+    def say(self, number: str, author: Author, text: str) -> dict[str, Any]:
+        """Add a message to an open conversation, and return the conversation.
+
+        Raises:
+            APIError: it does not exist, is done, or has too many messages.
+            Unavailable: the database can't be reached.
+        """
+        with self._opened() as db:
+            done = db.execute(select(_COLUMNS.done).where(_COLUMNS.number == number)).one_or_none()
+            if done is None or done[0] is not None:
+                raise APIError(f"No open handover has the number {number[:20]}.", "number", "not_found", 404)
+            body = _body(db, number)
+            if len(body["messages"]) >= MAX_MESSAGES:
+                raise APIError("This conversation has too many messages.", None, "too_many_messages", 429)
+            body["messages"].append({"at": time.time(), "author": author, "text": text[:MAX_MESSAGE_CHARACTERS]})
+            _write(db, number, body)
+            return body
+
+    def is_open(self, number: str) -> bool:
+        """Return whether the key of this request handed the conversation over, and staff haven't closed it."""
+        row = self._row(number)
+        return row is not None and row[0] == REQUESTED_BY.get() and row[1] is None
+
+    def thread(self, number: str, who: str | None) -> dict[str, Any] | None:
+        """Return what was said since a conversation was handed over; None if there is none.
+
+        Args:
+            number: its number.
+            who: key that must have handed it over; None: any.
+        """
+        row = self._row(number)
+        if row is None or who not in (None, row[0]):
+            return None
+        return {"done": row[1] is not None, "messages": json.loads(row[2]).get("messages", [])}
+
+    def _row(self, number: str) -> tuple[str, float | None, str] | None:
+        if not shared_url() and not self._path.exists():
+            return None
+        with self._opened() as db:
+            wanted = select(_COLUMNS.who, _COLUMNS.done, _COLUMNS.body).where(_COLUMNS.number == number)
+            row = db.execute(wanted).one_or_none()
+        return None if row is None else (row[0], row[1], row[2])
+
+    def history(self, since: float) -> list[dict[str, Any]]:
+        """Return when conversations were handed over and done, what about, and whether they were resolved."""
+        if not shared_url() and not self._path.exists():
+            return []
+        with self._opened() as db:
+            rows = db.execute(select(_COLUMNS.at, _COLUMNS.done, _COLUMNS.body).where(_COLUMNS.at >= since)).all()
+        found = []
+        for at, done, stored in rows:
+            body = json.loads(stored)
+            about = {"topic": body.get("topic", ""), "language": body.get("language", "")}
+            found.append({"at": at, "done": done, "resolved": body.get("resolved"), **about})
+        return found
+
+
+def _body(db: Connection, number: str) -> dict[str, Any]:
+    """Return a stored conversation, with the messages since it was handed over."""
+    body: dict[str, Any] = json.loads(db.execute(select(_COLUMNS.body).where(_COLUMNS.number == number)).scalar_one())
+    return {"messages": []} | body
+
+
+def _write(db: Connection, number: str, body: dict[str, Any]) -> None:
+    db.execute(update(HANDOVERS).where(_COLUMNS.number == number).values(body=_json(body)))
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
 
 
 def _insert(db: Connection, number: str, who: str, body: dict[str, Any]) -> None:
     stored = body | {"conversation": _end_of(body["conversation"], MAX_CHARACTERS)}
-    kept = json.dumps(stored, ensure_ascii=False).encode("utf-8", "replace").decode("utf-8")
-    db.execute(insert(HANDOVERS).values(number=number, at=float(body["at"]), who=who, body=kept))
+    db.execute(insert(HANDOVERS).values(number=number, at=float(body["at"]), who=who, body=_json(stored)))
 
 
 def _end_of(conversation: list[dict[str, Any]], characters: int) -> list[dict[str, Any]]:

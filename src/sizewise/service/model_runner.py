@@ -21,6 +21,7 @@ from sizewise.routing import TrainingDrift
 from sizewise.service.admission import Admission
 from sizewise.service.guarding import ExternalRequest, Guard
 from sizewise.service.schemas import APIError
+from sizewise.service.series import Series
 
 if TYPE_CHECKING:
     from sizewise.service.backends import Backend
@@ -103,6 +104,8 @@ class ModelRunner:
         self.drift: TrainingDrift | None = None
         """Compares prompts with the training distribution; None if that is unknown."""
         self.history: deque[RequestRecord] = deque(maxlen=MAX_HISTORY)
+        self.series: Series | None = None
+        """Figures over time, kept over restarts."""
         self.since = time()
         """Unix time of the beginning of the history."""
         self._usd_per_token = 0.0
@@ -177,6 +180,7 @@ class ModelRunner:
     def share(self, base: ModelRunner) -> None:
         """Use the queue, the history and the zone of another runner of the same model, which is ready."""
         self.admission, self.history, self.drift = base.admission, base.history, base.drift
+        self.series = base.series
         self.outside, self.ready = base.outside, True
 
     def is_same(self, other: ModelRunner) -> bool:
@@ -254,18 +258,19 @@ class ModelRunner:
 
     def record(self, started: float, status: int, completion: Completion | None, ttft_s: float | None) -> None:
         """Add a finished request to the history."""
-        self.history.append(
-            RequestRecord(
-                at=time(),
-                model=self.name,
-                status=status,
-                latency_s=monotonic() - started,
-                ttft_s=ttft_s,
-                prompt_tokens=completion.prompt_tokens if completion else 0,
-                completion_tokens=completion.completion_tokens if completion else 0,
-                cost_usd=completion.usd if completion else None,
-            )
+        record = RequestRecord(
+            at=time(),
+            model=self.name,
+            status=status,
+            latency_s=monotonic() - started,
+            ttft_s=ttft_s,
+            prompt_tokens=completion.prompt_tokens if completion else 0,
+            completion_tokens=completion.completion_tokens if completion else 0,
+            cost_usd=completion.usd if completion else None,
         )
+        self.history.append(record)
+        if self.series is not None:
+            self.series.add(record, self.admission.queued)
 
     async def start(self) -> None:
         """Warm up until it succeeds, so that the first client does not wait longer than the others."""

@@ -96,7 +96,7 @@ class Replica:
             _LOG.warning("%s works again", self.place)
         self.failure, self._failed_probes, self._worked = "", 0, True
 
-    async def probe(self) -> None:
+    async def check_health(self) -> None:
         """Ask for its health, or for its models where it has no such path; any answer but a failure will do."""
         import httpx2
 
@@ -168,7 +168,7 @@ class Replicas:
     async def _watch(server: Replica) -> None:
         while True:
             try:
-                await server.probe()
+                await server.check_health()
             except Exception:  # a client that was closed by a reload, for example
                 _LOG.exception("A probe of %s failed", server.place)
             await asyncio.sleep(DOWN_PROBE_S if server.doubtful else PROBE_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,12 @@ from sizewise.models.remote import RemoteModel
 from sizewise.records import Policy, Request
 from sizewise.routing import TrainingDrift
 from sizewise.service.admission import Admission
-from sizewise.service.agent import Agent, Support
+from sizewise.service.agent import Agent, Desk, Support
 from sizewise.service.api_keys import Key, Keys
 from sizewise.service.backends import Backend, BackendSettings
 from sizewise.service.budgets import Budgets
+from sizewise.service.cases import Cases
+from sizewise.service.detecting import open_detectors
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
 from sizewise.service.limits import BODY_TIMEOUT_S
@@ -26,6 +29,7 @@ from sizewise.service.metrics import Metrics
 from sizewise.service.model_runner import MAX_QUEUED_PER_KEY, REMOTE_MAX_TOKENS, ModelRunner
 from sizewise.service.router import AUTO, Router
 from sizewise.service.schemas import APIError
+from sizewise.service.series import Series
 from sizewise.store import Store
 from sizewise.store.database import url_for
 
@@ -78,11 +82,12 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, partial(self._log, "crossings"))
+        self.guard = Guard(rules, partial(self._log, "crossings"), open_detectors(rules.detect, store))
         if previous is None:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
             self.handovers, self.guard.counts = previous.handovers, previous.guard.counts
+        self.cases: Cases = previous.cases if previous else Cases(store.home / "service" / "cases.sqlite")
         self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
         for runner in self.runners:
             _connect(runner, settings.backends.get(runner.name))
@@ -90,13 +95,18 @@ class State:
         if any(runner.outside for runner in self.runners):
             self.guard.prepare()
         if settings.support is not None:
-            self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, self.handovers.add))
+            audit = partial(self._log_unnamed, "lookups")
+            desk = Desk(self.handovers, self.cases, audit)
+            self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, desk))
         for runner in self.runners:
             earlier = previous.by_name.get(runner.name) if previous else None
             if earlier is not None and earlier.is_same(runner):
                 runner.keep(earlier)
             else:
                 runner.drift = _training_drift(runner, store)
+        self.series: Series = previous.series if previous else Series(store.home / "service" / "series.sqlite")
+        for runner in self.runners:
+            runner.series = self.series
         self.by_name: dict[str, ModelRunner] = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
         self.metrics: Metrics = previous.metrics if previous else Metrics()
@@ -129,6 +139,12 @@ class State:
         """Mark the service as draining; requests are answered until the port is closed."""
         self.draining = True
 
+    def keep_series(self) -> None:
+        """Write the figures over time to their file."""
+        for runner in self.runners:
+            self.series.look(runner.name, runner.admission.queued, runner.drift.p if runner.drift else None)
+        self.series.flush()
+
     async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:
         """Check requests before a model sees them, and return the signs of prompt injection found in them.
 
@@ -143,6 +159,14 @@ class State:
     def _log(self, topic: str, key: str, body: dict[str, Any]) -> None:
         with self.store.service_ledger() as ledger:
             ledger.append(topic, key, body)
+
+    def _log_unnamed(self, topic: str, body: dict[str, Any]) -> None:
+        self._log(topic, secrets.token_hex(8), body)
+
+    @property
+    def agent(self) -> Agent | None:
+        """The support agent, if there is one."""
+        return next((runner for runner in self.runners if isinstance(runner, Agent)), None)
 
     def find(self, name: str, key: Key | None, by_auto: bool = False) -> ModelRunner:
         """Find a model by name.

@@ -6,11 +6,12 @@ plainer than what people ask; a writer makes better ones if it passes its check.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sizewise.models.given_passages import before_question, not_given, passage_text
+from sizewise.models.given_passages import PASSAGE_COUNTS, before_question, not_given, passage_text
 from sizewise.retrieval import Library, Passage
 from sizewise.retrieval.lines import field_of
 from sizewise.synthesis.formats import QUESTION, UNANSWERABLE, topic_of
@@ -119,5 +120,6 @@ def _unanswerable(questions: Sequence[Item], library: Library) -> Iterator[Item]
             if passage.document != item.passage.document and library.support(item.answer, [passage])[1] < MIN_SUPPORT
         ]
         if others:
-            prompt = before_question([passage_text(passage) for passage in others[:2]], item.prompt)
+            count = random.Random(item.prompt).choice(PASSAGE_COUNTS)
+            prompt = before_question([passage_text(passage) for passage in others[:count]], item.prompt)
             yield Item(UNANSWERABLE, prompt, not_given(item.answer), item.passage)

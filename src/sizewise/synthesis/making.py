@@ -15,7 +15,7 @@ import numpy as np
 
 from sizewise.datasets.similarity import Signatures, document_shingles
 from sizewise.errors import SizewiseError
-from sizewise.models.given_passages import before_question, not_given, passage_text
+from sizewise.models.given_passages import PASSAGE_COUNTS, before_question, not_given, passage_text
 from sizewise.records import Completion, Message, Request, Score, fingerprint
 from sizewise.retrieval import Library, Passage
 from sizewise.synthesis.extractive import Item, items_of
@@ -43,6 +43,8 @@ DRAFTED = "drafted"
 FORMAT_TAG = 2
 """Position of the format among the tags."""
 MIN_SUPPORT, MAX_ANSWERED, NEAR_DUPLICATE = 0.6, 0.8, 0.6
+SEARCHED = 12
+"""Best passages among which those are that a question gets besides the one it was written about."""
 MIN_PASSAGE_WORDS, MAX_ANSWER_WORDS = 25, 150
 MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 4, 60
 ANSWER_TOKENS = 768  # enough for the longest question and answer in any language
@@ -246,7 +248,7 @@ def _rewritten(answer: Completion | None, name: str, passage: Passage, question:
             return "no question without an answer"
         if library.overlap(asked, passage.full_text) > MAX_ANSWERED:
             return "the passage may answer the question"
-        return Item(name, before_question([passage_text(passage)], asked), not_given(asked), passage)
+        return Item(name, before_question(_unanswering(asked, passage, library), asked), not_given(asked), passage)
     text = read_text(answer.text)
     if text is None:
         return "no text"
@@ -254,6 +256,19 @@ def _rewritten(answer: Completion | None, name: str, passage: Passage, question:
         return problem
     prompt = question if name == FOCAL else f"{REWRITES[name].label}: {topic_of(passage)}"
     return Item(name, prompt, text, passage)
+
+
+def _unanswering(question: str, passage: Passage, library: Library) -> list[str]:
+    """Return a passage that doesn't answer a question, among as many others as examples with answers have."""
+    rng = random.Random(question)
+    others = [
+        hit.passage
+        for hit in library.find(question, SEARCHED).hits
+        if hit.passage != passage and library.overlap(question, hit.passage.full_text) <= MAX_ANSWERED
+    ]
+    chosen = [passage, *others[: rng.choice(PASSAGE_COUNTS) - 1]]
+    rng.shuffle(chosen)
+    return [passage_text(one) for one in chosen]
 
 
 def without_near_duplicates(rows: list[Draft], refused: Counter[str]) -> list[Draft]:

@@ -202,7 +202,7 @@ def _fit_memory(recipe: Recipe, start: Start, workers: Workers) -> _Fit:
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
     held = folders.held_bytes(start.network)
     parameters = folders.parameters_of(base)
-    trained, held, parameters = trained // holders, held / holders, parameters // holders
+    trained, held, parameters = trained // holders, held // holders, parameters // holders
     shape = preflight.Shape.of(folders.settings_of(base.config), parameters, trained, held)
     width, on_card = BYTES[machine_precision(start.device, training=True)], start.device != "cpu"
 

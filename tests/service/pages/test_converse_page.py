@@ -111,7 +111,7 @@ def test_a_failing_model_and_a_full_disk_are_told_without_a_trace(
     assert client.post(f"{ada}/say", json=body).status_code == 200
     lost = until(lambda: client.get(f"{ada}/state").json(), "phase", "lost")
     assert "crashed" not in json.dumps(lost)
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert next(end for end in held.ends.values() if end.reason == "failed").detail.endswith("crashed")
     answerer.close()
     held.close()

@@ -33,7 +33,7 @@ from sizewise.service.pages.judge_page import NONCE, error_page
 from sizewise.store import Store
 
 MAX_BODY_BYTES = 50_000
-TRIES = 2  # requests to a model for one answer
+TRIES = 3  # requests to a model for one answer, each with half as much of the conversation
 _LOG = logging.getLogger("sizewise.service")
 
 
@@ -79,8 +79,8 @@ class Answerer:
     def _answer(self, talk: Conversation) -> None:
         found, error = None, ""
         try:
-            for _ in range(TRIES):
-                found, error = self._try(talk)
+            for number in range(TRIES):
+                found, error = self._try(talk, 2**number)  # the context may be too short for the whole conversation
                 if found is not None and found.finish != "error":
                     break
             self._held.answer(talk, found, error)
@@ -90,9 +90,9 @@ class Answerer:
             with self._lock:
                 self._asked.discard(talk.id)
 
-    def _try(self, talk: Conversation) -> tuple[Completion | None, str]:
+    def _try(self, talk: Conversation, parts: int) -> tuple[Completion | None, str]:
         try:
-            return next(iter(self._models[talk.partner]([self._held.request(talk)])), None), ""
+            return next(iter(self._models[talk.partner]([self._held.request(talk, parts)])), None), ""
         except Exception as failure:  # a model may raise anything; the conversation ends, the others go on
             _LOG.error("%s failed: %s", talk.partner, failure)
             return None, f"{type(failure).__name__}: {failure}"

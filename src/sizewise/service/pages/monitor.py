@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from time import time
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
@@ -49,17 +49,22 @@ def add_pages(app: FastAPI, state: State) -> None:
             "handovers_waiting": count,
         }
 
+    @app.get("/monitor/series")
+    def monitor_series(span: Literal["1h", "24h", "30d"] = "1h") -> dict[str, Any]:
+        """Return figures over time by model; they hold no text and no keys."""
+        return state.series.read(span)
+
     @app.get("/handovers")
     def handovers(
         http: HttpRequest, limit: int = Query(20, ge=1, le=100), before: str = Query("", max_length=64)
     ) -> dict[str, Any]:
-        _require_staff(http)
+        require_staff(http)
         return {"waiting": state.handovers.waiting(limit, before)}
 
     @app.post("/handovers/{number}/done")
-    def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
-        _require_staff(http)
-        if not state.handovers.finish(number):
+    def handover_done(number: str, http: HttpRequest, resolved: bool | None = None) -> dict[str, str]:
+        require_staff(http)
+        if not state.handovers.finish(number, resolved):
             raise APIError(f"Handover {number[:20]} does not exist.", "number", "not_found", 404)
         return {"status": "done"}
 
@@ -129,7 +134,7 @@ def is_staff(key: Key | None) -> bool:
     return key is None or key.staff
 
 
-def _require_staff(http: HttpRequest) -> None:
+def require_staff(http: HttpRequest) -> None:
     """Reject a key that may not read conversations.
 
     Raises:
