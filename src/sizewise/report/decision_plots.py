@@ -137,10 +137,10 @@ def ladder_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine])
         for key, title in panels
     ]
     left_out = [row["candidate"] for row in rows if row["candidate"] not in drawn]
-    absent = f" Without a cost or a latency, and so not drawn: {listed(left_out)}." if left_out else ""
+    undrawn = f" Without a cost or a latency, and so not drawn: {listed(left_out)}." if left_out else ""
     return draw(
         f"{measure_of(quality).title} against cost and latency",
-        f"Every candidate and baseline with a cost or a latency.{absent} Vertical bars are 95% confidence intervals "
+        f"Every candidate and baseline with a cost or a latency.{undrawn} Vertical bars are 95% confidence intervals "
         "of quality; horizontal ones are the range of the cost, and the interval of the median latency for a single "
         "user. Horizontal axes are logarithmic.",
         alt.hconcat(*charts, spacing=30).resolve_scale(color="shared"),
