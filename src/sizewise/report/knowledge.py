@@ -36,7 +36,7 @@ class DocumentKnowledge(NamedTuple):
     document: str
     counts: tuple[int, int, int]
     """Questions answered closed book, only with passages, and not at all, as in LEARNT."""
-    missing: tuple[str, ...]
+    unanswered: tuple[str, ...]
     """Some of the questions that aren't answered closed book, each with how it is answered."""
 
 
@@ -126,9 +126,11 @@ def _documents(
     found = []
     for document, asked in by_document.items():
         kinds = [0 if closed.get(row.item) else 1 if given.get(row.item) else 2 for row in asked]
-        missing = [f"{shortened(row.prompt)} ({LEARNT[kind]})" for row, kind in zip(asked, kinds, strict=True) if kind]
+        unanswered = [
+            f"{shortened(row.prompt)} ({LEARNT[kind]})" for row, kind in zip(asked, kinds, strict=True) if kind
+        ]
         counts = (kinds.count(0), kinds.count(1), kinds.count(2))
-        found.append(DocumentKnowledge(document, counts, tuple(missing[:MAX_QUESTIONS])))
+        found.append(DocumentKnowledge(document, counts, tuple(unanswered[:MAX_QUESTIONS])))
     return sorted(found, key=lambda one: (-one.counts[2], -one.counts[1], one.document))
 
 
@@ -151,9 +153,9 @@ def _pairs(standing: Standing, best: Mapping[Way, str]) -> Iterable[tuple[str, s
 def _advice(standing: Standing, best: Mapping[Way, str]) -> str:
     """Answer the question from paired differences alone: what isn't shown to be better isn't worth its cost."""
     beats = standing.choice.beats
-    missing = [way for way in ("trained", "retrieval", "both") if way not in best]
-    if missing:
-        return f"The study can't answer this: it has no candidate of the kind {' and none of the kind '.join(missing)}."
+    absent = [way for way in ("trained", "retrieval", "both") if way not in best]
+    if absent:
+        return f"The study can't answer this: it has no candidate of the kind {' and none of the kind '.join(absent)}."
     trained, retrieval, both = best["trained"], best["retrieval"], best["both"]
     if beats(both, retrieval) and beats(both, trained):
         return f"Do both. {both} answers better than {retrieval} and than {trained}."
