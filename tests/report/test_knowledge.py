@@ -69,8 +69,8 @@ def test_what_was_learned_is_counted_by_document() -> None:
         ("b", (0, 1, 0)),
         ("a", (1, 0, 0)),
     ]
-    assert found.documents[0].unknown == ("Question c? (not at all)", "Question d? (not at all)")
-    assert found.documents[1].unknown == ("Question b? (only with passages)",)
+    assert found.documents[0].unanswered == ("Question c? (not at all)", "Question d? (not at all)")
+    assert found.documents[1].unanswered == ("Question b? (only with passages)",)
 
 
 def test_retrieval_that_beats_training_is_advised() -> None:

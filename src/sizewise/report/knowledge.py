@@ -36,7 +36,7 @@ class DocumentKnowledge(NamedTuple):
     document: str
     counts: tuple[int, int, int]
     """Questions answered closed book, only with passages, and not at all, as in LEARNT."""
-    unknown: tuple[str, ...]
+    unanswered: tuple[str, ...]
     """Some of the questions that aren't answered closed book, each with how it is answered."""
 
 
@@ -126,9 +126,11 @@ def _documents(
     found = []
     for document, asked in by_document.items():
         kinds = [0 if closed.get(row.item) else 1 if given.get(row.item) else 2 for row in asked]
-        unknown = [f"{shortened(row.prompt)} ({LEARNT[kind]})" for row, kind in zip(asked, kinds, strict=True) if kind]
+        unanswered = [
+            f"{shortened(row.prompt)} ({LEARNT[kind]})" for row, kind in zip(asked, kinds, strict=True) if kind
+        ]
         counts = (kinds.count(0), kinds.count(1), kinds.count(2))
-        found.append(DocumentKnowledge(document, counts, tuple(unknown[:MAX_QUESTIONS])))
+        found.append(DocumentKnowledge(document, counts, tuple(unanswered[:MAX_QUESTIONS])))
     return sorted(found, key=lambda one: (-one.counts[2], -one.counts[1], one.document))
 
 
