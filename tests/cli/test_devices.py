@@ -16,7 +16,7 @@ from tests.cli.test_help import COMMANDS
 
 RUN_MODELS = {
     *(("train",), ("evaluate",), ("study",), ("serve",), ("chat",), ("loadtest",), ("redteam",), ("synthesize",)),
-    *(("label",), ("watch",), ("judge", "ask")),
+    *(("label",), ("watch",), ("judge", "ask"), ("judge", "converse")),
 }
 
 

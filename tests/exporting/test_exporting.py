@@ -190,8 +190,10 @@ def test_a_window_that_gguf_would_lose_is_refused(
 
 
 def test_other_folders_and_formats_are_refused(tiny_folder: Path, tmp_path: Path, store: Store) -> None:
-    with pytest.raises(UsageError, match="Unknown export format 'onnx'"):
+    with pytest.raises(UsageError, match="A language model can't be exported as onnx"):
         export(str(tiny_folder), "onnx", tmp_path / "made", store=store)
+    with pytest.raises(UsageError, match="Unknown export format 'coreml'"):
+        export(str(tiny_folder), "coreml", tmp_path / "made", store=store)
     with pytest.raises(UsageError, match="already exists"):
         export(str(tiny_folder), "hf", tiny_folder, store=store)
     with pytest.raises(SizewiseError, match="openvino-genai can't open"):

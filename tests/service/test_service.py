@@ -279,6 +279,9 @@ def test_metric_names_follow_prometheus_conventions(address: str, home: Path) ->
         "sizewise_http_requests_total": "counter",
         "sizewise_http_request_duration_seconds": "histogram",
         "sizewise_rejected_keys_total": "counter",
+        "sizewise_retries_total": "counter",
+        "sizewise_server_requests_running": "gauge",
+        "sizewise_server_up": "gauge",
     }
     assert {name: kind for name, kind in types.items() if not name.endswith("_created")} == expected
     assert described >= set(expected)

@@ -154,7 +154,7 @@ class _Card:
     def _prepare(self, network: Any, compiled: bool, checkpointing: bool) -> None:
         self._again = checkpointing
 
-    def _probe(self, network: Any, mix: Any, teacher: Any, steps: int, rows: int) -> tuple[float, float]:
+    def _probe(self, network: Any, mix: Any, teacher: Any, steps: int, rows: int, own: int) -> tuple[float, float]:
         self.tried.append((rows, self._again))
         self._peak = rows * (1 if self._again else 3) * GB
         if self._peak > 20 * GB:
@@ -165,7 +165,8 @@ class _Card:
 def _measured(card: _Card, **changes: Any) -> planning._Fit:
     recipe = Recipe.model_validate({"start": "pkg:x", "tokens": 1, "rows_per_step": 8} | changes)
     start = Start(SimpleNamespace(zero_grad=lambda set_to_none: None), None, "lora", "", "", "cuda")
-    fit = planning._Fit(MISTRAL_7B._replace(trained=10**9), 0.0, recipe.checkpointing == "on", recipe.rows_per_step)
+    rows = recipe.rows_per_step
+    fit = planning._Fit(MISTRAL_7B._replace(trained=10**9), 0.0, recipe.checkpointing == "on", rows, rows)
     return planning._measure(start, SimpleNamespace(mix=None), None, fit, recipe)[1]  # type: ignore[arg-type]
 
 
@@ -173,10 +174,10 @@ def test_rows_in_memory_are_halved_until_step_and_optimizer_fit_on_a_card(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     card = _Card(monkeypatch, room_gb=20)
-    assert _measured(card)[2:] == (False, 2, False)  # 8 rows don't fit, 4 fit without the 12 GB of the optimizer
+    assert _measured(card)[2:] == (False, 2, 8, False)  # 8 rows don't fit, 4 fit without the 12 GB of the optimizer
     assert card.tried == [(8, False), (4, False), (2, False)]
     card = _Card(monkeypatch, room_gb=14)
-    assert _measured(card)[2:] == (True, 2, False)
+    assert _measured(card)[2:] == (True, 2, 8, False)
     assert card.tried[-3:] == [(8, True), (4, True), (2, True)]
     card = _Card(monkeypatch, room_gb=12.5)
     with pytest.raises(SizewiseError, match="not even one row") as error:

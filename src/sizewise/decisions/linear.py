@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -272,12 +271,12 @@ def _support_vectors(rows: Any, train: Material, known: IntArray, independent: b
         coefficients, intercepts = fitted(rows[~part], targets[~part])
         margins[part] = rows[part] @ coefficients.T + intercepts
 
-    with ThreadPoolExecutor(2) as pool:  # scikit-learn's solver runs outside the interpreter lock
-        whole = pool.submit(fitted, rows, targets)
-        parts = np.unique(folds)
-        for done, _ in enumerate(pool.map(measure, parts), start=1):
-            settings.reporter.advance("Fitting linear models", done, len(parts) + 1)
-        coefficients, intercepts = whole.result()
+    # One after the other: all fits of a process share liblinear's random numbers, so two at once are never the same.
+    parts = np.unique(folds)
+    for done, fold in enumerate(parts, start=1):
+        measure(fold)
+        settings.reporter.advance("Fitting linear models", done, len(parts) + 1)
+    coefficients, intercepts = fitted(rows, targets)
     scale = _scale_of(margins, targets, independent)
     return Weights(coefficients.astype(np.float32), intercepts.astype(np.float32), scale)
 

@@ -50,7 +50,7 @@ COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *("field_f1", "field_precision", "field_recall", "value_in_source", "json_repaired", "json_contradictory"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
-    *("reference_match", "contains_reference", "numeric_match", "reference_recall"),
+    *("reference_match", "contains_reference", "numeric_match", "reference_recall", "voice"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
     *("latency_s", "requests_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
