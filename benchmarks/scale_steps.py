@@ -122,7 +122,7 @@ def train(workers: Workers, given: argparse.Namespace) -> None:
             {name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "weights.safetensors"
         )
         found = {"losses": [point.loss for point in result.points], "batches": seen, "sessions": result.sessions}
-        found |= {"best": result.best.domain, "bytes": peak["bytes"], "best_step": result.best_step}
+        found |= {"best": result.best.domain, "bytes": peak.get("bytes", []), "best_step": result.best_step}
         (folder / "run.json").write_text(json.dumps(found), encoding="utf-8")
 
 
