@@ -68,8 +68,8 @@ $(VENV)/.scale: $(VENV)/.all
 	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel]' || echo 'Ray or psycopg cannot be installed here; their tests are skipped'
 	touch $@
 
-test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (four minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m scale
+test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (three minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "scale and not slow"
 
 check: $(VENV)/.all  ## format, lint, types, import order
 	$(BIN)/ruff format --check .

@@ -32,6 +32,7 @@ def test_two_processes_take_the_steps_of_one(scale: Any, tmp_path: Path) -> None
     assert max(found["bytes"]) <= 0.55 * whole
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(scale: Any, tmp_path: Path) -> None:
     found = scale.reshard(tmp_path)
     assert [row["sessions"] for row in found["cases"]] == [4, 4]
@@ -53,6 +54,7 @@ def test_a_lost_node_costs_nothing_but_its_unfinished_batches(scale: Any, tmp_pa
     assert found["asked"] <= 200 + 2 * 16  # two batches of the node that was lost
 
 
+@pytest.mark.slow
 def test_a_network_scores_the_same_on_a_cluster(
     scale: Any, tmp_path: Path, tiny_folder: Path, examples_file: Path
 ) -> None:

@@ -248,7 +248,7 @@ def started(script: Path, name: str, *more: str, replicas: int = 1) -> str:
 
 
 @pytest.mark.scale
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_engines_are_started_supervised_and_stopped(tmp_path: Path, workers: int) -> None:
     """Two engines answer in turns; one is killed and comes back; one that dies at start shows its last lines."""
     script, path = tmp_path / "engine.py", tmp_path / "service.toml"

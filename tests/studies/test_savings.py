@@ -77,6 +77,7 @@ def test_without_right_answers_nothing_is_claimed(tmp_path: Path, store: Store, 
     assert f"judge open {found.study}" in found.summary
 
 
+@pytest.mark.slow
 def test_where_no_way_is_good_enough_or_the_bill_is_small_nothing_is_saved(
     tmp_path: Path, store: Store, start: str
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_sum_with_two_readings_is_refused_with_both(text: str) -> None:
         read_pays(text)
 
 
+@pytest.mark.slow
 def test_what_is_as_good_on_average_is_named_even_where_no_answer_is_guaranteed(
     tmp_path: Path, store: Store, start: str
 ) -> None:
