@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,3 +58,25 @@ def test_each_piece_counts_once(count: int, sharded: bool) -> None:
     assert sorted(number for of_one in turns for number, counts in of_one if counts) == list(range(count))
     assert not sharded or len({len(of_one) for of_one in turns}) == 1
     assert list(ALONE.turns(count)) == [(number, True) for number in range(count)]
+
+
+def test_the_process_group_outlives_the_reducer_that_holds_it() -> None:
+    """Else the end of a run waits forever, about every second time."""
+    code = (
+        "import weakref, torch\n"
+        "from torch.nn.parallel import DistributedDataParallel\n"
+        "from sizewise.lm import distributed\n"
+        "with distributed.joined('cpu') as workers:\n"
+        "    network = torch.nn.Linear(2, 2)\n"
+        "    workers.wrap(network)\n"
+        "    wrapped = weakref.ref(workers._root)\n"
+        "    assert isinstance(wrapped(), DistributedDataParallel)\n"
+        "    workers.compute(lambda: network(torch.ones(1, 2))).sum().backward()\n"
+        "    destroy = distributed.dist.destroy_process_group\n"
+        "    distributed.dist.destroy_process_group = lambda: (print('gone', wrapped() is None), destroy())\n"
+    )
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | place, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "gone True\n"

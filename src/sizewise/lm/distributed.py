@@ -6,6 +6,7 @@ the whole batch, so neither depends on the number of processes. The first proces
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -178,6 +179,15 @@ class Group(Workers):
                 failure = error
         self._check(failure)
 
+    def close(self) -> None:
+        """Let go of the network.
+
+        DDP's reducer must not be the last one to hold gloo's process group: it would wait, with the interpreter lock,
+        for a thread that waits for that lock.
+        """
+        self._root = None
+        gc.collect()
+
     def _check(self, failure: BaseException | None) -> None:
         """Stop all processes if one failed."""
         failed = self._gathered(np.array([float(failure is not None)]))[:, 0]
@@ -314,13 +324,15 @@ def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
     if device == "cuda":
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    group = Group(device, sharded)
     try:
-        yield Group(device, sharded)
+        yield group
     except (RuntimeError, dist.DistError) as error:
         if not any(words in str(error) for words in LOST_WORDS):
             raise
         raise WorkerLost("Another process is gone.") from error
     finally:
+        group.close()
         dist.destroy_process_group()
 
 
