@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,23 +61,26 @@ def test_each_piece_counts_once(count: int, sharded: bool) -> None:
     assert list(ALONE.turns(count)) == [(number, True) for number in range(count)]
 
 
-def test_the_process_group_outlives_the_reducer_that_holds_it() -> None:
+def test_the_process_group_outlives_the_reducer_that_holds_it(tmp_path: Path) -> None:
     """Else the end of a run waits forever, about every second time."""
     code = (
-        "import weakref, torch\n"
+        "import sys, weakref, torch\n"
+        "import torch.distributed as dist\n"
         "from torch.nn.parallel import DistributedDataParallel\n"
-        "from sizewise.lm import distributed\n"
-        "with distributed.joined('cpu') as workers:\n"
-        "    network = torch.nn.Linear(2, 2)\n"
-        "    workers.wrap(network)\n"
-        "    wrapped = weakref.ref(workers._root)\n"
-        "    assert isinstance(wrapped(), DistributedDataParallel)\n"
-        "    workers.compute(lambda: network(torch.ones(1, 2))).sum().backward()\n"
-        "    destroy = distributed.dist.destroy_process_group\n"
-        "    distributed.dist.destroy_process_group = lambda: (print('gone', wrapped() is None), destroy())\n"
+        "from sizewise.lm.distributed import Group\n"
+        "dist.init_process_group('gloo', init_method='file://' + sys.argv[1], rank=0, world_size=1)\n"
+        "workers, network = Group('cpu', False), torch.nn.Linear(2, 2)\n"
+        "workers.wrap(network)\n"
+        "wrapped = weakref.ref(workers._root)\n"
+        "assert isinstance(wrapped(), DistributedDataParallel)\n"
+        "workers.compute(lambda: network(torch.ones(1, 2))).sum().backward()\n"
+        "workers.close()\n"
+        "print('gone', wrapped() is None)\n"
+        "dist.destroy_process_group()\n"
     )
-    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | place, capture_output=True, text=True, check=True, timeout=60
-    )
+        [sys.executable, "-c", code, str(tmp_path / "store")],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
     assert done.stdout == "gone True\n"
