@@ -71,6 +71,7 @@ def test_models_without_an_engine_here_are_refused(dataset: Saved[Dataset], stor
         load_test_model(silent.id, (), store=store)
 
 
+@pytest.mark.slow
 def test_speeds_of_different_software_are_shown_as_deployed(
     dataset: Saved[Dataset], store: Store, tiny_folder: Path
 ) -> None:

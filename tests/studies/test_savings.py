@@ -150,6 +150,7 @@ def test_too_few_requests_decide_nothing_and_say_what_they_show(tmp_path: Path, 
     assert "keep the large model" not in found.summary.lower()
 
 
+@pytest.mark.slow
 def test_a_classifier_that_is_often_wrong_does_not_take_the_large_models_place(
     tmp_path: Path, store: Store, start: str
 ) -> None:
