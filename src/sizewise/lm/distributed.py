@@ -180,7 +180,7 @@ class Group(Workers):
         self._check(failure)
 
     def close(self) -> None:
-        """Let go of the network.
+        """Release the network.
 
         DDP's reducer must not be the last one to hold gloo's process group: it would wait, with the interpreter lock,
         for a thread that waits for that lock.
