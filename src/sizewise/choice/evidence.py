@@ -23,9 +23,8 @@ POWER = 0.8
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")
-# Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
+# Default quality metrics, in order of preference; those for labels, JSON and voice are measured only where they apply.
 # BLEU comes after metrics of single answers, because a corpus statistic separates systems less well.
-# Voice is measured only where it was asked for by name.
 ANSWER_METRICS = (
     *("voice", "accuracy", "json_f1", "field_f1", "reference_match"),
     *("chrf", "token_f1", "bleu", "exact_match"),

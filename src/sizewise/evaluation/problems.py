@@ -1,4 +1,4 @@
-"""Arithmetic and reasoning problems, generated from a fixed seed: nobody's text, so no model has studied the answers.
+"""Arithmetic and reasoning problems, generated from a fixed seed, so no model has studied the answers.
 
 A model may work a problem out; what it states as its answer counts. Similar sets: Cobbe et al. (2021), Training
 verifiers to solve math word problems; Weston et al. (2016), Towards AI-complete question answering.

@@ -50,7 +50,7 @@ class Lookup(BaseModel):
     say: str = Field(min_length=1, max_length=2_000)
     """Answer; fields of the result, the parameters and `{customer}` in braces are filled in."""
     needs_customer: bool = True
-    """Whether it is refused if nobody vouches for the customer."""
+    """Whether it is refused unless the key vouches for the customer."""
 
     @field_validator("when", "parameters")
     @classmethod

@@ -1,7 +1,7 @@
 """Servers that answer as one model: the least loaded one that works gets the next request.
 
 Whether a server works is learned from requests that fail, and from probes. Providers are never probed: a probe would be
-a connection that nobody asked for.
+a connection without a request.
 """
 
 from __future__ import annotations

@@ -14,11 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.inquiry import Complete
@@ -29,7 +27,7 @@ from sizewise.records import Completion, Conversation, Participant
 from sizewise.service.hosting import allowed_hosts, run_app
 from sizewise.service.limits import Gate
 from sizewise.service.pages import SAFE_HEADERS, read_page
-from sizewise.service.pages.judge_page import NONCE, error_page
+from sizewise.service.pages.judge_page import NONCE, add_errors, error_page
 from sizewise.store import Store
 
 MAX_BODY_BYTES = 50_000
@@ -115,27 +113,9 @@ def create_converse_app(held: Conversations, answerer: Answerer, hosts: Sequence
     app.add_middleware(Gate, max_bytes=MAX_BODY_BYTES)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    _add_errors(app, held)
+    add_errors(app, lambda: held.closed, "message")
     _add_routes(app, held, answerer)
     return app
-
-
-def _add_errors(app: FastAPI, held: Conversations) -> None:
-    @app.exception_handler(SizewiseError)
-    async def refused(_: HttpRequest, error: SizewiseError) -> JSONResponse:
-        status = 410 if held.closed else 403
-        return JSONResponse({"error": {"what": error.what, "expected": error.expected}}, status)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": {"what": error.errors()[0]["msg"], "expected": "a message"}}, 400)
-
-    @app.exception_handler(OSError)
-    @app.exception_handler(sqlite3.Error)
-    async def not_saved(_: HttpRequest, error: Exception) -> JSONResponse:
-        _LOG.error("Failed to save a message: %s", error)
-        what = "Your message was not saved because the server cannot write to its disk."
-        return JSONResponse({"error": {"what": what, "expected": "free disk space on the server"}}, 503)
 
 
 def _add_routes(app: FastAPI, held: Conversations, answerer: Answerer) -> None:

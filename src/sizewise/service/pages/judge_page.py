@@ -6,7 +6,7 @@ import html
 import logging
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -68,31 +68,39 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",), owner: Owner
     app.add_middleware(Gate, max_bytes=MAX_BODY_BYTES)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    _add_errors(app, ballot)
+    add_errors(app, lambda: ballot.closed, "vote")
     _add_routes(app, ballot)
     if owner is not None:
         add_owner_routes(app, ballot, owner)
     return app
 
 
-def _add_errors(app: FastAPI, ballot: Ballot) -> None:
+def add_errors(app: FastAPI, is_closed: Callable[[], bool], saved: str) -> None:
+    """Answer errors of a round's pages as JSON.
+
+    Args:
+        app: the application.
+        is_closed: whether the round takes no more.
+        saved: what a page sends, such as `vote`.
+    """
+
     @app.exception_handler(SizewiseError)
     async def refused(_: HttpRequest, error: SizewiseError) -> JSONResponse:
-        status = 410 if ballot.closed else 403
+        status = 410 if is_closed() else 403
         return JSONResponse({"error": {"what": error.what, "expected": error.expected}}, status)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": {"what": error.errors()[0]["msg"], "expected": "a vote"}}, 400)
+        return JSONResponse({"error": {"what": error.errors()[0]["msg"], "expected": f"a {saved}"}}, 400)
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.Error)
     @app.exception_handler(Unavailable)
     async def not_saved(_: HttpRequest, error: Exception) -> JSONResponse:
-        _LOG.error("Failed to save a vote: %s", error)
-        what = "Your vote was not saved because the server cannot write it down."
+        _LOG.error("Failed to save a %s: %s", saved, error)
+        what = f"Your {saved} was not saved because the server cannot write it down."
         return JSONResponse(
-            {"error": {"what": what, "expected": "free disk space, or a running database; then vote again"}}, 503
+            {"error": {"what": what, "expected": "free disk space, or a running database; then try again"}}, 503
         )
 
 
