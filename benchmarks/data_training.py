@@ -70,7 +70,7 @@ from sizewise.lm import loop
 from sizewise.progress import Silent
 from sizewise.records import Recipe
 from sizewise.store import Store
-from sizewise.training.training import Run
+from sizewise.training.run import Run
 loop.SAVE_EVERY_S = 0.0
 from pathlib import Path
 store, data, folder = Store(), sys.argv[1], Path(sys.argv[2])

@@ -15,7 +15,7 @@ from sizewise.lm import loop
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
-from sizewise.training import held_out, planning, train, training
+from sizewise.training import held_out, planning, run, train
 
 IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 TINY = {"start": "scratch", "method": "full", "parameters": 500_000, "context": 64, "rows_per_step": 2}
@@ -68,7 +68,7 @@ def test_best_weights_are_kept(
     dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([9.0, 3.0, 2.0, 1.0, 5.0, 6.0])  # the first only times a validation
-    monkeypatch.setattr(training, "bits_per_byte", lambda *arguments: next(values))
+    monkeypatch.setattr(run, "bits_per_byte", lambda *arguments: next(values))
     recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control="none")
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte == 1
@@ -124,7 +124,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     whole = (folder / "model" / "model.safetensors").read_bytes()
     (folder / "record.json").unlink()
     owner, name = {
-        "validation": (training, "validation_nats"),
+        "validation": (run, "validation_nats"),
         "step": (loop.MasterAdamW, "copy_to_network"),
         "loss": (loop, "loss_of"),
     }[where]
@@ -169,7 +169,7 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
         return 1.0, 100.0
 
     monkeypatch.setattr(loop, "probe_speed", probe)
-    monkeypatch.setattr(training, "MIN_TOKENS", 100)
+    monkeypatch.setattr(run, "MIN_TOKENS", 100)
     monkeypatch.setattr(held_out, "MIN_ITEMS", 1)
     monkeypatch.setattr(held_out, "SHARE_OF_TIME", 0.0)
     recipe = Recipe.model_validate(TINY | {"minutes": 0.2})

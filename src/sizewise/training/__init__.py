@@ -5,7 +5,8 @@ from sizewise.training.classifier import train_classifier
 from sizewise.training.identity import run_id_of
 from sizewise.training.learning_curve import train_learning_curve
 from sizewise.training.processes import steps_saved
-from sizewise.training.training import Run, Watcher, train
+from sizewise.training.run import Run, Watcher
+from sizewise.training.training import train
 from sizewise.training.tuning import tune
 
 __all__ = [

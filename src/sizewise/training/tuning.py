@@ -15,7 +15,7 @@ from sizewise.records import Recipe, Score, Trial, Tuning, fingerprint
 from sizewise.store import Saved, Store
 from sizewise.training.held_out import Measured, describe, score_difference
 from sizewise.training.planning import LEARNING_RATES
-from sizewise.training.training import Run
+from sizewise.training.run import Run
 
 TRIAL_SHARE = 0.25  # of the token budget
 RANKS = (4, 8, 16, 32)

@@ -21,6 +21,7 @@ from sizewise.records import Completion, Request
 from sizewise.records.conversations import PERSON
 from sizewise.service.pages.converse_page import Answerer, create_converse_app
 from sizewise.store import Store
+from sizewise.store.database import Unavailable
 
 SECRETS = ("fake", "echo", "Ada", "Cleo", 'partner"', "token", "origin")
 
@@ -143,3 +144,19 @@ def test_invalid_messages_are_rejected(
     assert client.get(f"{link}/state").json()["phase"] == "closed"
     assert client.post(f"{link}/start").status_code == 410
     held.close()
+
+
+def test_a_database_that_is_away_is_no_fault_of_the_link(
+    opened: OpenedConversations, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Conversations(store, opened.stored.id)
+
+    def away(*_: object) -> None:
+        raise Unavailable("The shared database can't be used now.", "a running database", "")
+
+    monkeypatch.setattr(held, "start", away)
+    response = TestClient(create_converse_app(held, Answerer(held, {}))).post(
+        f"/c/{opened.interrogators[0].token}/start"
+    )
+    assert response.status_code == 503
+    assert "not saved" in response.json()["error"]["what"]
