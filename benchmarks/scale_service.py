@@ -86,7 +86,8 @@ class Client:
         self._gateways, self._key = gateways, key
         self.outcomes: Counter[str] = Counter()
         self.tokens = 0
-        self.first_bytes = 0
+        self.asked_again = 0
+        """Attempts whose connection broke before the first byte; the gateway may have charged the prompt."""
 
     async def ask(self, client: httpx2.AsyncClient, number: int) -> None:
         """Ask for one answer; before its first byte the other gateway is tried."""
@@ -114,6 +115,7 @@ class Client:
                 if begun:  # the connection broke: the client knows
                     self.outcomes["broken, told"] += 1
                     return
+                self.asked_again += 1
             if begun:
                 self._judge(text)
                 return
@@ -200,6 +202,7 @@ def drill(requests: int, how: signal.Signals, database: Server, folder: Path) ->
         "requests": requests,
         "seconds": round(seconds, 1),
         "outcomes": dict(client.outcomes),
+        "asked_again": client.asked_again,
         "tokens_of_whole_answers": client.tokens,
         "tokens_charged": charged.get(name, 0),
         "small_budget": SMALL_BUDGET,

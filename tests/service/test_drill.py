@@ -30,6 +30,7 @@ def test_nothing_is_lost_when_a_backend_and_a_gateway_end(
     assert outcomes == {"whole": 300 - told}  # nothing silent, nothing wrong, nothing without an answer
     assert told <= (0 if how == signal.SIGTERM else 2 * scale.CONCURRENT)
     rest = found["tokens_charged"] - found["tokens_of_whole_answers"]
-    assert 0 <= rest <= (0 if how == signal.SIGTERM else told * scale.ANSWER_TOKENS)
+    unfinished = told + found["asked_again"]  # charged by a gateway that ended before it could count the answer
+    assert 0 <= rest <= (0 if how == signal.SIGTERM else unfinished * scale.ANSWER_TOKENS)
     assert found["small_budget_outcomes"]["whole"] >= found["small_budget"] // scale.ANSWER_TOKENS - 1
     assert found["small_budget_charged"] <= found["small_budget"] + scale.ANSWER_TOKENS
