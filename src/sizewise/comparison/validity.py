@@ -13,7 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.comparison.claims import check_alike, differences
-from sizewise.comparison.content import MATCH, OVERLAP, PREDICTORS, RECALL, SIMILARITY, Content, read_content
+from sizewise.comparison.content import (
+    MATCH,
+    OVERLAP,
+    PREDICTORS,
+    RECALL,
+    SIMILARITY,
+    SUPPORT,
+    Content,
+    read_content,
+)
 from sizewise.comparison.grading import combined_grades
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.voice import add_voice
@@ -28,6 +37,8 @@ from sizewise.store import Store
 ALLOWANCE = 0.03
 """Difference in content that measures may show between answers of different styles that people grade alike: about the
 largest of ten pairs of systems whose answers people graded, see docs/explanation/measures.md."""
+LONG_ALLOWANCE = 0.05
+"""The same where references are long, see there."""
 ASK = "ask people"
 NOT_VALIDATED = "not validated on people"
 
@@ -164,16 +175,35 @@ def _contest(
     recall, similarity = by_pair.get((RECALL, pair)), by_pair.get((SIMILARITY, pair))
     if recall is None or similarity is None:
         return ""
-    return _against("the share of the reference's content", one, recall, ALLOWANCE) or _against(
-        "token F1", one, similarity, ALLOWANCE
+    return (
+        _against("the share of the reference's content", one, recall, LONG_ALLOWANCE)
+        or _against("token F1", one, similarity, LONG_ALLOWANCE)
+        or _unsupported(one, by_pair.get((SUPPORT, pair)))
     )
+
+
+def _favored(one: Difference) -> tuple[str, str, int]:
+    """Return the candidate that a difference favors, its rival, and 1 or -1: the left or the right one is favored."""
+    sign = 1 if (one.value > 0) == (find_metric(one.metric).better == "higher") else -1
+    return (one.left, one.right, sign) if sign > 0 else (one.right, one.left, sign)
+
+
+def _unsupported(one: Difference, support: Difference | None) -> str:
+    """Return whether the source supports clearly less of what the favored candidate says; empty if not, or unknown."""
+    favored, rival, sign = _favored(one)
+    if support is None or support.ci_low is None or support.ci_high is None:
+        return ""
+    turned = support if support.left == one.left else support.turned()
+    farthest = turned.ci_high if sign > 0 else -(turned.ci_low or 0.0)
+    if farthest is not None and farthest < -ALLOWANCE:
+        return f"the source supports more of what {rival} says than of what {favored} says"
+    return ""
 
 
 def _against(what: str, one: Difference, other: Difference, allowance: float) -> str:
     """Return why another measure doesn't support a difference; empty if it does."""
     turned = other if other.left == one.left else other.turned()
-    sign = 1 if (one.value > 0) == (find_metric(one.metric).better == "higher") else -1
-    favored, rival = (one.left, one.right) if sign > 0 else (one.right, one.left)
+    favored, rival, sign = _favored(one)
     ci_low, ci_high = turned.ci_low, turned.ci_high
     if ci_low is None or ci_high is None:
         return f"{what} can't be compared"
