@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
+from sizewise.comparison.grade_sheet import read_grade_sheet
 from sizewise.comparison.likeness import check_suite_method, measuring_cautions
+from sizewise.comparison.naming import name_evaluations
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.validity import measure_claims
 from sizewise.errors import SizewiseError, UsageError
@@ -16,7 +19,7 @@ from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, Unlike, fingerprint
-from sizewise.store import Saved, Store, id_of
+from sizewise.store import Saved, Store
 
 SAME_ANSWER = ("accuracy", "exact_match")
 """Metrics by which an answer that equals its reference is known."""
@@ -46,6 +49,7 @@ def compare(
     partial: Collection[str] = (),
     seed: int = 0,
     classical_tests: bool = False,
+    grades: str | Path | None = None,
 ) -> Saved[Comparison]:
     """Compare evaluations of the same data, pair by pair over the same source documents.
 
@@ -60,16 +64,18 @@ def compare(
         partial: names of candidates that were evaluated on a random part of the items, under a smaller limit.
         seed: seed of the random subsets of documents.
         classical_tests: also compute the p-values that papers report, which take items for independent.
+        grades: a grade sheet that people filled in, see `write_grade_sheet`.
 
     Raises:
         UsageError: there are fewer than two evaluations, or a load test or suite of an unknown candidate.
         SizewiseError: the evaluations don't cover the same items, or every metric was measured in different ways.
     """
-    named = _named(evaluations, store := store or Store())
+    named = name_evaluations(evaluations, store := store or Store())
     load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
     first = _check_same(records, partial)
-    found = measure_claims(store, records, named, seed, classical_tests)
+    sheet = None if grades is None else read_grade_sheet(grades, named, store)
+    found = measure_claims(store, records, named, seed, classical_tests, sheet)
     tables = found.tables
     data, biased = _dataset_of(first, store), {name: store.read(Evaluation, suite) for name, suite in suites.items()}
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
@@ -96,7 +102,9 @@ def compare(
         partial=tuple(name for name in named if name in partial),
         asked=_asked(records, tables, partial),
     )
-    return store.write(_comparison_id(named, seed, classical_tests, load_tests, suites, comparison.partial), comparison)
+    inputs: list[object] = [load_tests, suites] if load_tests or suites else []
+    inputs += [["grades", sheet.digest]] if sheet else []
+    return store.write(_comparison_id(named, seed, classical_tests, inputs, comparison.partial), comparison)
 
 
 def _dataset_of(evaluation: Evaluation, store: Store) -> Dataset | None:
@@ -128,16 +136,10 @@ def _asked(
 
 
 def _comparison_id(
-    named: Mapping[str, str],
-    seed: int,
-    classical_tests: bool,
-    load_tests: dict[str, str],
-    suites: dict[str, str],
-    partial: tuple[str, ...],
+    named: Mapping[str, str], seed: int, classical_tests: bool, inputs: Sequence[object], partial: tuple[str, ...]
 ) -> str:
     """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one."""
-    identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else [])]
-    identity += [load_tests, suites] if load_tests or suites else []
+    identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else []), *inputs]
     identity += [["partial", *partial]] if partial else []
     return f"comparison-{fingerprint(identity)}"
 
@@ -259,31 +261,6 @@ def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
         return []
     listed = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
     return [f"load tests ran on different engines, so speed differences don't come from the models alone: {listed}"]
-
-
-def _named(
-    evaluations: Sequence[str | Saved[Evaluation]] | Mapping[str, str | Saved[Evaluation]], store: Store
-) -> dict[str, str]:
-    """Name at least two evaluations: by the given names, or by the URI of their model."""
-    if isinstance(evaluations, str | Saved) or not isinstance(evaluations, Iterable):
-        raise UsageError(
-            f"Comparing takes several evaluations, not {evaluations!r:.60}.", "a list of evaluations or ids", ""
-        )
-    if isinstance(evaluations, Mapping):
-        named = {name: id_of(one) for name, one in evaluations.items()}
-    else:
-        named = {}
-        for record_id in dict.fromkeys(map(id_of, evaluations)):
-            evaluation = store.read(Evaluation, record_id)
-            name = evaluation.name or evaluation.model.uri
-            named[name if name not in named else f"{name} ({record_id})"] = record_id
-    if len(named) < 2:
-        raise UsageError(
-            f"A comparison needs at least two evaluations, not {len(named)}.",
-            "two or more ids",
-            "sizewise compare ID ID",
-        )
-    return named
 
 
 def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()) -> Evaluation:

@@ -6,6 +6,7 @@ They are read from the stored answers, so they exist for evaluations that asked 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -41,7 +42,20 @@ MAX_LONG_ITEMS = 300
 MIN_FROM_SOURCE = 0.3
 """Share of the references' facts that prompts state, from which on answers are about a source. Summaries of dialogues
 have 0.46 to 0.66, answers from general knowledge 0.15 and less."""
-_LENGTH, _FROM_SOURCE = "_answer_words", "_reference_from_source"
+_LENGTH, _FROM_SOURCE, _ANSWERED = "_answer_words", "_reference_from_source", "_answered"
+
+
+class GradeSheet(NamedTuple):
+    """Grades of the answers to drawn items."""
+
+    grades: Mapping[str, Mapping[str, float]]
+    """Candidate -> item -> grade, on the scale of the sheet."""
+    chances: Mapping[str, float]
+    """Drawn item -> chance with which it was drawn; items without a grade of every candidate are left out."""
+    drawn: int
+    """Items of the sheet."""
+    digest: str
+    """Fingerprint of the grades and chances."""
 
 
 class Content(NamedTuple):
@@ -61,15 +75,22 @@ class Content(NamedTuple):
     """Candidate -> graded answers."""
     notes: tuple[str, ...] = ()
     """Why people's grades are left out."""
+    answered: Mapping[str, FloatArray] = MappingProxyType({})
+    """Candidate -> (rows,) whether it answered."""
+    sheet: GradeSheet | None = None
+    """Grades of drawn items, if they come from a sheet."""
 
 
-def read_content(store: Store, records: Mapping[str, Evaluation], named: Mapping[str, str]) -> Content:
+def read_content(
+    store: Store, records: Mapping[str, Evaluation], named: Mapping[str, str], sheet: GradeSheet | None = None
+) -> Content:
     """Read the items of evaluations, and measure the content of answers where overlap would decide.
 
     Args:
         store: where records live.
         records: candidate -> evaluation.
         named: candidate -> its id.
+        sheet: people's grades in place of those that came with recorded answers.
     """
     first = next(iter(records.values()))
     derive = _decided_by_overlap(records)
@@ -77,6 +98,9 @@ def read_content(store: Store, records: Mapping[str, Evaluation], named: Mapping
     wanted = [name for name in (*CONTENT, SUPPORT) if name not in first.metrics] if derive else []
     measure = _Measuring(wanted, items)
     tables = {name: ItemTable.read(store, record_id, measure) for name, record_id in named.items()}
+    answered = {name: _answered(table) for name, table in tables.items()}
+    for name, table in tables.items() if sheet else ():
+        _set_grades(table, sheet.grades[name])
     scale, graded, notes = _rescale_grades(tables)
     added = [name for name in (*CONTENT, SUPPORT) if name not in first.metrics and derive]
     for name in _inapplicable(tables) if derive else ():
@@ -88,7 +112,20 @@ def read_content(store: Store, records: Mapping[str, Evaluation], named: Mapping
     if graded and HUMAN_GRADE not in first.metrics:
         extra.append(HUMAN_GRADE)
     words = {name: table.stats.pop(_LENGTH) for name, table in tables.items() if _LENGTH in table.stats}
-    return Content(tables, tuple(extra), derive, words, scale if graded else None, graded, notes)
+    return Content(tables, tuple(extra), derive, words, scale if graded else None, graded, notes, answered, sheet)
+
+
+def _set_grades(table: ItemTable, grades: Mapping[str, float]) -> None:
+    column = np.full((len(table.clusters), 2), np.nan)
+    for item, grade in grades.items():
+        column[table.items[item]] = grade, 1.0
+    table.stats[HUMAN_GRADE] = column
+
+
+def _answered(table: ItemTable) -> FloatArray:
+    """Return which rows have an answer, 1 or 0, and remove the column."""
+    column = table.stats.pop(_ANSWERED, None)
+    return np.zeros(len(table.clusters)) if column is None else np.nan_to_num(column[:, 0])
 
 
 def _rescale_grades(
@@ -153,6 +190,8 @@ class _Measuring:
         completion, references = row["completion"], row.get("references") or ()
         if row.get("grade") is not None:
             more[HUMAN_GRADE] = (float(row["grade"]), 1.0)
+        if completion is not None:
+            more[_ANSWERED] = (1.0,)
         place = crc32(row["item"].encode())
         if completion is not None and references and (self._metrics or self._support) and place < self._threshold:
             item = AnswerItem(completion, tuple(references), row.get("conversation") or row.get("prompt", ""))

@@ -21,6 +21,7 @@ from sizewise.comparison.content import (
     SIMILARITY,
     SUPPORT,
     Content,
+    GradeSheet,
     read_content,
 )
 from sizewise.comparison.grading import combined_grades
@@ -71,7 +72,12 @@ class Claims(NamedTuple):
 
 
 def measure_claims(
-    store: Store, records: Mapping[str, Evaluation], named: Mapping[str, str], seed: int, classical_tests: bool
+    store: Store,
+    records: Mapping[str, Evaluation],
+    named: Mapping[str, str],
+    seed: int,
+    classical_tests: bool,
+    sheet: GradeSheet | None = None,
 ) -> Claims:
     """Read the items of evaluations, compute the differences, and check what they show.
 
@@ -81,8 +87,9 @@ def measure_claims(
         named: candidate -> its id.
         seed: seed of the random subsets of documents.
         classical_tests: whether to compute the p-values of classical tests as well.
+        sheet: people's grades of drawn items.
     """
-    content = read_content(store, records, named)
+    content = read_content(store, records, named, sheet)
     voices, voice_notes = add_voice(content.tables, store, records, named, seed)
     found = check_alike(differences(records, content.tables, seed, classical_tests, content.extra))
     gaps = gap_differences(records, content.tables)
@@ -109,11 +116,13 @@ def check_claims(found: Sequence[Difference], content: Content, records: Mapping
     """
     graded = combined_grades(found, content)
     notes = [*content.notes, *graded.notes]
+    found = [
+        graded.differences.get(frozenset((one.left, one.right)), one) if one.metric == HUMAN_GRADE else one
+        for one in found
+    ]
     by_pair = {(one.metric, frozenset((one.left, one.right))): one for one in found}
     checked = []
     for one in found:
-        if one.metric == HUMAN_GRADE:
-            one = graded.differences.get(frozenset((one.left, one.right)), one)
         reason = _contest(one, by_pair, content, records)
         checked.append(one.model_copy(update={"contested": reason, "better": None}) if reason else one)
     settled = {frozenset((one.left, one.right)) for one in checked if one.metric == HUMAN_GRADE}
