@@ -110,7 +110,7 @@ def write_grade_sheet(
 def _rows(store: Store, evaluation: str, drawn: Mapping[str, float]) -> list[dict[str, Any]]:
     return [
         {
-            "answer": _key(evaluation, row.item),
+            "answer": answer_key(evaluation, row.item),
             "chance": repr(drawn[row.item]),
             "prompt": row.conversation or row.prompt,
             "reference": "\n".join(row.references),
@@ -122,7 +122,7 @@ def _rows(store: Store, evaluation: str, drawn: Mapping[str, float]) -> list[dic
     ]
 
 
-def _key(evaluation: str, item: str) -> str:
+def answer_key(evaluation: str, item: str) -> str:
     """Return a name of an answer that doesn't show whose it is."""
     return f"a-{fingerprint([evaluation, item])}"
 
@@ -141,7 +141,7 @@ def read_grade_sheet(path: str | Path, evaluations: Mapping[str, str], store: St
     """
     path = Path(path).expanduser()
     known = {
-        _key(one, row["item"]): (name, row["item"])
+        answer_key(one, row["item"]): (name, row["item"])
         for name, one in evaluations.items()
         for row in store.rows(store.folder("evaluation", one), "items.jsonl", ItemRow).plain()
     }
