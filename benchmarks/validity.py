@@ -25,6 +25,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from sizewise.choice import choose
 from sizewise.comparison import compare, write_grade_sheet
 from sizewise.comparison.grade_sheet import answer_key
 from sizewise.evaluation import evaluate
+from sizewise.metrics import find_metric
 from sizewise.store import Store
 
 HERE = Path(__file__).parent
@@ -271,6 +273,9 @@ def main() -> None:
         return
     blocks = options.blocks
     done = [] if options.keep is None or not options.keep.exists() else options.keep.read_text().splitlines()
+    for name in ("reference_match", "reference_recall", "fact_precision"):  # each pair reads the same answers again
+        metric: Any = find_metric(name)
+        metric.measure = cache(metric.measure)
     outcomes: dict[str, dict[str, Counter[str]]] = {}
     for number, found in enumerate((*mts_dialog(), *published(blocks), *known(blocks), *long_answers(blocks))):
         if options.only not in found.name:
