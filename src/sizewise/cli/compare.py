@@ -166,7 +166,7 @@ def _grade_sheet(path: Path, ids: list[str], items: int, seed: int) -> None:
     from sizewise.comparison import write_grade_sheet
 
     answers = write_grade_sheet(path, ids, items=items, seed=seed)
-    print_path(path)
+    print_path(str(path))
     print_notes(
         [
             f"{answers} answers, in random order and without the models' names. Fill in the column 'grade': right or "

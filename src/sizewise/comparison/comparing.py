@@ -10,11 +10,11 @@ import numpy as np
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
 from sizewise.comparison.grade_sheet import read_grade_sheet
-from sizewise.comparison.likeness import check_suite_method, measuring_cautions
-from sizewise.comparison.naming import name_evaluations
+from sizewise.comparison.likeness import measuring_cautions
+from sizewise.comparison.naming import check_same, name_evaluations
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.validity import measure_claims
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
@@ -73,7 +73,7 @@ def compare(
     named = name_evaluations(evaluations, store := store or Store())
     load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
-    first = _check_same(records, partial)
+    first = check_same(records, partial)
     sheet = None if grades is None else read_grade_sheet(grades, named, store)
     found = measure_claims(store, records, named, seed, classical_tests, sheet)
     tables = found.tables
@@ -261,30 +261,3 @@ def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
         return []
     listed = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
     return [f"load tests ran on different engines, so speed differences don't come from the models alone: {listed}"]
-
-
-def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()) -> Evaluation:
-    """Check that all evaluations cover the same items, `partial` ones fewer, and return the first one."""
-    for name, record in records.items():
-        if record.stopped is not None:
-            raise SizewiseError(
-                f"The evaluation of {name} stopped once its question was decided, so tests on its items don't hold.",
-                "an evaluation of all items",
-                f"sizewise evaluate {record.model.uri} --data {record.data}",
-            )
-    (first_name, first), *others = sorted(records.items(), key=lambda entry: entry[0] in partial)
-    for name, record in others:
-        for field in ("data", "limit", "seed", "metrics"):
-            left, right = getattr(first, field), getattr(record, field)
-            if field == "limit" and name in partial:
-                continue
-            if left != right and field == "metrics":
-                check_suite_method((first_name, first), (name, record))
-            if left != right:
-                raise SizewiseError(
-                    f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",
-                    f"evaluations with the same {field}",
-                    f"sizewise evaluate {record.model.uri} --data {first.data}"
-                    + (f" --limit {first.limit}" if first.limit else ""),
-                )
-    return first

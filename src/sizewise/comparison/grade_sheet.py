@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.comparison.content import MATCH, RECALL, Content, GradeSheet, read_content
-from sizewise.comparison.naming import name_evaluations
+from sizewise.comparison.naming import check_same, name_evaluations
 from sizewise.controls import spreadsheet_cell
 from sizewise.documents.grades import read_grade
 from sizewise.documents.values import BadRow
@@ -64,6 +64,8 @@ def write_grade_sheet(
 ) -> int:
     """Write a CSV file with the answers of all candidates to drawn items, in random order and without their names.
 
+    The answers to one item follow each other, so that people may stop early.
+
     Args:
         path: the file, which must not exist.
         evaluations: evaluations or their ids, or candidate name -> evaluation.
@@ -76,7 +78,8 @@ def write_grade_sheet(
 
     Raises:
         UsageError: the number of items isn't positive, or there are fewer than two evaluations.
-        SizewiseError: the candidates have no answers to common items, or the file exists.
+        SizewiseError: the evaluations don't cover the same items, the candidates have no answers to common items, or
+            the file exists.
     """
     store, path = store or Store(), Path(path).expanduser()
     if items < 1:
@@ -86,7 +89,9 @@ def write_grade_sheet(
             f"{path} exists already.", "the name of a new file", "name another file, or remove this one"
         )
     named = name_evaluations(evaluations, store)
-    content = read_content(store, {name: store.read(Evaluation, one) for name, one in named.items()}, named)
+    records = {name: store.read(Evaluation, one) for name, one in named.items()}
+    check_same(records)
+    content = read_content(store, records, named)
     common = common_items(content)
     if not common:
         raise SizewiseError(
@@ -99,10 +104,11 @@ def write_grade_sheet(
     chances = chances_by_doubt(doubt, items)
     drawn = {common[i]: float(chances[i]) for i in np.flatnonzero(draw(chances, seed))}
     rows = [row for one in named.values() for row in _rows(store, one, drawn)]
-    order = np.random.default_rng(seed).permutation(len(rows))
+    place = dict(zip(drawn, np.random.default_rng(seed).permutation(len(drawn)), strict=True))
+    rows.sort(key=lambda row: (place[row["item"]], row["answer"]))  # the names of answers are random, too
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerows([COLUMNS, *([spreadsheet_cell(rows[i][key]) for key in COLUMNS] for i in order)])
+    writer.writerows([COLUMNS, *([spreadsheet_cell(row[key]) for key in COLUMNS] for row in rows)])
     write_atomically(path, "\ufeff" + text.getvalue())
     return len(rows)
 
@@ -110,6 +116,7 @@ def write_grade_sheet(
 def _rows(store: Store, evaluation: str, drawn: Mapping[str, float]) -> list[dict[str, Any]]:
     return [
         {
+            "item": row.item,
             "answer": answer_key(evaluation, row.item),
             "chance": repr(drawn[row.item]),
             "prompt": row.conversation or row.prompt,

@@ -1,10 +1,11 @@
-"""Names of the candidates of a comparison."""
+"""Names of the candidates of a comparison, and whether they cover the same items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sizewise.errors import UsageError
+from sizewise.comparison.likeness import check_suite_method
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Evaluation
 from sizewise.store import Saved, Store, id_of
 
@@ -40,3 +41,38 @@ def name_evaluations(
             "sizewise compare ID ID",
         )
     return named
+
+
+def check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()) -> Evaluation:
+    """Check that all evaluations cover the same items, `partial` ones fewer, and return the first one.
+
+    Args:
+        records: candidate -> evaluation.
+        partial: names of candidates that were evaluated on a random part of the items.
+
+    Raises:
+        SizewiseError: they don't, or one stopped once its question was decided.
+    """
+    for name, record in records.items():
+        if record.stopped is not None:
+            raise SizewiseError(
+                f"The evaluation of {name} stopped once its question was decided, so tests on its items don't hold.",
+                "an evaluation of all items",
+                f"sizewise evaluate {record.model.uri} --data {record.data}",
+            )
+    (first_name, first), *others = sorted(records.items(), key=lambda entry: entry[0] in partial)
+    for name, record in others:
+        for field in ("data", "limit", "seed", "metrics"):
+            left, right = getattr(first, field), getattr(record, field)
+            if field == "limit" and name in partial:
+                continue
+            if left != right and field == "metrics":
+                check_suite_method((first_name, first), (name, record))
+            if left != right:
+                raise SizewiseError(
+                    f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",
+                    f"evaluations with the same {field}",
+                    f"sizewise evaluate {record.model.uri} --data {first.data}"
+                    + (f" --limit {first.limit}" if first.limit else ""),
+                )
+    return first
