@@ -7,6 +7,7 @@ skipped. Nothing of them is part of this project:
     git clone https://github.com/ehsk/OpenQA-eval                  eleven systems on 301 questions of NQ
     git clone https://github.com/kite99520/DialSummEval            thirteen summarizers, three raters, 1 to 5
     git clone https://github.com/google/wmt-mqm-human-evaluation   thirteen translators of TED talks, MQM
+    git clone https://github.com/W4ngatang/qags                     sentences of summaries, supported or not
 """
 
 from __future__ import annotations
@@ -140,6 +141,54 @@ def _summaries() -> Iterator[Graded]:
         {one: [by_place[one, i]["summary"] for i in ids] for one in systems},
         {one: [grade(by_place[one, i]) for i in ids] for one in systems},
     )
+
+
+class Rated(NamedTuple):
+    """Texts with their sources and what people said of them."""
+
+    name: str
+    texts: list[str]
+    sources: list[str]
+    references: list[tuple[str, ...]]
+    grades: dict[str, list[float]]
+    """Dimension -> grade of each text."""
+    clusters: list[int]
+    """Source of each text, by number."""
+
+
+def rated() -> Iterator[Rated]:
+    """Read single texts that people rated: summaries of dialogues by four dimensions, and of news by their support."""
+    if (FOLDER / "DialSummEval").is_dir():
+        rows = _jsonl(FOLDER / "DialSummEval" / "annotation_campus" / "human_judgment.jsonl")
+        told = {row["id"]: row["summary"] for row in rows if row["model_id"] == "A"}
+        rows = [row for row in rows if row["model_id"] != "A"]
+        ids = list(told)
+        yield Rated(
+            "DialSummEval",
+            [row["summary"] for row in rows],
+            [row["dialogue"].replace("| ", "\n") for row in rows],
+            [(told[row["id"]],) for row in rows],
+            {
+                name: [mean(one[name] for one in row["annotations"]) for row in rows]
+                for name in ("consistency", "relevance", "fluency", "coherence")
+            },
+            [ids.index(row["id"]) for row in rows],
+        )
+    for name in ("cnndm", "xsum") if (FOLDER / "qags").is_dir() else ():
+        rows = _jsonl(FOLDER / "qags" / "data" / f"mturk_{name}.jsonl")
+        yield Rated(
+            f"QAGS {name}",
+            [" ".join(one["sentence"] for one in row["summary_sentences"]) for row in rows],
+            [row["article"] for row in rows],
+            [()] * len(rows),
+            {"consistency": [mean(map(_supported, row["summary_sentences"])) for row in rows]},
+            list(range(len(rows))),
+        )
+
+
+def _supported(sentence: dict[str, Any]) -> float:
+    """Return 1 if most of the three readers call a sentence supported, else 0."""
+    return float(mean(one["response"] == "yes" for one in sentence["responses"]) > 0.5)
 
 
 def _talks() -> Iterator[Graded]:
