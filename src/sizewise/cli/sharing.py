@@ -25,7 +25,7 @@ def register(app: typer.Typer, panel: str) -> None:
     ) -> None:
         """Copy records to the storage at SIZEWISE_ARTIFACTS_URL, with their files: weights, items, documents.
 
-        New records are copied when they are written. This copies those from before, or from a time without a connection.
+        New records are copied when they are written; this copies earlier ones, and those written without a connection.
 
         Example: sizewise push
         """

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from html import escape
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -323,10 +324,10 @@ class Store:
         Raises:
             SizewiseError: no record has this id.
         """
-        for has in (lambda kind: self.record_path(kind, record_id).is_file(), lambda kind: self.pull(kind, record_id)):
-            for kind in KINDS:
-                if has(kind):
-                    return kind
+        here = (kind for kind in KINDS if self.record_path(kind, record_id).is_file())
+        elsewhere = (kind for kind in KINDS if self.pull(kind, record_id))
+        for kind in chain(here, elsewhere):
+            return kind
         raise SizewiseError(
             f"There is no record with the id '{record_id}' in {self.home}.",
             "the id of a record",
