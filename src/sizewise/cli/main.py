@@ -40,6 +40,7 @@ from sizewise.cli import (
     route,
     runs,
     serve,
+    sharing,
     study,
     synthesize,
     train,
@@ -107,7 +108,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
     MEASURE: (read, index, synthesize, label, train, adjust, evaluate, watch, export, models),
     SERVE: (serve, deploy, keys, chat, loadtest, redteam, route),
-    RECORDS: (runs, audit, doctor, bundle),
+    RECORDS: (runs, sharing, audit, doctor, bundle),
 }
 for panel, modules in COMMANDS.items():
     for module in modules:
