@@ -109,7 +109,7 @@ class Repetition(Mean):
     needs_references = False
     better: Better = "lower"
     description = (
-        "Share of an answer's runs of four words that occurred in the same answer before, from 0 to 1. Lower is better: "
+        "Share of an answer's runs of four words that occurred in that answer before, from 0 to 1. Lower is better: "
         "models that get stuck in a loop come close to 1, and people's texts rarely exceed 0.1. In scripts without "
         "spaces a character counts as a word. It finds loops and nothing finer: on 1,300 summaries without loops its "
         "rank correlation with people's grades of fluency is -0.05."
