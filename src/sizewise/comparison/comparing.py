@@ -13,12 +13,12 @@ from sizewise.comparison.grade_sheet import read_grade_sheet
 from sizewise.comparison.likeness import measuring_cautions
 from sizewise.comparison.naming import check_same, name_evaluations
 from sizewise.comparison.tables import ItemTable
-from sizewise.comparison.validity import measure_claims
+from sizewise.comparison.validity import Claims, measure_claims
 from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, Unlike, fingerprint
+from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
 from sizewise.store import Saved, Store
 
 SAME_ANSWER = ("accuracy", "exact_match")
@@ -76,7 +76,6 @@ def compare(
     first = check_same(records, partial)
     sheet = None if grades is None else read_grade_sheet(grades, named, store)
     found = measure_claims(store, records, named, seed, classical_tests, sheet)
-    tables = found.tables
     data, biased = _dataset_of(first, store), {name: store.read(Evaluation, suite) for name, suite in suites.items()}
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
     comparison = Comparison(
@@ -94,13 +93,13 @@ def compare(
         suites=suites,
         suite_scores={name: measures_of(record) for name, record in biased.items()},
         group_gaps=_group_gaps(records, named, store, seed),
-        answered=_answered(tables),
+        answered=_answered(found.tables),
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=_cautions(data, _incomplete(records, tables, biased), _likely_reasons(found.unlike, records, tables)),
+        cautions=_cautions(data, _incomplete(records, found.tables, biased), _likely_reasons(found, records)),
         partial=tuple(name for name in named if name in partial),
-        asked=_asked(records, tables, partial),
+        asked=_asked(records, found.tables, partial),
     )
     inputs: list[object] = [load_tests, suites] if load_tests or suites else []
     inputs += [["grades", sheet.digest]] if sheet else []
@@ -230,11 +229,9 @@ def _incomplete(
     return notes
 
 
-def _likely_reasons(
-    unlike: Sequence[Unlike], records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]
-) -> list[str]:
+def _likely_reasons(found: Claims, records: Mapping[str, Evaluation]) -> list[str]:
     """List what the scores may show besides quality: different ways of measuring, or a candidate's own references."""
-    return [*measuring_cautions(unlike, records), *_own_references(records, tables)]
+    return [*measuring_cautions(found.unlike, records), *_own_references(records, found.tables)]
 
 
 def _own_references(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:
