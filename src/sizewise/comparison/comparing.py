@@ -9,7 +9,6 @@ import numpy as np
 
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
-from sizewise.comparison.grade_sheet import read_grade_sheet
 from sizewise.comparison.likeness import measuring_cautions
 from sizewise.comparison.naming import check_same, name_evaluations
 from sizewise.comparison.tables import ItemTable
@@ -53,8 +52,7 @@ def compare(
 ) -> Saved[Comparison]:
     """Compare evaluations of the same data, pair by pair over the same source documents.
 
-    All pairs on all quality metrics are one family of claims, which shares an error rate of 5%. Two baselines are
-    never compared with each other, because nothing is claimed about them.
+    All pairs on all quality metrics are one family of claims with an error rate of 5%; two baselines are no pair.
 
     Args:
         evaluations: evaluations or their ids, or candidate name -> evaluation.
@@ -74,8 +72,7 @@ def compare(
     load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
     first = check_same(records, partial)
-    sheet = None if grades is None else read_grade_sheet(grades, named, store)
-    found = measure_claims(store, records, named, seed, classical_tests, sheet)
+    found = measure_claims(store, records, named, seed, classical_tests, grades)
     data, biased = _dataset_of(first, store), {name: store.read(Evaluation, suite) for name, suite in suites.items()}
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
     comparison = Comparison(
@@ -101,9 +98,7 @@ def compare(
         partial=tuple(name for name in named if name in partial),
         asked=_asked(records, found.tables, partial),
     )
-    inputs: list[object] = [load_tests, suites] if load_tests or suites else []
-    inputs += [["grades", sheet.digest]] if sheet else []
-    return store.write(_comparison_id(named, seed, classical_tests, inputs, comparison.partial), comparison)
+    return store.write(_comparison_id(comparison, classical_tests, found.graded), comparison)
 
 
 def _dataset_of(evaluation: Evaluation, store: Store) -> Dataset | None:
@@ -134,12 +129,19 @@ def _asked(
     return found
 
 
-def _comparison_id(
-    named: Mapping[str, str], seed: int, classical_tests: bool, inputs: Sequence[object], partial: tuple[str, ...]
-) -> str:
-    """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one."""
-    identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else []), *inputs]
-    identity += [["partial", *partial]] if partial else []
+def _comparison_id(comparison: Comparison, classical_tests: bool, graded: str) -> str:
+    """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one.
+
+    Args:
+        comparison: the comparison.
+        classical_tests: whether it has the p-values of classical tests.
+        graded: fingerprint of the grade sheet; empty without one.
+    """
+    identity: list[object] = [COMPARISON_VERSION, list(comparison.evaluations.items()), comparison.seed]
+    identity += ["classical"] if classical_tests else []
+    identity += [comparison.load_tests, comparison.suites] if comparison.load_tests or comparison.suites else []
+    identity += [["grades", graded]] if graded else []
+    identity += [["partial", *comparison.partial]] if comparison.partial else []
     return f"comparison-{fingerprint(identity)}"
 
 

@@ -8,6 +8,7 @@ measures and people's grades differ by on answers of different styles (`ALLOWANC
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,9 @@ from sizewise.comparison.content import (
     SIMILARITY,
     SUPPORT,
     Content,
-    GradeSheet,
     read_content,
 )
+from sizewise.comparison.grade_sheet import read_grade_sheet
 from sizewise.comparison.grading import combined_grades
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.voice import add_voice
@@ -69,6 +70,8 @@ class Claims(NamedTuple):
     """Pairs that were measured in different ways."""
     notes: list[str]
     """Notes for the reader."""
+    graded: str = ""
+    """Fingerprint of the grade sheet; empty without one."""
 
 
 def measure_claims(
@@ -77,7 +80,7 @@ def measure_claims(
     named: Mapping[str, str],
     seed: int,
     classical_tests: bool,
-    sheet: GradeSheet | None = None,
+    grades: str | Path | None = None,
 ) -> Claims:
     """Read the items of evaluations, compute the differences, and check what they show.
 
@@ -87,8 +90,9 @@ def measure_claims(
         named: candidate -> its id.
         seed: seed of the random subsets of documents.
         classical_tests: whether to compute the p-values of classical tests as well.
-        sheet: people's grades of drawn items.
+        grades: a grade sheet that people filled in.
     """
+    sheet = None if grades is None else read_grade_sheet(grades, named, store)
     content = read_content(store, records, named, sheet)
     voices, voice_notes = add_voice(content.tables, store, records, named, seed)
     found = check_alike(differences(records, content.tables, seed, classical_tests, content.extra))
@@ -103,6 +107,7 @@ def measure_claims(
         found.spread,
         tuple(found.unlike),
         notes,
+        sheet.digest if sheet else "",
     )
 
 
