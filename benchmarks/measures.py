@@ -148,6 +148,14 @@ def with_a_judge(rows: Sequence[dict[str, str]], judge: str, engine: str, system
     return _judged(rows, numbers, saved.record, items) | {"judge": judge, "engine": engine, "seconds": seconds}
 
 
+def _kept_judge() -> dict[str, Any] | None:
+    """Return the stored result of a judge, with the commit that it was measured at."""
+    path = HERE / "results" / "measures.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    judge = stored.get("judge")
+    return {"commit": stored["commit"], **judge} if judge else None
+
+
 def _example(row: dict[str, str], number: int) -> dict[str, Any]:
     prompt = f"Summarize this conversation for the patient's record.\n\n{row['Dialogue']}"
     source = f"dialogue {number % DIALOGUES}"
@@ -203,7 +211,7 @@ def main() -> None:
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "parts": parts,
-        "judge": with_a_judge(rows, options.judge, options.engine, options.systems) if options.judge else None,
+        "judge": with_a_judge(rows, options.judge, options.engine, options.systems) if options.judge else _kept_judge(),
     }
     (HERE / "results" / "measures.json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(line))
