@@ -144,7 +144,7 @@ def register(app: typer.Typer, panel: str) -> None:
             raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
         ids = newest_runs(ids)
         if grade_sheet is not None:
-            _grade_sheet(grade_sheet, ids, graded_items, seed)
+            _grade_sheet(grade_sheet, ids, graded_items, seed, json)
             return
         saved = compare_evaluations(
             ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests, grades=grades
@@ -161,11 +161,13 @@ def register(app: typer.Typer, panel: str) -> None:
             raise typer.Exit(MISSED)
 
 
-def _grade_sheet(path: Path, ids: list[str], items: int, seed: int) -> None:
+def _grade_sheet(path: Path, ids: list[str], items: int, seed: int, as_json: bool) -> None:
     """Write the answers that people should grade, and say how to go on."""
     from sizewise.comparison import write_grade_sheet
 
     answers = write_grade_sheet(path, ids, items=items, seed=seed)
+    if print_object("grade_sheet", None, str(path), {"answers": answers, "evaluations": ids}, as_json):
+        return
     print_path(str(path))
     print_notes(
         [
