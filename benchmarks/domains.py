@@ -246,7 +246,7 @@ def study_file(name: str, out: Path, concurrent_users: int) -> Path:
     return path
 
 
-def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str, Any] | None:
+def served_speed(study: Study, concurrent_users: int, store: Store, turns: int = TURNS) -> dict[str, Any] | None:
     """Compare the predicted speed of a pick with the speed when it is served, on the same requests in turns."""
     evaluation = study.evaluations.get(study.pick or "")
     if evaluation is None or (study.pick or "") not in study.load_tests:
@@ -258,7 +258,7 @@ def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str,
     examples = sample_examples(load_dataset(store, study.dataset).examples["test"], measured.limit, measured.seed)
     prompts = [one.prompt for one in examples]
     rows: dict[str, list[dict[str, float]]] = {"predicted": [], "served": []}
-    for turn in range(TURNS):
+    for turn in range(turns):
         here = load_test_model(evaluation, [concurrent_users], store=store, seed=1_000 + turn).record.levels[0]
         with service(uri, "--as-measured", evaluation) as address:
             there = load_test(
@@ -271,18 +271,19 @@ def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str,
             ).record.levels[0]
         for kind, level in (("predicted", here), ("served", there)):
             rows[kind].append({what: level.scores[what].value or float("nan") for what in SPEEDS})
-    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": TURNS}
+    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": turns}
     for what in SPEEDS:
         before, after = (float(np.median([row[what] for row in rows[kind]])) for kind in ("predicted", "served"))
         found[what] = {"predicted": before, "served": after, "ratio": after / before}
     return found
 
 
-def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
-    """Run a study and return its outcome."""
+def run(name: str, out: Path, concurrent_users: int, minutes: float | None, turns: int) -> dict[str, Any]:
+    """Run a study, in a limited time if `minutes` is given, and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
     path = study_file(name, out, concurrent_users)
-    told = sizewise("study", str(path), "--json")
+    limit = () if minutes is None else ("--minutes", f"{minutes:g}")
+    told = sizewise("study", str(path), "--json", *limit)
     store = Store()
     found = json.loads(told)
     study = Study.model_validate(found["record"])
@@ -300,8 +301,10 @@ def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
         "probability_best": verdict.probability_best,
         "seconds": study.seconds,
+        "minutes": minutes,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "why": list(study.reasons),
-        "come_true": served_speed(study, concurrent_users, store),
+        "come_true": served_speed(study, concurrent_users, store, turns),
     }
 
 
@@ -311,6 +314,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(STUDIES))
     parser.add_argument("--out", type=Path, default=Path("domains"))
     parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--minutes", type=float, help="time for each study; default: no limit")
+    parser.add_argument("--turns", type=int, default=TURNS, help="load tests of each pick, alone and served")
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
     args = parser.parse_args()
     result = HERE / "results" / "domains.json"
@@ -319,9 +324,9 @@ def main() -> None:
     for name in args.names:
         if args.served:
             study = Store().read(Study, kept[name]["study"])
-            kept[name]["come_true"] = served_speed(study, args.users, Store())
+            kept[name]["come_true"] = served_speed(study, args.users, Store(), args.turns)
         else:
-            kept[name] = run(name, (args.out / name).resolve(), args.users)
+            kept[name] = run(name, (args.out / name).resolve(), args.users, args.minutes, args.turns)
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         output = {
