@@ -28,7 +28,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -222,8 +222,8 @@ def sizewise(*arguments: str) -> str:
     return done.stdout
 
 
-def study_file(name: str, out: Path, concurrent_users: int) -> Path:
-    """Write the study file of a study."""
+def study_file(name: str, out: Path, concurrent_users: int, edits: Sequence[tuple[str, str]] = ()) -> Path:
+    """Write the study file of a study; `edits` replaces text in it, where it stands."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
     path = out / "study.toml"
@@ -239,6 +239,8 @@ def study_file(name: str, out: Path, concurrent_users: int) -> Path:
         if before not in text:
             raise SystemExit(f"{path} does not contain {before!r}")
         text = text.replace(before, after)
+    for before, after in edits:
+        text = text.replace(before, after)
     for model, answers in material.recorded.items():
         added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
         text = text.replace("[needs]\n", f"{added}[needs]\n")
@@ -249,7 +251,7 @@ def study_file(name: str, out: Path, concurrent_users: int) -> Path:
 def served_speed(study: Study, concurrent_users: int, store: Store, turns: int = TURNS) -> dict[str, Any] | None:
     """Compare the predicted speed of a pick with the speed when it is served, on the same requests in turns."""
     evaluation = study.evaluations.get(study.pick or "")
-    if evaluation is None or (study.pick or "") not in study.load_tests:
+    if not turns or evaluation is None or (study.pick or "") not in study.load_tests:
         return None
     measured = store.read(Evaluation, evaluation)
     uri, form = measured.model.uri, measured.prompting
@@ -278,11 +280,23 @@ def served_speed(study: Study, concurrent_users: int, store: Store, turns: int =
     return found
 
 
-def run(name: str, out: Path, concurrent_users: int, minutes: float | None, turns: int) -> dict[str, Any]:
-    """Run a study, in a limited time if `minutes` is given, and return its outcome."""
+class Options(NamedTuple):
+    """How studies are run."""
+
+    concurrent_users: int = 8
+    minutes: float | None = None
+    """Time for each study; None for as long as it takes."""
+    turns: int = TURNS
+    """Load tests of each pick, alone and served; 0 for none."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """(before, after) edits of the study files, to save time."""
+
+
+def run(name: str, out: Path, options: Options) -> dict[str, Any]:
+    """Run a study and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
-    path = study_file(name, out, concurrent_users)
-    limit = () if minutes is None else ("--minutes", f"{minutes:g}")
+    path = study_file(name, out, options.concurrent_users, options.edits)
+    limit = () if options.minutes is None else ("--minutes", f"{options.minutes:g}")
     told = sizewise("study", str(path), "--json", *limit)
     store = Store()
     found = json.loads(told)
@@ -301,10 +315,11 @@ def run(name: str, out: Path, concurrent_users: int, minutes: float | None, turn
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
         "probability_best": verdict.probability_best,
         "seconds": study.seconds,
-        "minutes": minutes,
+        "minutes": options.minutes,
+        "edits": [list(edit) for edit in options.edits],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "why": list(study.reasons),
-        "come_true": served_speed(study, concurrent_users, store, turns),
+        "come_true": served_speed(study, options.concurrent_users, store, options.turns),
     }
 
 
@@ -316,8 +331,12 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--minutes", type=float, help="time for each study; default: no limit")
     parser.add_argument("--turns", type=int, default=TURNS, help="load tests of each pick, alone and served")
+    parser.add_argument(
+        "--edit", nargs=2, action="append", default=[], metavar=("BEFORE", "AFTER"), help="edit of the study files"
+    )
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
     args = parser.parse_args()
+    options = Options(args.users, args.minutes, args.turns, tuple((before, after) for before, after in args.edit))
     result = HERE / "results" / "domains.json"
     kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["studies"] if result.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -326,7 +345,7 @@ def main() -> None:
             study = Store().read(Study, kept[name]["study"])
             kept[name]["come_true"] = served_speed(study, args.users, Store(), args.turns)
         else:
-            kept[name] = run(name, (args.out / name).resolve(), args.users, args.minutes, args.turns)
+            kept[name] = run(name, (args.out / name).resolve(), options)
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         output = {
