@@ -32,6 +32,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -141,17 +142,16 @@ def sides_part(times: int) -> dict[str, Any]:
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare sequential stopping with the plan's fixed number of votes, at the same error rate."""
     from sizewise.judging import PlanAssumptions, plan
-    from sizewise.stats.sequential import vote_evidence
 
+    fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
     rates = {}
     for win in (0.5, 0.55, 0.6, 0.65, 0.7, 0.8):
-        fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
-        used, decided, wrong = [], 0, 0
-        for seed in range(times):
-            drawn = np.random.default_rng(seed).random(fixed)
+        rng, used, decided, wrong = np.random.default_rng(0), [], 0, 0
+        for _ in range(times):
+            drawn = rng.random(fixed)
             share = win - 0.075  # a tie counts as half a win
             votes = np.where(drawn < 0.15, 0.0, np.where(drawn < 0.15 + share, 1.0, -1.0))
-            stopped = next((n for n in range(8, fixed + 1) if vote_evidence(votes[:n].tolist()).p < 0.05), None)
+            stopped = first_decision(votes)
             used.append(stopped or fixed)
             decided += stopped is not None
             wrong += stopped is not None and (win == 0.5 or votes[:stopped].mean() < 0)
@@ -165,6 +165,21 @@ def stopping_part(times: int) -> dict[str, Any]:
     for name, row in rates.items():
         print(f"stopping, {name}: {row}")
     return rates
+
+
+def first_decision(votes: np.ndarray, min_votes: int = 8) -> int | None:
+    """Return after how many votes `vote_evidence`, read after each, first decides; None if it never does."""
+    from sizewise.stats.sequential import LOG_WEIGHTS, STAKES, vote_evidence
+
+    wealth = logsumexp(np.cumsum(np.log1p(STAKES[:, None] * votes), axis=1) + LOG_WEIGHTS[:, None], axis=0)
+    past = np.flatnonzero(wealth[min_votes - 1 :] > -np.log(0.05))
+    if not len(past):
+        return None
+    stopped = int(past[0]) + min_votes
+    p_values = [vote_evidence(votes[:n].tolist()).p for n in (stopped - 1, stopped)]
+    if not (p_values[1] < 0.05 and (stopped == min_votes or p_values[0] >= 0.05)):
+        raise RuntimeError(f"the bets disagree after {stopped} votes: {p_values}")
+    return stopped
 
 
 # -- 5. concurrent raters ------------------------------------------------------------------------------------------

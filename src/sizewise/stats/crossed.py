@@ -195,11 +195,21 @@ def estimate_share(
 
 
 def imagined_documents(shares: FloatArray, documents: IntArray) -> tuple[float, FloatArray]:
-    """Add imagined documents at both ends of the scale: the mean with them, and what they add to the variance."""
+    """Add imagined documents at both ends of the scale: the mean with them, and what they add to the variance.
+
+    All votes on an imagined document agree. Where those on real documents don't, it adds less: the sums by document,
+    with the imagined ones, relative to what they would be if the votes on each document agreed.
+    """
     votes = len(shares)
-    typical = votes / len(np.unique(documents))  # votes on a document
+    index, sizes = np.unique(documents, return_inverse=True, return_counts=True)[1:]
+    typical = votes / len(sizes)  # votes on a document
     shrunk = float((shares.sum() + PSEUDO * typical) / (votes + 2 * PSEUDO * typical))
-    return shrunk, np.array([[PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2) / votes**2]])
+    added = PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2)
+    deviations = shares - shares.mean()
+    by_document = np.bincount(index, deviations)
+    agreeing = float(np.square(sizes.astype(np.float64)).sum()) * float(np.square(deviations).mean())
+    alike = min(1.0, (float(by_document @ by_document) + added) / (agreeing + added))
+    return shrunk, np.array([[alike * added / votes**2]])
 
 
 def share_interval(

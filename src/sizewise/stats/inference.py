@@ -185,7 +185,7 @@ class Systems:
             return Interval(value, np.nan, np.nan)
         ends = []
         if within and (constant or self._successes is not None or self._all_or_nothing(system)):
-            ends.append(self._wilson(value, pseudo, constant))
+            ends.append(self._wilson(value, system, constant))
         if not constant and (not ends or self.items > self.clusters or self._successes is None):
             df = self._score_df
             ends += [test[1:] for test in (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))]
@@ -228,14 +228,20 @@ class Systems:
     def _df(self) -> int:
         return len(self._sums) - 1
 
-    def _wilson(self, value: float, pseudo: FloatArray, constant: bool) -> Bounds:
-        """Compute a score interval for the share of the range, with the effective number of independent items."""
+    def _wilson(self, value: float, system: int, constant: bool) -> Bounds:
+        """Compute a score interval for the share of the range, with the effective number of independent items.
+
+        Right-or-wrong items count as one each at most. Others vary less than right and wrong answers with the same
+        mean would, so each counts as more.
+        """
         lower, upper = self.bounds
-        share = (value - lower) / (upper - lower)
+        share, pseudo = (value - lower) / (upper - lower), self.pseudo[:, system]
         size = float(len(pseudo))
         if not constant:
             variance = _error(pseudo) ** 2 / (upper - lower) ** 2
-            size = min(self.items, share * (1 - share) / variance)
+            spread = share * (1 - share)
+            by_item = spread if self._successes is not None else min(spread, float(self._shares(system).var()))
+            size = min(self.items / (by_item / spread), spread / variance)
         z = float(student_t.isf(LEVEL / 2, self._score_df))
         center = (share + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
