@@ -109,7 +109,7 @@ def cover_part(times: int) -> dict[str, Any]:
             covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
     result: dict[str, Any] = {"times": times, "bradley_terry": covered / all_, "win_rate": {}}
     rate = float(expit(0.5 + np.random.default_rng(0).normal(0, np.hypot(0.8, 0.7), 400_000)).mean())
-    for raters in (3, 5, 10, 50):
+    for raters in (3, 4, 5, 6, 10, 50):
         rng = np.random.default_rng(raters)
         inside = 0
         for _ in range(times):
@@ -120,8 +120,35 @@ def cover_part(times: int) -> dict[str, Any]:
             found = estimate_share(won.astype(float), rater, item)
             inside += found.ci_low <= rate <= found.ci_high
         result["win_rate"][f"{raters} raters"] = inside / times
+    result["strengths"] = {f"{raters} raters": covered_strengths(raters, times) for raters in (3, 4, 5, 6, 10)}
     print(f"intervals cover the truth: {result}")
     return result
+
+
+def covered_strengths(raters: int, times: int, documents: int = 120) -> float:
+    """Count how often intervals of strengths cover the truth, where raters' tastes differ by 0.8 logits."""
+    from scipy.special import expit
+
+    from sizewise.stats.ranking import Votes, fit_strengths
+
+    logs = np.array([0.0, 0.4, 0.8, 1.4])
+
+    def drawn(rng: np.random.Generator, documents: int, raters: int) -> Votes:
+        tastes, count = rng.normal(0, 0.8, (raters, len(logs))), len(logs)
+        left = np.repeat(rng.integers(0, count, documents), 2)
+        right = (left + np.repeat(rng.integers(1, count, documents), 2)) % count
+        first = rng.integers(0, raters, documents)
+        by = np.column_stack([first, (first + rng.integers(1, raters, documents)) % raters]).ravel()
+        chance = expit(logs[left] + tastes[by, left] - logs[right] - tastes[by, right])
+        won = (rng.random(len(left)) < chance).astype(np.float64)
+        return Votes(left, right, won, by, np.arange(len(left)) // 2)
+
+    truth = fit_strengths(drawn(np.random.default_rng(10**6), 200_000, 20_000), len(logs)).strengths
+    rng, inside = np.random.default_rng(raters), 0
+    for _ in range(times):
+        found = fit_strengths(drawn(rng, documents, raters), len(logs))
+        inside += int(((found.ci_low <= truth) & (truth <= found.ci_high)).sum())
+    return inside / times / len(logs)
 
 
 def sides_part(times: int) -> dict[str, Any]:

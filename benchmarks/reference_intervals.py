@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student_t
+from scipy.special import ndtr, ndtri, stdtrit
+from scipy.stats import binomtest
 
 FloatArray = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -39,7 +39,7 @@ def references(sums: FloatArray, weights: FloatArray, value: Callable[[FloatArra
     without = target(sums.sum(axis=0) - sums)
     center = without.mean()
     error = float(np.sqrt((clusters - 1) / clusters * np.square(without - center).sum()))
-    half = float(student_t.isf(LEVEL / 2, clusters - 1)) * error
+    half = -float(stdtrit(clusters - 1, LEVEL / 2)) * error
     drawn = target((weights @ sums.reshape(clusters, -1)).reshape(-1, *sums.shape[1:]))
     drawn = np.sort(drawn[np.isfinite(drawn)])
     if len(drawn) == 0:
@@ -49,9 +49,9 @@ def references(sums: FloatArray, weights: FloatArray, value: Callable[[FloatArra
     below = (np.count_nonzero(drawn < point) + np.count_nonzero(drawn <= point)) / (2 * len(drawn))
     spread = np.square(center - without).sum()
     if 0 < below < 1 and spread > 0:
-        bias, skewness = norm.ppf(below), ((center - without) ** 3).sum() / (6 * spread**1.5)
-        shifted = bias + norm.ppf([LEVEL / 2, 1 - LEVEL / 2])
-        ends = np.quantile(drawn, norm.cdf(bias + shifted / (1 - skewness * shifted)))
+        bias, skewness = ndtri(below), ((center - without) ** 3).sum() / (6 * spread**1.5)
+        shifted = bias + ndtri([LEVEL / 2, 1 - LEVEL / 2])
+        ends = np.quantile(drawn, ndtr(bias + shifted / (1 - skewness * shifted)))
         found["BCa"] = (float(ends[0]), float(ends[1]))
     return found
 
@@ -66,5 +66,5 @@ def of_proportion(successes: int, n: int) -> dict[str, Bounds]:
 def of_paired_proportions(won: int, lost: int, n: int) -> Bounds:
     """Compute the adjusted Wald interval of Bonett and Price (2012), for independent items."""
     more, less = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = float(norm.isf(LEVEL / 2)) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    half = -float(ndtri(LEVEL / 2)) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
     return max(-1.0, more - less - half), min(1.0, more - less + half)

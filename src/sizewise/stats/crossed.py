@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtr, stdtrit
 
 from sizewise.stats.inference import LEVEL
 
@@ -148,17 +148,17 @@ def quantile(found: Crossed, freedom: FloatArray, reading: Reading = "once") -> 
         freedom: degrees of freedom of the estimates, (m,).
         reading: how often the estimate is read, see `Reading`.
     """
-    normal = float(student_t.ppf(1 - LEVEL / 2, np.inf))
+    normal = float(ndtri(1 - LEVEL / 2))
     if reading == "once" or (reading == "with bets" and found.raters == 0):
-        return Quantile(freedom, np.asarray(student_t.ppf(1 - LEVEL / 2, freedom), dtype=np.float64))
+        return Quantile(freedom, np.asarray(stdtrit(freedom, 1 - LEVEL / 2), dtype=np.float64))
     if 0 < found.raters < OPEN_RATERS:
         freedom = np.minimum(freedom, max(1.0, found.raters - 1))
     if reading == "with bets":
-        errors = np.asarray(student_t.ppf(1 - BETS_LEVEL / 2, freedom), dtype=np.float64)
+        errors = np.asarray(stdtrit(freedom, 1 - BETS_LEVEL / 2), dtype=np.float64)
         return Quantile(freedom, errors, p_factor=LEVEL / BETS_LEVEL)
     tuning = (-2 * log(LEVEL) + log(-2 * log(LEVEL) + 1)) / OPEN_DOCUMENTS * found.documents
     widening = sqrt((tuning + 1) / tuning * log((tuning + 1) / LEVEL**2)) / normal
-    return Quantile(freedom, np.asarray(student_t.ppf(1 - LEVEL / 2, freedom) * widening, dtype=np.float64), widening)
+    return Quantile(freedom, np.asarray(stdtrit(freedom, 1 - LEVEL / 2) * widening, dtype=np.float64), widening)
 
 
 def estimate_share(
@@ -236,5 +236,5 @@ def share_interval(
     center = (value + size / 2) / (1 + size)
     half = sqrt(size) / (1 + size) * sqrt(max(0.0, value * (1 - value)) + size / 4)
     distance = abs(value - null) / sqrt(null * (1 - null) / effective) / by.widening
-    p = min(1.0, float(2 * student_t.sf(distance, by.freedom[0])) * by.p_factor)
+    p = min(1.0, float(2 * stdtr(by.freedom[0], -distance)) * by.p_factor)
     return Estimate(value, max(0.0, min(value, center - half)), min(1.0, max(value, center + half)), p)
