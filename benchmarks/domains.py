@@ -2,6 +2,7 @@
 
 definitions   demo:fhir, the fields of a health record
 notes         clinical notes of doctor-patient visits (ACI-Bench), with the published notes of GPT-4 and ChatGPT
+visits        the same notes, of all test visits, and only by GPT-4 and ChatGPT
 payments      demo:payments, the fields of a payments API
 reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
@@ -110,6 +111,15 @@ def notes(out: Path) -> Material:
     )
 
 
+def visits(out: Path) -> Material:
+    """Prepare all test visits, for the models with published answers alone."""
+    small = '[[candidates]]\nname = "SmolLM2-135M fine-tuned"\nmodel = "pkg:smollm2-135m"\n'
+    trained = 'train = { method = "lora", minutes = 5.0, context = 3072 }\n'
+    material = notes(out)
+    kept = tuple(edit for edit in material.changes if edit[0] != "limit = 180")
+    return material._replace(changes=(*kept, ("limit = 180", "limit = 120"), (small + trained, "")))
+
+
 def regulations(out: Path) -> Material:
     """Prepare sections of regulations and the definitions cited from them."""
     subprocess.run([sys.executable, str(HERE / "regulations.py"), str(DATA / "cfpb_regs"), str(out)], check=True)
@@ -206,6 +216,7 @@ STUDIES = {
     "reports": ("extraction", reports),
     "definitions": ("medical", lambda out: Material()),
     "notes": ("summary", notes),
+    "visits": ("summary", visits),
     "payments": ("financial", lambda out: Material()),
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),
@@ -222,8 +233,10 @@ def sizewise(*arguments: str) -> str:
     return done.stdout
 
 
-def study_file(name: str, out: Path, concurrent_users: int, edits: Sequence[tuple[str, str]] = ()) -> Path:
-    """Write the study file of a study; `edits` replaces text in it, where it stands."""
+def study_file(
+    name: str, out: Path, concurrent_users: int, edits: Sequence[tuple[str, str]]
+) -> tuple[Path, list[list[str]]]:
+    """Write the study file of a study, with edits where their text stands; return its path and those edits."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
     path = out / "study.toml"
@@ -239,13 +252,14 @@ def study_file(name: str, out: Path, concurrent_users: int, edits: Sequence[tupl
         if before not in text:
             raise SystemExit(f"{path} does not contain {before!r}")
         text = text.replace(before, after)
-    for before, after in edits:
+    made = [[before, after] for before, after in edits if before in text]
+    for before, after in made:
         text = text.replace(before, after)
     for model, answers in material.recorded.items():
         added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
         text = text.replace("[needs]\n", f"{added}[needs]\n")
     path.write_text(text, encoding="utf-8")
-    return path
+    return path, made
 
 
 def served_speed(study: Study, concurrent_users: int, store: Store, turns: int = TURNS) -> dict[str, Any] | None:
@@ -289,13 +303,13 @@ class Options(NamedTuple):
     turns: int = TURNS
     """Load tests of each pick, alone and served; 0 for none."""
     edits: tuple[tuple[str, str], ...] = ()
-    """(before, after) edits of the study files, to save time."""
+    """(before, after) edits of the study files, to save time; those that a file doesn't contain change nothing."""
 
 
 def run(name: str, out: Path, options: Options) -> dict[str, Any]:
     """Run a study and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
-    path = study_file(name, out, options.concurrent_users, options.edits)
+    path, edits = study_file(name, out, options.concurrent_users, options.edits)
     limit = () if options.minutes is None else ("--minutes", f"{options.minutes:g}")
     told = sizewise("study", str(path), "--json", *limit)
     store = Store()
@@ -316,7 +330,7 @@ def run(name: str, out: Path, options: Options) -> dict[str, Any]:
         "probability_best": verdict.probability_best,
         "seconds": study.seconds,
         "minutes": options.minutes,
-        "edits": [list(edit) for edit in options.edits],
+        "edits": edits,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "why": list(study.reasons),
         "come_true": served_speed(study, options.concurrent_users, store, options.turns),
