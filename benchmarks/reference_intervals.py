@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri, stdtrit
-from scipy.stats import binomtest
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 FloatArray = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -58,9 +57,12 @@ def references(sums: FloatArray, weights: FloatArray, value: Callable[[FloatArra
 
 def of_proportion(successes: int, n: int) -> dict[str, Bounds]:
     """Compute intervals of a proportion of independent items: Wilson, Clopper-Pearson."""
-    tested = binomtest(successes, n)
-    found = {"Wilson": tested.proportion_ci(method="wilson"), "Clopper-Pearson": tested.proportion_ci()}
-    return {name: (float(ends.low), float(ends.high)) for name, ends in found.items()}
+    share, z = successes / n, -float(ndtri(LEVEL / 2))
+    center, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    wilson = (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
+    low = float(betaincinv(successes, n - successes + 1, LEVEL / 2)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - LEVEL / 2)) if successes < n else 1.0
+    return {"Wilson": (max(0.0, float(wilson[0])), min(1.0, float(wilson[1]))), "Clopper-Pearson": (low, high)}
 
 
 def of_paired_proportions(won: int, lost: int, n: int) -> Bounds:
