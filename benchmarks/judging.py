@@ -189,9 +189,47 @@ def stopping_part(times: int) -> dict[str, Any]:
             "decided": decided / times,
             "wrong": wrong / times,
         }
+    for raters, spread in ((3, 0.0), (6, 0.0), (6, 0.4), (6, 0.8), (10, 0.4)):
+        for win in (0.5, 0.55, 0.6, 0.65, 0.7):
+            row = stopping_of_raters(win, fixed, (raters, spread), times // 10)
+            rates[f"win rate {win}, {raters} raters who differ by {spread:g} logits"] = row
     for name, row in rates.items():
         print(f"stopping, {name}: {row}")
     return rates
+
+
+def stopping_of_raters(win: float, fixed: int, raters: tuple[int, float], times: int) -> dict[str, float]:
+    """Stop where a claim about raters in general is made, looking after every five votes, one on each document."""
+    from scipy.special import expit, logit
+
+    from sizewise.stats.crossed import estimate_share
+    from sizewise.stats.sequential import LOG_WEIGHTS, STAKES
+
+    rng, used, decided, wrong = np.random.default_rng(1), [], 0, 0
+    by = np.arange(fixed) % raters[0]
+    for _ in range(times):
+        lean = rng.normal(0, raters[1], raters[0])[by]
+        won = rng.random(fixed) < expit(logit((win - 0.075) / 0.85) + lean)
+        shares = np.where(rng.random(fixed) < 0.15, 0.5, won.astype(np.float64))
+        wealth = np.cumsum(np.log1p(STAKES[:, None] * (2 * shares - 1)), axis=1)
+        stopped = None
+        for n in range(10, fixed + 1, 5):
+            equal = n - n % raters[0]  # every rater has equally many votes
+            if logsumexp(wealth[:, equal - 1] + LOG_WEIGHTS) > -np.log(0.05):
+                found = estimate_share(shares[:n], by[:n], np.arange(n), reading="with bets")
+                if found.p < 0.05:
+                    stopped, wrong = n, wrong + bool(win == 0.5 or found.value < 0.5)
+                    break
+        used.append(stopped or fixed)
+        decided += stopped is not None
+    saved = 1 - float(np.mean(used)) / fixed
+    return {
+        "votes": float(np.mean(used)),
+        "fixed": fixed,
+        "saved": saved,
+        "decided": decided / times,
+        "wrong": wrong / times,
+    }
 
 
 def first_decision(votes: np.ndarray, min_votes: int = 8) -> int | None:
