@@ -114,7 +114,7 @@ class Engine:
             threading.Thread(target=self._probe, args=(self._process,), daemon=True).start()
 
     def _probe(self, process: subprocess.Popen[str]) -> None:
-        """Note when the process last answered. Any HTTP answer counts, so that a full engine isn't taken for a hung one."""
+        """Note when the process last answered. Any HTTP answer counts: a full engine isn't a hung one."""
         while process.poll() is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_S)
             with closing(connection), suppress(OSError, http.client.HTTPException):
