@@ -359,7 +359,7 @@ def main() -> None:
             study = Store().read(Study, kept[name]["study"])
             kept[name]["come_true"] = served_speed(study, args.users, Store(), args.turns)
         else:
-            kept[name] = run(name, (args.out / name).resolve(), options)
+            kept[name] = run(name, (args.out / name).resolve(), options) | {"commit": commit.stdout.strip()}
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         output = {
