@@ -93,8 +93,14 @@ def apply(learned: Learned, span: np.ndarray, matrix: Any) -> np.ndarray:
 
 
 def splits(table: Table, matrix: Any, kind: str, count: int, size: int) -> dict[str, Any]:
-    """Learn thresholds for stated risks on some prompts, and see on all others whether they are kept."""
+    """Learn thresholds for stated risks on some prompts, and see whether they are kept.
+
+    The promise is about the risk over all prompts, so `kept_on_all` counts those of both halves, the calibration
+    prompts with probabilities of models that haven't seen them. `kept` counts the others alone, whose own chance adds
+    to the risk: with 719 others and a risk of 5 %, a standard error of 0.8 points.
+    """
     kept: dict[float, list[bool]] = {risk: [] for risk in RISKS}
+    kept_on_all: dict[float, list[bool]] = {risk: [] for risk in RISKS}
     shares: dict[float, list[float]] = {risk: [] for risk in RISKS}
     replayed, served = [], []
     worse = table.strong > table.weak
@@ -114,7 +120,12 @@ def splits(table: Table, matrix: Any, kind: str, count: int, size: int) -> dict[
         for risk in RISKS:
             point = choose_threshold(risk, learned.samples)
             small = np.zeros(len(rest), bool) if point is None else probabilities >= point.threshold
-            kept[risk].append(bool((small & worse[rest]).mean() <= risk))
+            harmed = int((small & worse[rest]).sum())
+            kept[risk].append(harmed <= risk * len(rest))
+            if point is not None:
+                seen = learned.samples.probabilities >= point.threshold
+                harmed += round(float((seen & worse[rows]).mean() * len(first)))
+            kept_on_all[risk].append(harmed <= risk * (len(first) + len(rest)))
             shares[risk].append(float(small.mean()))
         policy, features = policy_of(learned, matrix[rows], matrix[rest], probabilities)
         replayed.append(drift_p(policy, features) < policy.drift_p)
@@ -126,7 +137,8 @@ def splits(table: Table, matrix: Any, kind: str, count: int, size: int) -> dict[
     for risk in RISKS:
         either = np.array(kept[risk]) | np.array(served)
         found[f"risk {risk}"] = {
-            "kept": float(np.mean(kept[risk])), "kept_or_detected": float(either.mean()),
+            "kept": float(np.mean(kept[risk])), "kept_on_all": float(np.mean(kept_on_all[risk])),
+            "kept_or_detected": float(either.mean()),
             "small_share": float(np.mean(shares[risk])),
         }  # fmt: skip
     return found | {"detected_in_replay": float(np.mean(replayed)), "detected_in_service": float(np.mean(served))}
@@ -171,6 +183,7 @@ def main() -> None:
         matrix = feature_matrix(table.prompts)
         for kind in ("random", "each prompt twice", "by subject")[: 3 if name == "mmlu" else 2]:
             parts[name][kind] = splits(table, matrix, kind, args.splits, args.size)
+            (HERE / "results" / "routellm.json").write_text(json.dumps({"parts": parts}), encoding="utf-8")
             print(f"{name}, {kind}: {parts[name][kind]}", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     output = {

@@ -118,12 +118,29 @@ def open_head(network: Path, folder: Path, with_openvino: bool) -> HeadScorer:
     """
     from sizewise.lm import classifier_format, classifier_openvino
 
-    saved = read_json(folder / SETTINGS)
-    facts = Facts(saved["independent"], saved["parameters"], saved["trained"], tuple(saved["notes"]))
+    facts = _facts(folder)
     if with_openvino:
         opened = classifier_openvino.OpenVinoClassifier(network, classifier_format.load_encoder(network))
         return HeadScorer(opened, facts, opened.engine)
     return HeadScorer(classifier_format.load_classifier(network), facts, ENGINE)
+
+
+def open_onnx(network: Path, folder: Path) -> HeadScorer:
+    """Open a classifier that was exported as ONNX.
+
+    Args:
+        network: folder of the export.
+        folder: folder of the classifier's other files.
+    """
+    from sizewise.lm import classifier_format, classifier_onnx
+
+    opened = classifier_onnx.OnnxClassifier(network, classifier_format.load_encoder(network))
+    return HeadScorer(opened, _facts(folder), opened.engine)
+
+
+def _facts(folder: Path) -> Facts:
+    saved = read_json(folder / SETTINGS)
+    return Facts(saved["independent"], saved["parameters"], saved["trained"], tuple(saved["notes"]))
 
 
 def fit(train: Material, validation: Material, settings: Settings) -> HeadScorer:
@@ -204,7 +221,7 @@ def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) 
 
 
 def _validated(plan: HeadPlan, texts: int) -> int:
-    """Compute how many validation texts choose among the weights, so that reading them takes a small part of the run."""
+    """Compute how many validation texts choose among the weights: so many that they take a small part of the run."""
     affordable = VALIDATION_STEPS / FORWARD_SHARE * plan.epochs * texts / plan.validations
     return min(MAX_VALIDATION, max(MIN_VALIDATION, round(affordable)))
 
