@@ -66,7 +66,7 @@ COUNTS = (5, 10, 20, 50, 100)
 CURVE_MINUTES = 3.0
 """Time of fine-tuning at each point of the learning curve."""
 SINGLE, BATCH, BATCHES = 200, 64, 8
-LIMITS = {"SmolLM2-135M options": 300, "SmolLM2-135M options, 16 examples": 300, "SmolLM2-135M head": 1_000}
+LIMITS = {"SmolLM2-135M options": 300, "SmolLM2-135M options, 16 examples": 300, "SmolLM2-135M head": 600}
 """Test questions, drawn at random, of rungs that take a tenth of a second or more for one."""
 SPLITS = 200
 EXPLAINED, EXPLANATIONS = ("linear", "MiniLM embeddings"), 200
