@@ -164,8 +164,7 @@ SECTIONS = (
      "Processor time is what other work on the machine doesn't change.", ladder),
     ("tasks", "Other data, the same recipes", "Nothing was tuned on these.", tasks),
     ("curve", "Few labels", "Accuracy on all test texts after so many labeled examples of each label, a tenth of them "
-     "for validation. Spam and services have fewer examples of their rare labels than the last columns say. "
-     "Fine-tuning had three minutes.", curve),
+     "for validation. Fine-tuning had three minutes.", curve),
     ("teacher", "Is the large model needed?", "Published answers of DeepSeek to all questions of Banking77, with "
      "tokens, cost and latency. A cascade keeps the small model's decision where its confidence reaches a threshold, "
      "and asks the large model otherwise. The threshold is chosen on validation, so that at most the stated share of "
