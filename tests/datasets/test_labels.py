@@ -221,3 +221,36 @@ def test_what_programs_write_for_no_label_is_noted_and_sorts_as_a_word(tmp_path:
 def test_labels_in_letters_of_another_width_are_reported(tmp_path: Path) -> None:
     rows = [{"text": f"number {i}", "label": ("CO2", "\uff23\uff2f2")[i % 2]} for i in range(40)]
     assert report(contents(tmp_path, rows)).alike == (("CO2", "\uff23\uff2f2"),)
+
+
+def test_invisible_characters_make_no_label_and_are_shown(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["spam\u200b", "spam\u200b", "spam", "ham"]))
+    assert report(found).counts == {"spam": 45, "ham": 15}
+    assert any(r"'spam\u200b' (30) with 'spam'" in note for note in found.record.notes)
+
+
+def test_accents_and_leading_zeros_are_reported_as_spellings(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(60, ["R\u00e9clamation", "Reclamation", "01", "1", "1.5", "15"])))
+    assert found.alike == (("01", "1"), ("Reclamation", "R\u00e9clamation"))
+
+
+def test_labels_that_look_like_lists_are_noted(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["late;urgent", "late", "damaged ; urgent", "damaged"]))
+    assert any("2 of 4 labels look like lists" in note and "--type multi" in note for note in found.record.notes)
+    apart = contents(tmp_path / "apart", plain(60, ["Delivery, late", "Refund", "Card, lost"]))
+    assert not any("look like lists" in note for note in apart.record.notes)
+
+
+def test_texts_that_contain_their_label_are_noted(tmp_path: Path) -> None:
+    labels = ["Spam", "ham", "phishing"]
+    rows = [row | {"text": f"{row['text']} Category: {row['label'].lower()}."} for row in plain(60, labels)]
+    assert any("60 of 60 texts contain their own label" in note for note in contents(tmp_path, rows).record.notes)
+    for end in (" One of spam, ham, phishing.", ""):  # the options are no leak
+        rows = [row | {"text": row["text"] + end} for row in plain(60, labels)]
+        notes = contents(tmp_path / f"x{len(end)}", rows).record.notes
+        assert not any("own label" in note for note in notes)
+
+
+def test_long_and_broken_labels_take_one_short_line(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(60, ["word\n" * 300, "ham"])))
+    assert all(len(line) < 300 and "\n" not in line for line in label_lines(found))

@@ -452,6 +452,26 @@ def test_keys_budgets_and_metrics(tmp_path: Path, store: Store) -> None:
     assert 'sizewise_requests_total{model="small",status="200"} 1.0' in metrics
 
 
+def test_a_threshold_holds_for_the_probability_before_scaling(store: Store) -> None:
+    """Few of the options of a classifier, none of which it believes, scaled to 1, are no certain decision."""
+    client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
+    (answer,) = answers(client, "0.0098 0.0002 0.99", choice("a", "b"), model="auto")
+    assert answer["type"] == "refusal"
+    assert "probability 0.010 of the most likely option; below the threshold 0.900" in answer["sizewise"]["reason"]
+    (answer,) = answers(client, "0.95 0.01 0.04", choice("a", "b"), model="auto")
+    assert answer["choice"] == "a"
+    assert answer["probabilities"][0]["probability"] == pytest.approx(0.95 / 0.96)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e308])
+def test_any_temperature_gives_probabilities(small: TestClient, temperature: float) -> None:
+    asked = {"id": "team", "type": "choice", "question": "Which?", "options": [{"name": name} for name in "abc"]}
+    response = post(small, "0.4 0.4 0.2", asked, temperature=temperature)
+    assert response.status_code == 200
+    expected = [1 / 3] * 3 if temperature > 1 else [0.5, 0.5, 0.0]
+    assert list(response.json()["answers"]["team"]["probabilities"].values()) == pytest.approx(expected)
+
+
 def test_no_text_of_a_request_is_stored(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     client = serving({"small": Stub("a", "b")}, Settings(decide_at=(0.9, 0.0)), store)
     assert post(client, "0.6 0.4 zebra", choice("a", "b"), model="auto").status_code == 200

@@ -73,7 +73,7 @@ def analyze_decisions(
         seed: seed of the draws.
 
     Raises:
-        SizewiseError: the evaluation has no probabilities.
+        SizewiseError: the evaluation has no probabilities, or the other one is of other data.
     """
     store = store or Store()
     name = id_of(evaluation)
@@ -85,6 +85,14 @@ def analyze_decisions(
     people = read_groups(store, record.data, columns)
     before = None
     if other is not None:
+        _check_id(id_of(other))
+        compared = store.read(Evaluation, id_of(other))
+        if compared.data != record.data:
+            raise SizewiseError(
+                f"{id_of(other)} evaluated {compared.data}, but {name} evaluated {record.data}.",
+                "two evaluations of the same data",
+                f"sizewise evaluate {compared.model.uri} --data {record.data}",
+            )
         before = (id_of(other), read_items(store, id_of(other)))
     return analyze_rows(rows, read_validation(store, record.model.uri), subject, rules, people, before, seed)
 

@@ -13,6 +13,7 @@ from sizewise.documents.cells import ANSWER_KEYS, LABEL_KEYS, TURN_KEYS, Cells
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.errors import UsageError
 from sizewise.records import Option, QuestionType, StatedQuestion
+from sizewise.text import visible_text
 
 TYPES: tuple[QuestionType, ...] = get_args(QuestionType)
 DISTRIBUTION_KEYS = ("label_distribution", "label_probabilities", "soft_labels", "soft_label")
@@ -32,11 +33,11 @@ _WHOLE = re.compile(r"\A([-+]?\d+)\.0+\Z")
 
 
 def label_key(label: str) -> str:
-    """Return a comparison key of a label: without case, blanks around it and repeated blanks; 1.0 counts as 1.
+    """Return a comparison key of a label: without case, invisible characters and needless blanks; 1.0 counts as 1.
 
     A single letter keeps its case: `a` and `A` may be two classes.
     """
-    text = " ".join(unicodedata.normalize("NFC", label).split())
+    text = " ".join(visible_text(label).split()) or unicodedata.normalize("NFC", label)
     return text if len(text) == 1 else _WHOLE.sub(r"\1", text.casefold())
 
 
