@@ -14,7 +14,7 @@ from sizewise.documents.decisions import MAX_OPTIONS, SEPARATOR, label_key
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError
 from sizewise.records import Example, Option, Question, StatedQuestion
-from sizewise.text import fold_text, positive_first
+from sizewise.text import fold_text, ordered_levels, positive_first
 
 MIN_PER_OPTION = 2
 """Least mean number of examples per label for a column of labels to be a classification."""
@@ -22,6 +22,7 @@ _SIGNS = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
 """What programs write, in small letters, where there is no value."""
+_JOINED = re.compile(r"\s*[;|,+&]\s*")
 _LISTED = 5
 
 
@@ -176,12 +177,43 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
             "two labels, or the type choice",
             "declare the options, or another type",
         )
-    ordered = predicate or sorted(labels, key=_natural)
+    ordered = predicate or (_levels(table) if kind == "score" else None) or sorted(labels, key=_natural)
+    if not predicate and kind != "multi":
+        _note_combined(table)
     return Question(
         type="predicate" if predicate else question.type if question else "multi" if kind else "choice",
         instructions=question.instructions if question else "",
         options=tuple(Option(value=label) for label in ordered),
     )
+
+
+def _levels(table: LabelTable) -> list[str] | None:
+    """Return the levels of a score in their order; None if they are numbers or, with a note, if it isn't known."""
+    if all(_NUMBER.fullmatch(label) for label in table.counts):
+        return None
+    found = ordered_levels(list(table.counts))
+    if found is None:
+        shown = ", ".join(f"'{label}'" for label in sorted(table.counts)[:_LISTED])
+        table.notes.append(
+            f"The order of these levels of a score isn't known, so they are in alphabetical order: {shown}. If it is "
+            "another, list them from the least to the greatest as options, in each row or under [data] of study.toml."
+        )
+    return found
+
+
+def _note_combined(table: LabelTable) -> None:
+    """Note labels that join other labels, as people write several labels that apply to one text."""
+    known = {label_key(label) for label in table.counts}
+    parts = {label: [one for one in _JOINED.split(label) if one.strip()] for label in table.counts}
+    several = [
+        one for one in sorted(parts) if len(parts[one]) > 1 and {label_key(part) for part in parts[one]} <= known
+    ]
+    if several:
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in several[:_LISTED])
+        table.notes.append(
+            f"These labels consist of other labels, but are read as labels of their own: {shown}. If several labels may "
+            "apply to a text, declare the type multi: sizewise read FILE --type multi."
+        )
 
 
 def _natural(label: str) -> tuple[float, str]:

@@ -34,10 +34,10 @@ _WHOLE = re.compile(r"\A([-+]?\d+)\.0+\Z")
 def label_key(label: str) -> str:
     """Return a comparison key of a label: without case, blanks around it and repeated blanks; 1.0 counts as 1.
 
-    A single letter keeps its case: `a` and `A` may be two classes.
+    A single letter keeps its case: `a` and `A` may be two classes. Letters stay letters: `Maße` isn't `Masse`.
     """
     text = " ".join(unicodedata.normalize("NFC", label).split())
-    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.casefold())
+    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.lower())
 
 
 class Decided(NamedTuple):
