@@ -211,8 +211,8 @@ def _note_combined(table: LabelTable) -> None:
     if several:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in several[:_LISTED])
         table.notes.append(
-            f"These labels consist of other labels, but are read as labels of their own: {shown}. If several labels may "
-            "apply to a text, declare the type multi: sizewise read FILE --type multi."
+            f"These labels consist of other labels, but are read as labels of their own: {shown}. If several labels "
+            "may apply to a text, declare the type multi: sizewise read FILE --type multi."
         )
 
 
