@@ -267,3 +267,11 @@ def test_words_of_other_letters_stay_apart(tmp_path: Path) -> None:
     found = contents(tmp_path, plain(90, ["Masse", "Maße", "MASSE"]))
     assert report(found).counts == {"MASSE": 60, "Maße": 30}
     assert report(found).alike == (("MASSE", "Maße"),)
+
+
+def test_a_label_that_is_several_others_is_refused_where_several_apply(tmp_path: Path) -> None:
+    rows = [{"text": f"note {i}", "label": (["a; b", "c"], ["a", "b"])[i % 2]} for i in range(40)]
+    with pytest.raises(SizewiseError, match="'a; b' can't be told from the labels 'a' and 'b'"):
+        contents(tmp_path / "a", rows, type="multi")
+    apart = [{"text": f"note {i}", "label": (["a; b", "c"], ["a"])[i % 2]} for i in range(40)]
+    assert report(contents(tmp_path / "b", apart, type="multi")).counts == {"a": 20, "a; b": 20, "c": 20}

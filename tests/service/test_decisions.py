@@ -544,6 +544,15 @@ def test_auto_hands_over_what_the_only_model_is_not_certain_of(store: Store) -> 
     assert 'sizewise_decisions_total{model="small",result="handed_over"} 2.0' in client.get("/metrics").text
 
 
+def test_auto_hands_over_if_none_of_the_options_asked_for_is_likely(store: Store) -> None:
+    client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
+    (answer,) = answers(client, "0.001 0.019 0.98", choice("a", "b"), model="auto")  # 0.95 for b after scaling
+    assert answer["sizewise"]["decided_by"] == "people"
+    assert "probability 0.019 of the most likely option among all that it knows" in answer["sizewise"]["reason"]
+    (likely,) = answers(client, "0.93 0.019 0.051", choice("a", "b"), model="auto")
+    assert (likely["choice"], likely["sizewise"]["decided_by"]) == ("a", "small")
+
+
 def test_auto_asks_the_large_model_about_the_rest_only(store: Store) -> None:
     large = Stub("a", "b", "c")
     client = cascade(store, large, decide_at=(0.9, 0.7))

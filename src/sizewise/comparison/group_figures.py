@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from sizewise.comparison.decided import Decided, as_score
+from sizewise.documents.decisions import MISSING
 from sizewise.records import Score
 from sizewise.records.decision_analysis import GroupFigures, GroupGap, Proxy
 from sizewise.stats.decision_curves import jackknife_area, roc_area
@@ -124,6 +125,9 @@ def group_notes(test: Decided, people: GroupData) -> list[str]:
         if small:
             listed = ", ".join(small)
             notes.append(f"{column}: too few source documents to compare (at least {MIN_CLUSTERS}): {listed}.")
+        unstated = [f"'{name}' ({n})" for name, n in sorted(members.items()) if name.casefold() in MISSING]
+        if unstated:
+            notes.append(f"{column}: {', '.join(unstated)} may stand for a missing group, but is compared as a group.")
         alike = [" and ".join(f"'{one}'" for one in sorted(some)) for some in spellings.values() if len(some) > 1]
         if alike:
             listed = ", ".join(alike)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
 from sizewise.documents import Reading
-from sizewise.documents.decisions import MAX_OPTIONS, SEPARATOR, label_key
+from sizewise.documents.decisions import MAX_OPTIONS, MISSING, SEPARATOR, label_key
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError
 from sizewise.records import Example, Option, Question, StatedQuestion
@@ -20,8 +20,6 @@ MIN_PER_OPTION = 2
 """Least mean number of examples per label for a column of labels to be a classification."""
 _SIGNS = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
-_MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
-"""What programs write, in small letters, where there is no value."""
 _JOINED = re.compile(r"\s*[;|,+&]\s*")
 _LISTED = 5
 
@@ -130,7 +128,7 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
     for one, label in table.joined.items():
         table.counts[label] += table.counts.pop(one)
     table.alike = _alike(table.counts)
-    absent = [one for one in sorted(table.counts) if one.casefold() in _MISSING and not own]
+    absent = [one for one in sorted(table.counts) if one.casefold() in MISSING and not own]
     if absent and len(table.counts) > 1:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
         table.notes.append(
@@ -158,6 +156,8 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
     """
     labels = table.counts
     if question is not None and question.options:
+        if question.type == "multi":
+            _check_separable([option.value for option in question.options])
         return Question(type=question.type, instructions=question.instructions, options=question.options)
     if len(labels) < 2 or table.labeled < MIN_LABELED_SHARE * table.answered:
         return None
@@ -177,6 +177,8 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
             "two labels, or the type choice",
             "declare the options, or another type",
         )
+    if kind == "multi":
+        _check_separable(list(labels))
     ordered = predicate or (_levels(table) if kind == "score" else None) or sorted(labels, key=_natural)
     if not predicate and kind != "multi":
         _note_combined(table)
@@ -199,6 +201,21 @@ def _levels(table: LabelTable) -> list[str] | None:
             "another, list them from the least to the greatest as options, in each row or under [data] of study.toml."
         )
     return found
+
+
+def _check_separable(labels: Sequence[str]) -> None:
+    """Check that no label is several others, joined as the labels of a text are written.
+
+    Raises:
+        SizewiseError: One is.
+    """
+    joined = next((one for one in labels if SEPARATOR in one and set(labels).issuperset(one.split(SEPARATOR))), None)
+    if joined is not None:
+        raise SizewiseError(
+            f"The label '{joined}' can't be told from the labels {' and '.join(map(repr, joined.split(SEPARATOR)))}.",
+            "labels of which none is written as several others",
+            "rename it in the data; then run the same command again",
+        )
 
 
 def _note_combined(table: LabelTable) -> None:

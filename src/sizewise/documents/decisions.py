@@ -23,6 +23,8 @@ DEFAULT_OPTIONS = (Option(value="yes"), Option(value="no"))
 """Options of a predicate whose data name none; the first is the positive one."""
 MAX_OPTIONS = 2_000
 """With more, a column is no class: each option needs examples, and a prompt or a page lists them all."""
+MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
+"""What programs write, in small letters, where there is no value."""
 SEPARATOR = "; "
 """Between the labels of a text, where an answer is written."""
 _VALUE_KEYS, _DESCRIPTION_KEYS = ("value", "name", "label", "id", "option"), ("description", "text", "meaning")

@@ -124,7 +124,7 @@ class Cascade:
         after = router.policy.calibration.after if router else None
         if after is None or after.chosen is None or predicted is None:
             return ""
-        probability = probability_after(after, predicted, math.log(max(outcome.top, MIN_PROBABILITY)))
+        probability = probability_after(after, predicted, math.log(max(outcome.top_of_all, MIN_PROBABILITY)))
         if probability >= after.chosen.threshold:
             return ""
         return f"probability {probability:.3f} of a good decision; below the threshold {after.chosen.threshold:.3f}"
@@ -158,7 +158,8 @@ class Cascade:
 
 
 def _less_than(minimum: float, outcome: Outcome) -> str:
-    if outcome.top >= minimum:
+    if outcome.top_of_all >= minimum:
         return ""
-    probability = f"{outcome.decided_by}: probability {outcome.top:.3f} of the most likely option"
+    among = " among all that it knows" if outcome.total < 1 else ""
+    probability = f"{outcome.decided_by}: probability {outcome.top_of_all:.3f} of the most likely option{among}"
     return f"{probability}; below the threshold {minimum:.3f}"

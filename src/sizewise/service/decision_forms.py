@@ -73,6 +73,8 @@ class Outcome:
     """Why a larger model or people decide, or what to know about the probabilities."""
     explanation: Explanation | None = None
     """What drove the decision, if the client asked for it."""
+    total: float = 1.0
+    """Probability that the model gives these options together, before they were scaled to sum to 1."""
 
     @property
     def decided(self) -> bool:
@@ -83,6 +85,11 @@ class Outcome:
     def top(self) -> float:
         """The probability of the most likely option; zero if there are no probabilities."""
         return max(self.probabilities, default=0.0)
+
+    @property
+    def top_of_all(self) -> float:
+        """The probability of the most likely option among all that the model knows, as thresholds are chosen on."""
+        return self.top * self.total
 
 
 def asked_questions(body: DecisionRequest | NamedDecisionRequest) -> list[Asked]:
@@ -320,7 +327,7 @@ def outcome_of(asked: Asked, fit: Fit | None, completion: Completion, model: str
     if fit is None or not fit.subset:
         return Outcome(model, found, calibrated)
     reason = f"{model} gives these options a probability of {total:.3g} together; it was scaled to 1"
-    return Outcome(model, tuple(value / total for value in found), False, reason=reason)
+    return Outcome(model, tuple(value / total for value in found), False, reason=reason, total=min(1.0, total))
 
 
 def _probabilities(given: Mapping[str, float], options: Sequence[str]) -> tuple[float, ...]:
