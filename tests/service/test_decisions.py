@@ -457,7 +457,10 @@ def test_a_threshold_holds_for_the_probability_before_scaling(store: Store) -> N
     client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
     (answer,) = answers(client, "0.0098 0.0002 0.99", choice("a", "b"), model="auto")
     assert answer["type"] == "refusal"
-    assert "probability 0.010 of the most likely option; below the threshold 0.900" in answer["sizewise"]["reason"]
+    assert (
+        "probability 0.010 of the most likely option among all that it knows; below the threshold 0.900"
+        in answer["sizewise"]["reason"]
+    )
     (answer,) = answers(client, "0.95 0.01 0.04", choice("a", "b"), model="auto")
     assert answer["choice"] == "a"
     assert answer["probabilities"][0]["probability"] == pytest.approx(0.95 / 0.96)
@@ -562,6 +565,15 @@ def test_auto_hands_over_what_the_only_model_is_not_certain_of(store: Store) -> 
     assert other["sizewise"]["handed_over"]
     assert answers(client, "0.6 0.4", choice("a", "b"))[0]["choice"] == "a"  # a named model always answers
     assert 'sizewise_decisions_total{model="small",result="handed_over"} 2.0' in client.get("/metrics").text
+
+
+def test_auto_hands_over_if_none_of_the_options_asked_for_is_likely(store: Store) -> None:
+    client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
+    (answer,) = answers(client, "0.001 0.019 0.98", choice("a", "b"), model="auto")  # 0.95 for b after scaling
+    assert answer["sizewise"]["decided_by"] == "people"
+    assert "probability 0.019 of the most likely option among all that it knows" in answer["sizewise"]["reason"]
+    (likely,) = answers(client, "0.93 0.019 0.051", choice("a", "b"), model="auto")
+    assert (likely["choice"], likely["sizewise"]["decided_by"]) == ("a", "small")
 
 
 def test_auto_asks_the_large_model_about_the_rest_only(store: Store) -> None:

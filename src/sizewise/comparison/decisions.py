@@ -18,7 +18,7 @@ from sizewise.comparison.decided import (
     positive_label,
 )
 from sizewise.comparison.error_costs import chosen_actions, cost_cells, cost_figures, cost_matrix
-from sizewise.comparison.group_figures import GroupData, group_figures, worst_error_gap
+from sizewise.comparison.group_figures import GroupData, group_figures, group_notes, worst_error_gap
 from sizewise.comparison.label_figures import MAX_CURVES, interval_ends, label_table, reliability_diagram
 from sizewise.comparison.multi_decisions import analyze_multi
 from sizewise.errors import SizewiseError, UsageError
@@ -234,7 +234,7 @@ def analyze_rows(
         costs=cost_figures(test, held_out, labels, positive, rules) if matrix is not None else None,
         cells=cost_cells(test, held_out, labels, positive),
         groups=group_figures(test, actions, labels, positive, people, earlier, seed),
-        notes=tuple(_notes(rows, test, held_out, labels, positive)),
+        notes=(*_notes(rows, test, held_out, labels, positive), *group_notes(test, people)),
         method_version=ANALYSIS_VERSION,
     )
 

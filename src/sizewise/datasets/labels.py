@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
 from sizewise.documents import Reading
-from sizewise.documents.decisions import MAX_OPTIONS, SEPARATOR, label_key
+from sizewise.documents.decisions import MAX_OPTIONS, MISSING, SEPARATOR, label_key
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError
 from sizewise.records import Example, Option, Question, StatedQuestion
-from sizewise.text import fold_text, positive_first, shorten_text, visible_text
+from sizewise.text import fold_text, ordered_levels, positive_first, shorten_text, visible_text
 
 MIN_PER_OPTION = 2
 """Least mean number of examples per label for a column of labels to be a classification."""
@@ -23,8 +23,7 @@ _SIGNS = re.compile(r"[\W_]+")
 _INTEGER = re.compile(r"0+\d+")
 _SEVERAL = re.compile(r"\s*[|;,]\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
-_MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
-"""What programs write, in small letters, where there is no value."""
+_JOINED = re.compile(r"\s*[;|,+&]\s*")
 _LISTED = 5
 MAX_SHOWN = 80
 """Characters of a label that messages show."""
@@ -137,8 +136,7 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
     for one, label in table.joined.items():
         table.counts[label] += table.counts.pop(one)
     table.alike = _alike(table.counts)
-    _note_lists(table)
-    absent = [one for one in sorted(table.counts) if one.casefold() in _MISSING and not own]
+    absent = [one for one in sorted(table.counts) if one.casefold() in MISSING and not own]
     if absent and len(table.counts) > 1:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
         table.notes.append(
@@ -164,8 +162,6 @@ def _alike(counts: Counter[str]) -> tuple[tuple[str, str], ...]:
 
 def _note_lists(table: LabelTable) -> None:
     """Note labels that look like lists of several: their parts recur in other combinations."""
-    if table.has_several or table.questions:
-        return
     parts = {label: [one for one in _SEVERAL.split(label) if one] for label in table.counts}
     lists = [label for label, some in parts.items() if len(some) > 1]
     distinct = {one for some in parts.values() for one in some}
@@ -193,6 +189,8 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
     """
     labels = table.counts
     if question is not None and question.options:
+        if question.type == "multi":
+            _check_separable([option.value for option in question.options])
         return Question(type=question.type, instructions=question.instructions, options=question.options)
     if len(labels) < 2 or table.labeled < MIN_LABELED_SHARE * table.answered:
         return None
@@ -212,12 +210,62 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
             "two labels, or the type choice",
             "declare the options, or another type",
         )
-    ordered = predicate or sorted(labels, key=_natural)
+    if kind == "multi":
+        _check_separable(list(labels))
+    ordered = predicate or (_levels(table) if kind == "score" else None) or sorted(labels, key=_natural)
+    if not predicate and kind != "multi":
+        _note_combined(table)
     return Question(
         type="predicate" if predicate else question.type if question else "multi" if kind else "choice",
         instructions=question.instructions if question else "",
         options=tuple(Option(value=label) for label in ordered),
     )
+
+
+def _levels(table: LabelTable) -> list[str] | None:
+    """Return the levels of a score in their order; None if they are numbers or, with a note, if it isn't known."""
+    if all(_NUMBER.fullmatch(label) for label in table.counts):
+        return None
+    found = ordered_levels(list(table.counts))
+    if found is None:
+        shown = ", ".join(f"'{label}'" for label in sorted(table.counts)[:_LISTED])
+        table.notes.append(
+            f"The order of these levels of a score isn't known, so they are in alphabetical order: {shown}. If it is "
+            "another, list them from the least to the greatest as options, in each row or under [data] of study.toml."
+        )
+    return found
+
+
+def _check_separable(labels: Sequence[str]) -> None:
+    """Check that no label is several others, joined as the labels of a text are written.
+
+    Raises:
+        SizewiseError: One is.
+    """
+    joined = next((one for one in labels if SEPARATOR in one and set(labels).issuperset(one.split(SEPARATOR))), None)
+    if joined is not None:
+        raise SizewiseError(
+            f"The label '{joined}' can't be told from the labels {' and '.join(map(repr, joined.split(SEPARATOR)))}.",
+            "labels of which none is written as several others",
+            "rename it in the data; then run the same command again",
+        )
+
+
+def _note_combined(table: LabelTable) -> None:
+    """Note labels that join other labels, as people write several labels that apply to one text."""
+    known = {label_key(label) for label in table.counts}
+    parts = {label: [one for one in _JOINED.split(label) if one.strip()] for label in table.counts}
+    several = [
+        one for one in sorted(parts) if len(parts[one]) > 1 and {label_key(part) for part in parts[one]} <= known
+    ]
+    if several:
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in several[:_LISTED])
+        table.notes.append(
+            f"These labels consist of other labels, but are read as labels of their own: {shown}. If several labels "
+            "may apply to a text, declare the type multi: sizewise read FILE --type multi."
+        )
+    else:
+        _note_lists(table)
 
 
 def _natural(label: str) -> tuple[float, str]:

@@ -322,7 +322,7 @@ def outcome_of(asked: Asked, fit: Fit | None, completion: Completion, model: str
     if fit is None or not fit.subset:
         return Outcome(model, found, calibrated)
     reason = f"{model} gives these options a probability of {total:.3g} together; it was scaled to 1"
-    return Outcome(model, tuple(value / total for value in found), False, reason=reason, total=total)
+    return Outcome(model, tuple(value / total for value in found), False, reason=reason, total=min(1.0, total))
 
 
 def _probabilities(given: Mapping[str, float], options: Sequence[str]) -> tuple[float, ...]:
