@@ -36,8 +36,11 @@ install: $(VENV)/.all  ## environment with every extra that the tests need
 study: $(VENV)/.study  ## the main job on the embedded demo: verdict and report
 	$(BIN)/sizewise study
 
+# One process more than cores, because tests of services and of waiting leave their core idle.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
+
 test: $(VENV)/.all  ## the tests, without network and real weights; one core for each of several processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does not start
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'

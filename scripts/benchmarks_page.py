@@ -116,6 +116,11 @@ MEASURES = {
         ("decisions", "retrieval", "training", "stats"),
         "make bench-decisions",
     ),
+    "fair_decisions": Measured(
+        "Simulated gaps between groups and calibration errors: false alarms, power, coverage",
+        ("stats",),
+        "python benchmarks/fair_decisions.py",
+    ),
     "extraction": Measured(
         "Fields extracted from pages of reports", ("metrics", "evaluation"), "python benchmarks/extraction.py"
     ),

@@ -60,6 +60,8 @@ NOT_RUN = {
 ENDS_WITH = {
     "sizewise deploy STUDY --to compose --out deployment": (2, "the study of the test picks recorded answers"),
     "sizewise deploy STUDY --to kubernetes --out manifests": (2, "tests/service/test_deployment.py has others"),
+    "sizewise deploy STUDY --to helm --out chart": (2, "the same"),
+    "sizewise deploy STUDY --to kuberay --out ray": (2, "the same"),
     "sizewise deploy STUDY --to skypilot --out sky": (2, "the same"),
     "sizewise judge report STUDY": (1, "no rater has voted yet"),
     "sizewise loadtest EVAL --concurrency 1,2": (1, "a stand-in has no engine on this machine"),

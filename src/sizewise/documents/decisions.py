@@ -13,6 +13,7 @@ from sizewise.documents.cells import ANSWER_KEYS, LABEL_KEYS, TURN_KEYS, Cells
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.errors import UsageError
 from sizewise.records import Option, QuestionType, StatedQuestion
+from sizewise.text import visible_text
 
 TYPES: tuple[QuestionType, ...] = get_args(QuestionType)
 DISTRIBUTION_KEYS = ("label_distribution", "label_probabilities", "soft_labels", "soft_label")
@@ -23,6 +24,8 @@ DEFAULT_OPTIONS = (Option(value="yes"), Option(value="no"))
 """Options of a predicate whose data name none; the first is the positive one."""
 MAX_OPTIONS = 2_000
 """With more, a column is no class: each option needs examples, and a prompt or a page lists them all."""
+MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
+"""What programs write, in small letters, where there is no value."""
 SEPARATOR = "; "
 """Between the labels of a text, where an answer is written."""
 _VALUE_KEYS, _DESCRIPTION_KEYS = ("value", "name", "label", "id", "option"), ("description", "text", "meaning")
@@ -32,12 +35,12 @@ _WHOLE = re.compile(r"\A([-+]?\d+)\.0+\Z")
 
 
 def label_key(label: str) -> str:
-    """Return a comparison key of a label: without case, blanks around it and repeated blanks; 1.0 counts as 1.
+    """Return a comparison key of a label: without case, invisible characters and needless blanks; 1.0 counts as 1.
 
-    A single letter keeps its case: `a` and `A` may be two classes.
+    A single letter keeps its case: `a` and `A` may be two classes. Letters stay letters: `Maße` isn't `Masse`.
     """
-    text = " ".join(unicodedata.normalize("NFC", label).split())
-    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.casefold())
+    text = " ".join(visible_text(label).split()) or unicodedata.normalize("NFC", label)
+    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.lower())
 
 
 class Decided(NamedTuple):
