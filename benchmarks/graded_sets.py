@@ -118,7 +118,8 @@ def _open_qa() -> Iterator[Graded]:
 
 def _judgment(judged: dict[str, float], references: list[str], text: str) -> float:
     said = _normalized(text)
-    return judged.get(said, 1.0 if said in map(_normalized, references) else float("nan"))
+    found = judged.get(said)
+    return found if found is not None else 1.0 if said in map(_normalized, references) else float("nan")
 
 
 def _summaries() -> Iterator[Graded]:
@@ -132,7 +133,7 @@ def _summaries() -> Iterator[Graded]:
     systems = sorted({row["model_id"] for row in rows} - {"A"})
 
     def grade(row: dict[str, Any]) -> float:
-        return (mean(mean((one["consistency"], one["relevance"])) for one in row["annotations"]) - 1) / 4
+        return float(mean(mean((one["consistency"], one["relevance"])) for one in row["annotations"]) - 1) / 4
 
     yield Graded(
         "DialSummEval",
