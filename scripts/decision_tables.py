@@ -224,6 +224,18 @@ def gaps(result: Row) -> str:
     return table(headings, rows)
 
 
+def deciding(result: Row) -> str:
+    """Write what a decision costs beside the libraries that compute it."""
+    rows = [
+        [name, f"{one['decisions_per_processor_s']:,.0f}", f"{one['peer_decisions_per_processor_s']:,.0f}",
+         f"{one['ratio']:.2f} [{one['ratio_min']:.2f}, {one['ratio_max']:.2f}]", f"{one['largest_difference']:.1g}"]
+        for name, one in result["parts"].items()
+    ]  # fmt: skip
+    headings = ["Rung", "Decisions per second of processor time", "Libraries called directly",
+                "Processor time, ours / theirs [least, most]", "Largest difference of a probability"]  # fmt: skip
+    return f"{result['machine']}.\n\n{table(headings, rows)}"
+
+
 def extraction(result: Row) -> str:
     """Write how well fields are extracted."""
     rows = [
@@ -244,6 +256,8 @@ def extraction(result: Row) -> str:
 
 
 BESIDE = (
+    ("deciding", "Beside the libraries called directly", "Batches of 64 through an opened model, by turns with the "
+     "same weights in scikit-learn, tokenizers and onnxruntime.", deciding),
     ("routellm", "Routing on RouteLLM's tables", "Mixtral-8x7B and GPT-4. APGR is cross-fitted on the table itself. "
      "Stated risks: a policy learned from 600 prompts, many times; the promise is about all prompts, and on the others "
      "alone their own chance adds to the risk. Drift is tested on the others, in service on the first 400 of them.",
