@@ -160,7 +160,8 @@ def explanations(part: Row) -> str:
 SECTIONS = (
     ("ladder", "Banking77: the ladder", "77 intents, 10,003 training questions (a part of them for validation), 3,080 "
      "test questions. The choice is made on validation; the test questions had been looked at in one earlier round of "
-     "the same rungs. Language models decided a random sample of them (n). Cost is machine time at 0.10 USD an hour. "
+     "the same rungs. Language models decided a random sample of them (n); what SmolLM2-135M decides by "
+     "option likelihoods without training is in [the log](../log.md). Cost is machine time at 0.10 USD an hour. "
      "Processor time is what other work on the machine doesn't change.", ladder),
     ("tasks", "Other data, the same recipes", "Nothing was tuned on these.", tasks),
     ("curve", "Few labels", "Accuracy on all test texts after so many labeled examples of each label, a tenth of them "
@@ -260,7 +261,8 @@ BESIDE = (
      "same weights in scikit-learn, tokenizers and onnxruntime.", deciding),
     ("routellm", "Routing on RouteLLM's tables", "Mixtral-8x7B and GPT-4. APGR is cross-fitted on the table itself. "
      "Stated risks: a policy learned from 600 prompts, many times; the promise is about all prompts, and on the others "
-     "alone their own chance adds to the risk. Drift is tested on the others, in service on the first 400 of them.",
+     "alone their own chance adds to the risk, so the truth is between both columns. Drift is tested on the "
+     "others, in service on the first 400 of them.",
      routing),
     ("fair_decisions", "Are gaps between groups found?", "Simulated decisions; a gap counts as found at p < 5 %, "
      "corrected for all pairs. Rows with equal rates are false alarms.", gaps),
