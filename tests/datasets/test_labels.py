@@ -308,3 +308,25 @@ def test_a_label_that_is_several_others_is_refused_where_several_apply(tmp_path:
         contents(tmp_path / "a", rows, type="multi")
     apart = [{"text": f"note {i}", "label": (["a; b", "c"], ["a"])[i % 2]} for i in range(40)]
     assert report(contents(tmp_path / "b", apart, type="multi")).counts == {"a": 20, "a; b": 20, "c": 20}
+
+
+def test_a_comma_separates_labels_only_where_nothing_else_does(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["Food, Beverage; Retail", "Retail, Food", "Beverage"]), type="multi")
+    assert report(found).counts == {"Retail": 40, "Beverage": 20, "Food": 20, "Food, Beverage": 20}
+    (note,) = [one for one in found.record.notes if "consist of other labels" in one]
+    assert "'Food, Beverage' (20)" in note
+    assert "Separate the labels of a text with ';'" in note
+
+
+def test_lists_as_programs_write_them_into_a_cell_are_several_labels(tmp_path: Path) -> None:
+    labels = ["['a', \"b; c\"]", '["a"]', "['d']"]
+    found = contents(tmp_path / "a", plain(60, labels), type="multi")
+    assert report(found).counts == {"a": 40, "b; c": 20, "d": 20}
+    with pytest.raises(SizewiseError, match="looks like a list but isn't one"):
+        contents(tmp_path / "b", plain(60, ["['a' 'b']", "['a']"]), type="multi")
+    with pytest.raises(SizewiseError, match="'label' is empty"):
+        contents(tmp_path / "c", plain(60, ["[]", "['a']"]), type="multi")
+    placed = [row | {"options": ["x", "y"], "type": "multi"} for row in plain(60, ["[1, 0]", "[1, 1]"])]
+    assert report(contents(tmp_path / "e", placed, type="multi")).counts == {"x": 60, "y": 30}
+    (note,) = contents(tmp_path / "d", plain(60, ["['a', 'd']", "['a']", "['d']"])).record.notes
+    assert "consist of other labels" in note

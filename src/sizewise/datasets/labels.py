@@ -24,6 +24,7 @@ _INTEGER = re.compile(r"0+\d+")
 _SEVERAL = re.compile(r"\s*[|;,]\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _JOINED = re.compile(r"\s*[;|,+&]\s*")
+_LIST_SIGNS = "[]'\" "
 _LISTED = 5
 MAX_SHOWN = 80
 """Characters of a label that messages show."""
@@ -213,8 +214,8 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
     if kind == "multi":
         _check_separable(list(labels))
     ordered = predicate or (_levels(table) if kind == "score" else None) or sorted(labels, key=_natural)
-    if not predicate and kind != "multi":
-        _note_combined(table)
+    if not predicate:
+        _note_combined(table, several=kind == "multi")
     return Question(
         type="predicate" if predicate else question.type if question else "multi" if kind else "choice",
         instructions=question.instructions if question else "",
@@ -251,18 +252,22 @@ def _check_separable(labels: Sequence[str]) -> None:
         )
 
 
-def _note_combined(table: LabelTable) -> None:
+def _note_combined(table: LabelTable, *, several: bool) -> None:
     """Note labels that join other labels, as people write several labels that apply to one text."""
-    known = {label_key(label) for label in table.counts}
+    known = {label_key(label.strip(_LIST_SIGNS)) for label in table.counts}
     parts = {label: [one for one in _JOINED.split(label) if one.strip()] for label in table.counts}
-    several = [
-        one for one in sorted(parts) if len(parts[one]) > 1 and {label_key(part) for part in parts[one]} <= known
+    joined = [
+        one
+        for one in sorted(parts)
+        if len(parts[one]) > 1 and {label_key(part.strip(_LIST_SIGNS)) for part in parts[one]} <= known
     ]
-    if several:
-        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in several[:_LISTED])
+    if joined:
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in joined[:_LISTED])
+        declared = "If several labels may apply to a text, declare the type multi: sizewise read FILE --type multi."
+        listed = "Separate the labels of a text with ';' in all rows, and list the labels as options."
         table.notes.append(
-            f"These labels consist of other labels, but are read as labels of their own: {shown}. If several labels "
-            "may apply to a text, declare the type multi: sizewise read FILE --type multi."
+            f"These labels consist of other labels, but are read as labels of their own: {shown}. "
+            + (listed if several else declared)
         )
     else:
         _note_lists(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import unicodedata
@@ -160,13 +161,13 @@ def decided(cells: Cells, question: StatedQuestion | None, names: Mapping[str, S
     def named(one: Any) -> str:
         return _value(one, options, listed, key)
 
+    if isinstance(value, str) and multi:
+        value = _separated(value.strip(), key, commas=not options)
     if isinstance(value, list):
         value = _by_place(value, key, [option.value for option in options] or list(listed))
     if isinstance(value, dict):
         spread = _distributed({named(one): number for one, number in value.items()}, options, multi)
         return key, _with_label(cells, spread, named) if key in DISTRIBUTION_KEYS and not multi else spread
-    if isinstance(value, str) and multi:
-        value = re.split(r"\s*[|;,]\s*" if not options else r"\s*[|;]\s*", value.strip())
     if not isinstance(value, list):
         return key, Decided(label=named(value))
     found = [named(one) for one in value if one not in (None, "")]
@@ -183,6 +184,24 @@ def decided(cells: Cells, question: StatedQuestion | None, names: Mapping[str, S
         )
     spread = _distributed(dict(Counter(found)), options, False)
     return key, _with_label(cells, spread, named) if key in ANNOTATION_KEYS else spread
+
+
+def _separated(value: str, key: str, *, commas: bool) -> list[Any]:
+    """Split the labels in a cell: a list as pandas or JSON write it, or labels with `;`, `|` or, if nothing else, `,`.
+
+    Raises:
+        BadRow: It is written as a list but isn't one.
+    """
+    if not (value.startswith("[") and value.endswith("]")):
+        by_comma = commas and not re.search("[|;]", value)  # "Food, Beverage; Retail" are two labels
+        return re.split(r"\s*,\s*" if by_comma else r"\s*[|;]\s*", value)
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list) or re.search(r"['\"]\s+['\"]", value):  # adjacent texts would become one
+        raise BadRow(f"'{key}' is {value[:50]}, which looks like a list but isn't one, as in ['a', 'b']")
+    return found
 
 
 def _by_place(value: list[Any], key: str, names: Sequence[str]) -> Any:
