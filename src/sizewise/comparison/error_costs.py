@@ -59,8 +59,8 @@ def cost_matrix(labels: Sequence[str], costs: Mapping[str, Mapping[str, float]] 
     if len(cheaper):
         row, column = cheaper[0]
         raise UsageError(
-            f"Deciding '{labels[column]}' costs {matrix[row, column]:g} where '{labels[row]}' is correct, less than the "
-            f"correct decision ({matrix[row, row]:g}).",
+            f"Deciding '{labels[column]}' costs {matrix[row, column]:g} where '{labels[row]}' is correct, less than "
+            f"the correct decision ({matrix[row, row]:g}).",
             "errors that cost at least as much as the correct decision; 1 if no cost is stated",
             "state a benefit as a negative cost of the correct decision, CORRECT:CORRECT=-COST",
         )
