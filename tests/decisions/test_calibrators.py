@@ -113,6 +113,7 @@ def test_folds_keep_sources_together_and_spread_labels() -> None:
     [
         {"method": "platt"},
         {"method": "platt", "slopes": (1.0,), "offsets": (0.0,)},
+        {"method": "platt", "slopes": (-1.0,) * len(LABELS), "offsets": (0.0,) * len(LABELS)},
         {"method": "platt", "slopes": (math.inf,) * len(LABELS), "offsets": (0.0,) * len(LABELS)},
         {"method": "isotonic", "knots": (((0.0, 1.0), (0.0, 1.0)),)},
         {"method": "isotonic", "knots": (((0.0, 1.0), (0.0,)),) * len(LABELS)},

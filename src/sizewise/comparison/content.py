@@ -99,8 +99,9 @@ def read_content(
     measure = _Measuring(wanted, items)
     tables = {name: ItemTable.read(store, record_id, measure) for name, record_id in named.items()}
     answered = {name: _answered(table) for name, table in tables.items()}
-    for name, table in tables.items() if sheet else ():
-        _set_grades(table, sheet.grades[name])
+    if sheet is not None:
+        for name, table in tables.items():
+            _set_grades(table, sheet.grades[name])
     scale, graded, notes = _rescale_grades(tables)
     added = [name for name in (*CONTENT, SUPPORT) if name not in first.metrics and derive]
     for name in _inapplicable(tables) if derive else ():

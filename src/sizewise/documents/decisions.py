@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from sizewise.documents.cells import ANSWER_KEYS, LABEL_KEYS, TURN_KEYS, Cells
+from sizewise.documents.cells import ANSWER_KEYS, TURN_KEYS, Cells
+from sizewise.documents.reading import LABEL_KEYS
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.errors import UsageError
 from sizewise.records import Option, QuestionType, StatedQuestion
