@@ -104,7 +104,7 @@ def _compared(test: Decided, people: GroupData) -> dict[str, tuple[np.ndarray, l
 
 
 def group_notes(test: Decided, people: GroupData) -> list[str]:
-    """Note the cases, groups and columns that aren't compared; without them, equal rates may look fairer than they are."""
+    """List the cases, groups and columns that aren't compared; without them, equal rates may look too fair."""
     notes = []
     for column, groups in people.groups.items():
         spellings: dict[str, set[str]] = {}
