@@ -112,6 +112,7 @@ bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,0
 
 bench-decisions: $(VENV)/.all  ## the ladder of classifiers, extraction, gaps between groups, routing on published tables (some hours)
 	$(BIN)/python benchmarks/decisions.py
+	$(BIN)/python benchmarks/deciding.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/fair_decisions.py
 	$(BIN)/python benchmarks/routellm.py

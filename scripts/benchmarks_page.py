@@ -116,6 +116,16 @@ MEASURES = {
         ("decisions", "retrieval", "training", "stats"),
         "make bench-decisions",
     ),
+    "deciding": Measured(
+        "One decision beside scikit-learn and onnxruntime called directly, and over HTTP",
+        ("decisions", "retrieval", "models", "service"),
+        "python benchmarks/deciding.py",
+    ),
+    "fair_decisions": Measured(
+        "Simulated gaps between groups and calibration errors: false alarms, power, coverage",
+        ("stats",),
+        "python benchmarks/fair_decisions.py",
+    ),
     "extraction": Measured(
         "Fields extracted from pages of reports", ("metrics", "evaluation"), "python benchmarks/extraction.py"
     ),

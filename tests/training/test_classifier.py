@@ -121,6 +121,14 @@ def test_a_question_with_other_options_is_refused_and_fewer_are_renormalized(
         next(iter(model.score(["text"])))
 
 
+def test_half_of_a_character_is_no_obstacle(messages: Saved[Dataset], store: Store) -> None:
+    model = open_model(train(LINEAR, messages, store=store), store=store)
+    (found,) = model.complete([Request(id="1", text="win a prize \ud83d")])
+    assert found.error is None
+    assert sum((found.probabilities or {}).values()) == pytest.approx(1)
+    model.close()
+
+
 def test_data_without_labels_or_with_one_label_are_refused(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text("".join(f'{{"text": "message {i}", "label": "ham"}}\n' for i in range(60)), encoding="utf-8")

@@ -43,7 +43,7 @@ def test_a_language_model_becomes_a_classifier(
         with pytest.raises(SizewiseError, match="of the method options can't be exported"):
             export(f"run:{saved.id}", "hf", tmp_path / "exported", store=store)
         return
-    for to, name in (("hf", "model.safetensors"), ("openvino", "openvino_model.bin")):
+    for to, name in (("hf", "model.safetensors"), ("openvino", "openvino_model.bin"), ("onnx", "model.onnx")):
         exported = export(saved.id, to, tmp_path / to, store=store, prompts=8).record
         assert {"config.json", "tokenizer.json", "calibration.json", name} <= set(exported.files)
         assert exported.parity[0].agreement.value == 1

@@ -23,13 +23,19 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 512
 """Tokens of a text that are read."""
-MAX_VALIDATION = 1_000
+MIN_VALIDATION, MAX_VALIDATION = 100, 1_000
 """Validation texts that choose among the weights of a run."""
 EPOCHS, MIN_STEPS, MAX_EPOCHS = 6.0, 200, 30.0
 """Passes over the training texts if time allows; more if few texts make few steps."""
 PROBED_STEPS = 2
 TRAINING_SHARE = 0.85
-"""Share of the time that steps may take; the rest is for validation, merging and scoring."""
+"""Share of the time that steps may take; the rest is for merging and scoring, and a part of it for validation."""
+VALIDATION_STEPS = 0.1
+"""Maximum time of a run's validations, as a share of the time of its steps."""
+LIMIT_SHARE = 0.95
+"""Share of the time after which training ends if steps turn out slower than the probe found."""
+FORWARD_SHARE = 0.5
+"""Time of a forward pass as a share of a step's."""
 COMPARED_TEXTS = 20
 """Validation texts on which OpenVINO's probabilities are compared with the network's."""
 ENGINE = "transformers"
@@ -112,12 +118,29 @@ def open_head(network: Path, folder: Path, with_openvino: bool) -> HeadScorer:
     """
     from sizewise.lm import classifier_format, classifier_openvino
 
-    saved = read_json(folder / SETTINGS)
-    facts = Facts(saved["independent"], saved["parameters"], saved["trained"], tuple(saved["notes"]))
+    facts = _facts(folder)
     if with_openvino:
         opened = classifier_openvino.OpenVinoClassifier(network, classifier_format.load_encoder(network))
         return HeadScorer(opened, facts, opened.engine)
     return HeadScorer(classifier_format.load_classifier(network), facts, ENGINE)
+
+
+def open_onnx(network: Path, folder: Path) -> HeadScorer:
+    """Open a classifier that was exported as ONNX.
+
+    Args:
+        network: folder of the export.
+        folder: folder of the classifier's other files.
+    """
+    from sizewise.lm import classifier_format, classifier_onnx
+
+    opened = classifier_onnx.OnnxClassifier(network, classifier_format.load_encoder(network))
+    return HeadScorer(opened, _facts(folder), opened.engine)
+
+
+def _facts(folder: Path) -> Facts:
+    saved = read_json(folder / SETTINGS)
+    return Facts(saved["independent"], saved["parameters"], saved["trained"], tuple(saved["notes"]))
 
 
 def fit(train: Material, validation: Material, settings: Settings) -> HeadScorer:
@@ -142,6 +165,7 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     from sizewise.lm import classification_head as heads
     from sizewise.lm import classifier_format as formats
     from sizewise.lm.adapt import add_lora, base_of, merge_lora
+    from sizewise.lm.checkpointing import load_state
     from sizewise.lm.device import machine_precision
     from sizewise.lm.execution import execution_of
     from sizewise.lm.hf_format import load_network, load_tokenizer
@@ -153,14 +177,17 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     encoder = formats.Encoder(tokenizer, min(MAX_TOKENS, execution_of(network).context or MAX_TOKENS))
     padding = formats.padding_of(tokenizer, encoder.suffix)
     data = heads.Labeled(encoder(train.texts), train.targets, independent)
-    chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:MAX_VALIDATION]
-    held_out = heads.Labeled(encoder([validation.texts[i] for i in chosen]), validation.targets[chosen], independent)
     rank = heads.HeadPlan(epochs=1).rank
     network = add_lora(network, rank, settings.seed)
     prepare(network, compiled=False)
     headed = heads.HeadedNetwork(network, train.targets.shape[1], settings.seed)
     trained = sum(one.numel() for one in headed.parameters() if one.requires_grad)
     plan = _plan(headed, data, settings, work, padding)
+    count = _validated(plan, len(data))
+    chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:count]
+    held_out = heads.Labeled(encoder([validation.texts[i] for i in chosen]), validation.targets[chosen], independent)
+    if load_state(work / CHECKPOINTS) is None:
+        heads.start_head(headed, data, plan, padding)
 
     def report(progress: HeadProgress) -> None:
         settings.reporter.advance("Training", progress.step, progress.steps, f"loss {progress.loss:.3f}")
@@ -176,25 +203,35 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
 
 def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) -> HeadPlan:
     """Plan as many steps as the time allows, or return the plan of the interrupted run."""
-    from sizewise.lm.classification_head import HeadPlan, probe_step_s, steps_of_epoch
+    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, steps_of_epoch
 
     if (work / PLAN).is_file():
         return HeadPlan(*read_json(work / PLAN))
     draft = HeadPlan(epochs=1, seed=settings.seed)
     per_epoch = len(steps_of_epoch(data, draft, 0, padding))
     step_s = probe_step_s(headed, data, draft, padding, PROBED_STEPS)
-    affordable = settings.minutes * 60 * TRAINING_SHARE / step_s / per_epoch
+    start = FORWARD_SHARE * min(START_TEXTS, len(data)) / draft.batch  # in steps
+    affordable = (settings.minutes * 60 * TRAINING_SHARE / step_s - start) / per_epoch
     wanted = min(MAX_EPOCHS, max(EPOCHS, MIN_STEPS / per_epoch))
-    plan = draft._replace(epochs=round(max(1 / per_epoch, min(wanted, affordable)), 3))
+    plan = draft._replace(
+        epochs=round(max(1 / per_epoch, min(wanted, affordable)), 3), limit_s=settings.minutes * 60 * LIMIT_SHARE
+    )
     write_json(work / PLAN, list(plan))
     return plan
 
 
+def _validated(plan: HeadPlan, texts: int) -> int:
+    """Compute how many validation texts choose among the weights: so many that they take a small part of the run."""
+    affordable = VALIDATION_STEPS / FORWARD_SHARE * plan.epochs * texts / plan.validations
+    return min(MAX_VALIDATION, max(MIN_VALIDATION, round(affordable)))
+
+
 def _note(result: HeadResult, plan: HeadPlan, data: Labeled) -> str:
-    tokens = plan.epochs * sum(len(ids) for ids in data.ids)
-    text = (
-        f"Trained for {result.steps} steps ({plan.epochs:.2g} passes over the training examples, {tokens:,.0f} tokens)"
-    )
+    passes = plan.epochs * result.steps / result.planned
+    tokens = passes * sum(len(ids) for ids in data.ids)
+    text = f"Trained for {result.steps} steps ({passes:.2g} passes over the training examples, {tokens:,.0f} tokens)"
+    if result.steps < result.planned:
+        text += f" of {result.planned} planned, because steps took longer than the probe's"
     if result.best is None:
         return f"{text}; without validation examples, the last weights were kept."
     return f"{text}; the weights after step {result.best.step} were the best on the validation split."

@@ -19,7 +19,7 @@ from sizewise.decisions.linear import MAX_CHARACTERS
 from sizewise.decisions.scorers import FloatArray
 from sizewise.errors import SizewiseError
 from sizewise.evaluation.general_questions import questions_in
-from sizewise.lm import classifier_format, classifier_openvino
+from sizewise.lm import classifier_format, classifier_onnx, classifier_openvino
 from sizewise.models import open_model
 from sizewise.models.classifier import ClassifierModel, text_of
 from sizewise.progress import Reporter
@@ -27,8 +27,8 @@ from sizewise.records import Classifier, Export, Parity, Score, fingerprint
 from sizewise.stats import wilson
 from sizewise.store import Joined, Saved, Store, sha256_of, versions
 
-FORMATS = ("hf", "openvino")
 ONNX = "onnx"
+FORMATS = ("hf", "openvino", ONNX)
 GRAPH_METHODS = ("linear", "embedding", "contrastive")
 """Methods whose whole classifier, from words and tokens to calibrated probabilities, is one ONNX graph."""
 PREFIX = "run:classifier-"
@@ -46,7 +46,7 @@ def export_classifier(
 
     Args:
         uri: the classifier, `run:classifier-...`.
-        to: `hf` or `openvino` for a classification head, `onnx` for TF-IDF and sentence encoders.
+        to: `hf`, `openvino` or `onnx` for a classification head, `onnx` for TF-IDF and sentence encoders.
         out: destination folder; must be new or empty.
         store: store of the records.
         data: dataset to take texts from; by default the one it was trained on.
@@ -65,7 +65,7 @@ def export_classifier(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         made = Path(temporary) / "export"
-        if to == ONNX:
+        if record.recipe.method in GRAPH_METHODS:
             reader, expected, found = _written_graph(uri, record, store, made, compared)
             note = f"The probabilities are calibrated. {READER} turns texts into the inputs of {MODEL}."
         else:
@@ -142,6 +142,12 @@ def _written(record: Classifier, to: str, source: Path, made: Path, texts: Seque
         independent = record.question.type == "multi"
         found = classifier_format.plain_probabilities(made, texts, independent)
         return f"transformers {metadata.version('transformers')}", found
+    if to == ONNX:
+        classifier_openvino.remove_graph(made)
+        classifier_onnx.write_onnx(classifier_format.load_classifier(made), made)
+        classifier_format.remove_weights(made)
+        exported = head.open_onnx(made, source)
+        return exported.engine, exported.probabilities(texts)
     classifier_format.remove_weights(made)
     opened = head.open_head(made, source, with_openvino=True)
     return opened.engine, opened.probabilities(texts)

@@ -27,6 +27,9 @@ from sizewise.lm.packing import NO_TARGET, Rows
 FloatArray = npt.NDArray[np.float64]
 STEP = 64  # rows are a multiple of this many tokens
 ROW_TOKENS = 1024  # maximum tokens of a training row, unless a single text is longer
+START_TEXTS = 2000  # texts that the head is fitted to before adapters are trained
+START_PENALTY = 1.0  # of the squared weights, as in scikit-learn's logistic regression with C = 1
+START_ITERATIONS = 100
 
 
 class HeadPlan(NamedTuple):
@@ -48,6 +51,8 @@ class HeadPlan(NamedTuple):
     """Number of validations, the final one included."""
     seed: int = 0
     """Seed of the adapters and of the order of the texts."""
+    limit_s: float = 0.0
+    """Seconds of training after which a run ends, where steps turn out slower than planned; 0: none."""
 
 
 class HeadedNetwork(torch.nn.Module):
@@ -67,16 +72,16 @@ class HeadedNetwork(torch.nn.Module):
         start = torch.randn((labels, width), generator=generator) * 0.02 / width**0.5
         self.score = torch.nn.Parameter(start.to(base_of(network).device))
 
-    def packed_logits(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    def packed_logits(self, rows: Rows, score: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute logits (texts, labels) in fp32 of packed rows, and each text's index.
 
-        `rows.targets` has a text's index at its last token, NO_TARGET elsewhere.
+        `rows.targets` has a text's index at its last token, NO_TARGET elsewhere. `score` takes the place of the head.
         """
         execution = execution_of(self.network)
         hidden = execution.row_states(rows, execution.decoded)
         targets = torch.from_numpy(rows.targets).to(hidden.device)
         last = targets != NO_TARGET
-        return hidden[last].float() @ self.score.T, targets[last]
+        return hidden[last].float() @ (self.score if score is None else score).T, targets[last]
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,8 @@ class HeadResult(NamedTuple):
 
     steps: int
     """Optimizer steps."""
+    planned: int
+    """Optimizer steps of the plan; more than were taken if the time was up."""
     best: HeadPoint | None
     """Validation of the kept weights; None without validation texts, when the last weights are kept."""
     points: list[HeadPoint]
@@ -239,6 +246,11 @@ class _HeadRun:
         self.losses = progress["losses"]
         self.best = HeadPoint(*progress["best"]) if progress["best"] else None
 
+    @property
+    def spent(self) -> float:
+        """Share of the time limit that is spent; 0 without one."""
+        return self.seconds / self.plan.limit_s if self.plan.limit_s else 0.0
+
     def advance(self, rows: Rows, data: Labeled, done: float) -> None:
         logits, texts = self.headed.packed_logits(rows)
         loss = loss_of_texts(logits, data, texts)
@@ -282,10 +294,48 @@ def loss_of_texts(logits: torch.Tensor, data: Labeled, texts: torch.Tensor) -> t
 
 
 @torch.inference_mode()
-def _logits_of_all(headed: HeadedNetwork, data: Labeled, batch: int, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _logits_of_all(
+    headed: HeadedNetwork, data: Labeled, batch: int, padding: int, score: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     rows = steps_of_epoch(data, HeadPlan(epochs=1, batch=batch), 0, padding)
-    parts = [headed.packed_logits(some) for some in rows]
+    parts = [headed.packed_logits(some, score) for some in rows]
     return torch.cat([logits for logits, _ in parts]), torch.cat([texts for _, texts in parts])
+
+
+def start_head(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int) -> int:
+    """Fit the head alone to the states of some texts, before adapters change them; return the number of texts.
+
+    A head that starts at random spends its first steps on what logistic regression finds in one pass, and changes the
+    network's features meanwhile (Kumar et al., 2022, Fine-tuning can distort pretrained features).
+
+    Args:
+        headed: the network with fresh adapters, prepared by `loop.prepare`.
+        data: training texts.
+        plan: settings of the run.
+        padding: id that fills rows.
+    """
+    order = np.random.default_rng([plan.seed, START_TEXTS]).permutation(len(data))[:START_TEXTS]
+    some = Labeled([data.ids[i] for i in order], data.targets[order], data.independent)
+    identity = torch.eye(headed.score.shape[1], device=headed.score.device)
+    headed.eval()
+    states, texts = _logits_of_all(headed, some, plan.batch, padding, identity)
+    headed.train()
+    scale = states.square().mean(0).sqrt().clamp_min(1e-6)
+    states = (states / scale).clone()  # a tensor of inference mode can't take part in a gradient
+    weights = torch.zeros_like(headed.score, requires_grad=True)
+    search = torch.optim.LBFGS([weights], max_iter=START_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        found = loss_of_texts(states @ weights.T, some, texts)
+        found = found + 0.5 * START_PENALTY / len(some) * weights.square().sum()
+        found.backward()
+        return found
+
+    search.step(loss)
+    with torch.no_grad():
+        headed.score.copy_(weights / scale)
+    return len(some)
 
 
 def probe_step_s(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int, steps: int) -> float:
@@ -319,7 +369,8 @@ def train_head(
 ) -> HeadResult:
     """Train the adapters and the head of a prepared network and leave the best weights in it.
 
-    A killed run resumes from the last checkpoint in `folder` and reaches the same result.
+    A killed run resumes from the last checkpoint in `folder` and reaches the same result. If steps turn out slower than
+    planned, the learning rate falls earlier, and at the plan's time limit training ends with what it has.
 
     Args:
         headed: a network whose base was prepared by `loop.prepare`.
@@ -337,11 +388,11 @@ def train_head(
     before, begun, saved, save_every_s = run.seconds, time.monotonic(), time.monotonic(), SAVE_EVERY_S
     epoch_rows: tuple[int, list[Rows]] = (-1, [])
     try:
-        while run.step < len(places):
+        while run.step < len(places) and (run.spent < 1 or not run.step):
             epoch, number = places[run.step]
             if epoch_rows[0] != epoch:
                 epoch_rows = epoch, steps_of_epoch(data, plan, epoch, padding)
-            run.advance(epoch_rows[1][number], data, run.step / len(places))
+            run.advance(epoch_rows[1][number], data, max(run.step / len(places), run.spent))
             if run.step in due:
                 run.validate(padding)
             run.seconds = before + time.monotonic() - begun
@@ -354,5 +405,7 @@ def train_head(
     except KeyboardInterrupt:
         run.save(folder)
         raise
+    if run.step not in due:  # the time was up
+        run.validate(padding)
     run.keep_best()
-    return HeadResult(run.step, run.best, run.points, run.losses, run.seconds, run.sessions)
+    return HeadResult(run.step, len(places), run.best, run.points, run.losses, run.seconds, run.sessions)

@@ -21,14 +21,15 @@ MAX_DIFFERENCE = 1e-3
 TRACED = (2, 12)  # texts and tokens of the input that the conversion follows
 
 
-class _Traced(torch.nn.Module):
-    """The network as a function of token ids (texts, tokens) and the places of last tokens (texts,)."""
+class Traced(torch.nn.Module):
+    """The network as a function that exporters can trace."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        """Compute logits (texts, labels) of token ids (texts, tokens) and the places of last tokens (texts,)."""
         place = torch.arange(ids.shape[1])
         distance = place[:, None] - place[None]
         masks = additive_masks(self.network.config, distance >= 0, distance, torch.float32)
@@ -69,7 +70,7 @@ def write_graph(classifier: SavedClassifier, folder: Path, texts: Sequence[str])
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every branch of transformers' code
-            decoder = TorchScriptPythonDecoder(_Traced(classifier.network), example_input=example)
+            decoder = TorchScriptPythonDecoder(Traced(classifier.network), example_input=example)
             graph = frontend.convert(frontend.load(decoder))
         openvino.save_model(graph, folder / GRAPH)  # in fp16, which holds the bf16 weights
         found = OpenVinoClassifier(folder, classifier.encoder).probabilities(texts)

@@ -10,4 +10,4 @@ BYTES_PER_TOKEN = 2
 
 def estimate_tokens(texts: Sequence[str]) -> list[int]:
     """Estimate the tokens of each text from its UTF-8 bytes, erring on the high side."""
-    return [-(-len(text.encode()) // BYTES_PER_TOKEN) for text in texts]
+    return [-(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN) for text in texts]
