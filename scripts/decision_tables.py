@@ -65,8 +65,13 @@ def ladder(part: Row) -> str:
         for name, one in part["rungs"].items()
         if "alone" in one
     )
+    trained = "".join(
+        f"\n\n{name}, on a machine that other processes kept busy: {one['notes'][0]}"
+        for name, one in part["rungs"].items()
+        if name.endswith("head")
+    )
     quiet = f"\n\nMeasured again with the machine to itself: {alone}." if alone else ""
-    return f"{quality}\n\nThe validation split chooses **{chosen}**.\n\n{effort}{quiet}"
+    return f"{quality}\n\nThe validation split chooses **{chosen}**.\n\n{effort}{trained}{quiet}"
 
 
 def tasks(part: Row) -> str:
