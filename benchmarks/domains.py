@@ -2,6 +2,7 @@
 
 definitions   demo:fhir, the fields of a health record
 notes         clinical notes of doctor-patient visits (ACI-Bench), with the published notes of GPT-4 and ChatGPT
+visits        the same notes, of all test visits, and only by GPT-4 and ChatGPT
 payments      demo:payments, the fields of a payments API
 reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
@@ -28,7 +29,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -108,6 +109,15 @@ def notes(out: Path) -> Material:
             ('[[candidates]]\nname = "SmolLM2-135M"\nmodel = "pkg:smollm2-135m"\n', ""),
         ),
     )
+
+
+def visits(out: Path) -> Material:
+    """Prepare all test visits, for the models with published answers alone."""
+    small = '[[candidates]]\nname = "SmolLM2-135M fine-tuned"\nmodel = "pkg:smollm2-135m"\n'
+    trained = 'train = { method = "lora", minutes = 5.0, context = 3072 }\n'
+    material = notes(out)
+    kept = tuple(edit for edit in material.changes if edit[0] != "limit = 180")
+    return material._replace(changes=(*kept, ("limit = 180", "limit = 120"), (small + trained, "")))
 
 
 def regulations(out: Path) -> Material:
@@ -206,6 +216,7 @@ STUDIES = {
     "reports": ("extraction", reports),
     "definitions": ("medical", lambda out: Material()),
     "notes": ("summary", notes),
+    "visits": ("summary", visits),
     "payments": ("financial", lambda out: Material()),
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),
@@ -222,8 +233,10 @@ def sizewise(*arguments: str) -> str:
     return done.stdout
 
 
-def study_file(name: str, out: Path, concurrent_users: int) -> Path:
-    """Write the study file of a study."""
+def study_file(
+    name: str, out: Path, concurrent_users: int, edits: Sequence[tuple[str, str]]
+) -> tuple[Path, list[list[str]]]:
+    """Write the study file of a study, with edits where their text stands; return its path and those edits."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
     path = out / "study.toml"
@@ -239,17 +252,20 @@ def study_file(name: str, out: Path, concurrent_users: int) -> Path:
         if before not in text:
             raise SystemExit(f"{path} does not contain {before!r}")
         text = text.replace(before, after)
+    made = [[before, after] for before, after in edits if before in text]
+    for before, after in made:
+        text = text.replace(before, after)
     for model, answers in material.recorded.items():
         added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
         text = text.replace("[needs]\n", f"{added}[needs]\n")
     path.write_text(text, encoding="utf-8")
-    return path
+    return path, made
 
 
-def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str, Any] | None:
+def served_speed(study: Study, concurrent_users: int, store: Store, turns: int = TURNS) -> dict[str, Any] | None:
     """Compare the predicted speed of a pick with the speed when it is served, on the same requests in turns."""
     evaluation = study.evaluations.get(study.pick or "")
-    if evaluation is None or (study.pick or "") not in study.load_tests:
+    if not turns or evaluation is None or (study.pick or "") not in study.load_tests:
         return None
     measured = store.read(Evaluation, evaluation)
     uri, form = measured.model.uri, measured.prompting
@@ -258,7 +274,7 @@ def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str,
     examples = sample_examples(load_dataset(store, study.dataset).examples["test"], measured.limit, measured.seed)
     prompts = [one.prompt for one in examples]
     rows: dict[str, list[dict[str, float]]] = {"predicted": [], "served": []}
-    for turn in range(TURNS):
+    for turn in range(turns):
         here = load_test_model(evaluation, [concurrent_users], store=store, seed=1_000 + turn).record.levels[0]
         with service(uri, "--as-measured", evaluation) as address:
             there = load_test(
@@ -271,18 +287,31 @@ def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str,
             ).record.levels[0]
         for kind, level in (("predicted", here), ("served", there)):
             rows[kind].append({what: level.scores[what].value or float("nan") for what in SPEEDS})
-    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": TURNS}
+    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": turns}
     for what in SPEEDS:
         before, after = (float(np.median([row[what] for row in rows[kind]])) for kind in ("predicted", "served"))
         found[what] = {"predicted": before, "served": after, "ratio": after / before}
     return found
 
 
-def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
+class Options(NamedTuple):
+    """How studies are run."""
+
+    concurrent_users: int = 8
+    minutes: float | None = None
+    """Time for each study; None for as long as it takes."""
+    turns: int = TURNS
+    """Load tests of each pick, alone and served; 0 for none."""
+    edits: tuple[tuple[str, str], ...] = ()
+    """(before, after) edits of the study files, to save time; those that a file doesn't contain change nothing."""
+
+
+def run(name: str, out: Path, options: Options) -> dict[str, Any]:
     """Run a study and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
-    path = study_file(name, out, concurrent_users)
-    told = sizewise("study", str(path), "--json")
+    path, edits = study_file(name, out, options.concurrent_users, options.edits)
+    limit = () if options.minutes is None else ("--minutes", f"{options.minutes:g}")
+    told = sizewise("study", str(path), "--json", *limit)
     store = Store()
     found = json.loads(told)
     study = Study.model_validate(found["record"])
@@ -300,8 +329,11 @@ def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
         "probability_best": verdict.probability_best,
         "seconds": study.seconds,
+        "minutes": options.minutes,
+        "edits": edits,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "why": list(study.reasons),
-        "come_true": served_speed(study, concurrent_users, store),
+        "come_true": served_speed(study, options.concurrent_users, store, options.turns),
     }
 
 
@@ -311,17 +343,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(STUDIES))
     parser.add_argument("--out", type=Path, default=Path("domains"))
     parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--minutes", type=float, help="time for each study; default: no limit")
+    parser.add_argument("--turns", type=int, default=TURNS, help="load tests of each pick, alone and served")
+    parser.add_argument(
+        "--edit", nargs=2, action="append", default=[], metavar=("BEFORE", "AFTER"), help="edit of the study files"
+    )
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
     args = parser.parse_args()
+    options = Options(args.users, args.minutes, args.turns, tuple((before, after) for before, after in args.edit))
     result = HERE / "results" / "domains.json"
     kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["studies"] if result.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     for name in args.names:
         if args.served:
             study = Store().read(Study, kept[name]["study"])
-            kept[name]["come_true"] = served_speed(study, args.users, Store())
+            kept[name]["come_true"] = served_speed(study, args.users, Store(), args.turns)
         else:
-            kept[name] = run(name, (args.out / name).resolve(), args.users)
+            kept[name] = run(name, (args.out / name).resolve(), options) | {"commit": commit.stdout.strip()}
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         output = {

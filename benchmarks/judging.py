@@ -32,6 +32,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -108,7 +109,7 @@ def cover_part(times: int) -> dict[str, Any]:
             covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
     result: dict[str, Any] = {"times": times, "bradley_terry": covered / all_, "win_rate": {}}
     rate = float(expit(0.5 + np.random.default_rng(0).normal(0, np.hypot(0.8, 0.7), 400_000)).mean())
-    for raters in (3, 5, 10, 50):
+    for raters in (3, 4, 5, 6, 10, 50):
         rng = np.random.default_rng(raters)
         inside = 0
         for _ in range(times):
@@ -119,8 +120,35 @@ def cover_part(times: int) -> dict[str, Any]:
             found = estimate_share(won.astype(float), rater, item)
             inside += found.ci_low <= rate <= found.ci_high
         result["win_rate"][f"{raters} raters"] = inside / times
+    result["strengths"] = {f"{raters} raters": covered_strengths(raters, times) for raters in (3, 4, 5, 6, 10)}
     print(f"intervals cover the truth: {result}")
     return result
+
+
+def covered_strengths(raters: int, times: int, documents: int = 120) -> float:
+    """Count how often intervals of strengths cover the truth, where raters' tastes differ by 0.8 logits."""
+    from scipy.special import expit
+
+    from sizewise.stats.ranking import Votes, fit_strengths
+
+    logs = np.array([0.0, 0.4, 0.8, 1.4])
+
+    def drawn(rng: np.random.Generator, documents: int, raters: int) -> Votes:
+        tastes, count = rng.normal(0, 0.8, (raters, len(logs))), len(logs)
+        left = np.repeat(rng.integers(0, count, documents), 2)
+        right = (left + np.repeat(rng.integers(1, count, documents), 2)) % count
+        first = rng.integers(0, raters, documents)
+        by = np.column_stack([first, (first + rng.integers(1, raters, documents)) % raters]).ravel()
+        chance = expit(logs[left] + tastes[by, left] - logs[right] - tastes[by, right])
+        won = (rng.random(len(left)) < chance).astype(np.float64)
+        return Votes(left, right, won, by, np.arange(len(left)) // 2)
+
+    truth = fit_strengths(drawn(np.random.default_rng(10**6), 200_000, 20_000), len(logs)).strengths
+    rng, inside = np.random.default_rng(raters), 0
+    for _ in range(times):
+        found = fit_strengths(drawn(rng, documents, raters), len(logs))
+        inside += int(((found.ci_low <= truth) & (truth <= found.ci_high)).sum())
+    return inside / times / len(logs)
 
 
 def sides_part(times: int) -> dict[str, Any]:
@@ -141,17 +169,16 @@ def sides_part(times: int) -> dict[str, Any]:
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare sequential stopping with the plan's fixed number of votes, at the same error rate."""
     from sizewise.judging import PlanAssumptions, plan
-    from sizewise.stats.sequential import vote_evidence
 
+    fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
     rates = {}
     for win in (0.5, 0.55, 0.6, 0.65, 0.7, 0.8):
-        fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
-        used, decided, wrong = [], 0, 0
-        for seed in range(times):
-            drawn = np.random.default_rng(seed).random(fixed)
+        rng, used, decided, wrong = np.random.default_rng(0), [], 0, 0
+        for _ in range(times):
+            drawn = rng.random(fixed)
             share = win - 0.075  # a tie counts as half a win
             votes = np.where(drawn < 0.15, 0.0, np.where(drawn < 0.15 + share, 1.0, -1.0))
-            stopped = next((n for n in range(8, fixed + 1) if vote_evidence(votes[:n].tolist()).p < 0.05), None)
+            stopped = first_decision(votes)
             used.append(stopped or fixed)
             decided += stopped is not None
             wrong += stopped is not None and (win == 0.5 or votes[:stopped].mean() < 0)
@@ -162,9 +189,62 @@ def stopping_part(times: int) -> dict[str, Any]:
             "decided": decided / times,
             "wrong": wrong / times,
         }
+    for raters, spread in ((3, 0.0), (6, 0.0), (6, 0.4), (6, 0.8), (10, 0.4)):
+        for win in (0.5, 0.55, 0.6, 0.65, 0.7):
+            row = stopping_of_raters(win, fixed, (raters, spread), times // 10)
+            rates[f"win rate {win}, {raters} raters who differ by {spread:g} logits"] = row
     for name, row in rates.items():
         print(f"stopping, {name}: {row}")
     return rates
+
+
+def stopping_of_raters(win: float, fixed: int, raters: tuple[int, float], times: int) -> dict[str, float]:
+    """Stop where a claim about raters in general is made, looking after every five votes, one on each document."""
+    from scipy.special import expit, logit
+
+    from sizewise.stats.crossed import estimate_share
+    from sizewise.stats.sequential import LOG_WEIGHTS, STAKES
+
+    rng, used, decided, wrong = np.random.default_rng(1), [], 0, 0
+    by = np.arange(fixed) % raters[0]
+    for _ in range(times):
+        lean = rng.normal(0, raters[1], raters[0])[by]
+        won = rng.random(fixed) < expit(logit((win - 0.075) / 0.85) + lean)
+        shares = np.where(rng.random(fixed) < 0.15, 0.5, won.astype(np.float64))
+        wealth = np.cumsum(np.log1p(STAKES[:, None] * (2 * shares - 1)), axis=1)
+        stopped = None
+        for n in range(10, fixed + 1, 5):
+            equal = n - n % raters[0]  # every rater has equally many votes
+            if logsumexp(wealth[:, equal - 1] + LOG_WEIGHTS) > -np.log(0.05):
+                found = estimate_share(shares[:n], by[:n], np.arange(n), reading="with bets")
+                if found.p < 0.05:
+                    stopped, wrong = n, wrong + bool(win == 0.5 or found.value < 0.5)
+                    break
+        used.append(stopped or fixed)
+        decided += stopped is not None
+    saved = 1 - float(np.mean(used)) / fixed
+    return {
+        "votes": float(np.mean(used)),
+        "fixed": fixed,
+        "saved": saved,
+        "decided": decided / times,
+        "wrong": wrong / times,
+    }
+
+
+def first_decision(votes: np.ndarray, min_votes: int = 8) -> int | None:
+    """Return after how many votes `vote_evidence`, read after each, first decides; None if it never does."""
+    from sizewise.stats.sequential import LOG_WEIGHTS, STAKES, vote_evidence
+
+    wealth = logsumexp(np.cumsum(np.log1p(STAKES[:, None] * votes), axis=1) + LOG_WEIGHTS[:, None], axis=0)
+    past = np.flatnonzero(wealth[min_votes - 1 :] > -np.log(0.05))
+    if not len(past):
+        return None
+    stopped = int(past[0]) + min_votes
+    p_values = [vote_evidence(votes[:n].tolist()).p for n in (stopped - 1, stopped)]
+    if not (p_values[1] < 0.05 and (stopped == min_votes or p_values[0] >= 0.05)):
+        raise RuntimeError(f"the bets disagree after {stopped} votes: {p_values}")
+    return stopped
 
 
 # -- 5. concurrent raters ------------------------------------------------------------------------------------------

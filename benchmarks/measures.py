@@ -3,7 +3,9 @@
 1. mts_dialog: 400 summaries of 100 dialogues with people's factual precision, hallucination rate, omission rate and
    factual F1. Rank correlation (Spearman) of groundedness, lexical grounding and supported facts with the first two,
    and of kept facts with omissions, with 95 % intervals from resampled dialogues.
-2. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as
+2. Summaries of DialSummEval and QAGS (see graded_sets.py) with people's ratings: the same measures of support with
+   consistency, and measures without a reference with fluency, coherence and relevance.
+3. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as
    validated if the interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't
    below that of chrF on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted
    on.
@@ -34,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from graded_sets import rated
 from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.metrics import AnswerItem, find_metric
 from sizewise.records import Criterion, Evaluation, ItemRow, Rubric
@@ -46,6 +49,7 @@ MAX_WORDS = 60  # words of a dialogue that the judge reads
 JUDGED = 10  # dialogues
 ROUNDS = 2_000
 GRADES = ("FactualPrecision", "HallucinationRate", "FactualF1")
+SUPPORT, MANNER = ("groundedness", "lexical_grounding", "fact_precision"), ("repetition", "answer_words")
 OMISSIONS = ("FactualRecall", "OmissionRate", "FactualF1")
 Array = npt.NDArray[np.float64]
 RUBRIC = Rubric(
@@ -107,6 +111,25 @@ def without_a_judge(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     return parts
 
 
+def on_rated_texts() -> dict[str, Any]:
+    """Correlate measures that need no reference with people's ratings of single texts."""
+    parts = {}
+    for found in rated():
+        clusters = np.array(found.clusters) * 1.0
+        for name in (*SUPPORT, *MANNER):
+            metric = find_metric(name)
+            values = [_value(metric, one) for one in zip(found.texts, found.references, found.sources, strict=True)]
+            for dimension, grades in found.grades.items():
+                if (name in SUPPORT) == (dimension == "consistency"):
+                    key = f"{found.name}: {name} with {dimension}"
+                    parts[key] = correlation(np.array(values), np.array(grades), clusters)
+    return parts
+
+
+def _value(metric: Any, given: tuple[str, tuple[str, ...], str]) -> float:
+    return float(metric.value(np.array(metric.measure(AnswerItem(*given)), dtype=np.float64)))
+
+
 def with_a_judge(rows: Sequence[dict[str, str]], judge: str, engine: str, systems: Sequence[int]) -> dict[str, Any]:
     """Grade the summaries of short dialogues by a rubric, and correlate the grades with people's factual F1."""
     short = [i for i in range(DIALOGUES) if len(rows[i]["Dialogue"].split()) <= MAX_WORDS]
@@ -123,6 +146,14 @@ def with_a_judge(rows: Sequence[dict[str, str]], judge: str, engine: str, system
         seconds = time.monotonic() - begun
         items = {row.item: row for row in store.read_rows(saved.path.parent, "items.jsonl", ItemRow)}
     return _judged(rows, numbers, saved.record, items) | {"judge": judge, "engine": engine, "seconds": seconds}
+
+
+def _kept_judge() -> dict[str, Any] | None:
+    """Return the stored result of a judge, with the commit that it was measured at."""
+    path = HERE / "results" / "measures.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    judge = stored.get("judge")
+    return {"commit": stored["commit"], **judge} if judge else None
 
 
 def _example(row: dict[str, str], number: int) -> dict[str, Any]:
@@ -168,7 +199,7 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False
     )
-    parts = without_a_judge(rows)
+    parts = without_a_judge(rows) | on_rated_texts()
     line = {
         "name": "measures",
         "ratio": parts["groundedness with FactualPrecision"]["rho"],
@@ -180,7 +211,7 @@ def main() -> None:
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "parts": parts,
-        "judge": with_a_judge(rows, options.judge, options.engine, options.systems) if options.judge else None,
+        "judge": with_a_judge(rows, options.judge, options.engine, options.systems) if options.judge else _kept_judge(),
     }
     (HERE / "results" / "measures.json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(line))

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, norm
-from scipy.stats import t as student_t
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 FloatArray = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
@@ -39,7 +38,7 @@ def references(sums: FloatArray, weights: FloatArray, value: Callable[[FloatArra
     without = target(sums.sum(axis=0) - sums)
     center = without.mean()
     error = float(np.sqrt((clusters - 1) / clusters * np.square(without - center).sum()))
-    half = float(student_t.isf(LEVEL / 2, clusters - 1)) * error
+    half = -float(stdtrit(clusters - 1, LEVEL / 2)) * error
     drawn = target((weights @ sums.reshape(clusters, -1)).reshape(-1, *sums.shape[1:]))
     drawn = np.sort(drawn[np.isfinite(drawn)])
     if len(drawn) == 0:
@@ -49,22 +48,25 @@ def references(sums: FloatArray, weights: FloatArray, value: Callable[[FloatArra
     below = (np.count_nonzero(drawn < point) + np.count_nonzero(drawn <= point)) / (2 * len(drawn))
     spread = np.square(center - without).sum()
     if 0 < below < 1 and spread > 0:
-        bias, skewness = norm.ppf(below), ((center - without) ** 3).sum() / (6 * spread**1.5)
-        shifted = bias + norm.ppf([LEVEL / 2, 1 - LEVEL / 2])
-        ends = np.quantile(drawn, norm.cdf(bias + shifted / (1 - skewness * shifted)))
+        bias, skewness = ndtri(below), ((center - without) ** 3).sum() / (6 * spread**1.5)
+        shifted = bias + ndtri([LEVEL / 2, 1 - LEVEL / 2])
+        ends = np.quantile(drawn, ndtr(bias + shifted / (1 - skewness * shifted)))
         found["BCa"] = (float(ends[0]), float(ends[1]))
     return found
 
 
 def of_proportion(successes: int, n: int) -> dict[str, Bounds]:
     """Compute intervals of a proportion of independent items: Wilson, Clopper-Pearson."""
-    tested = binomtest(successes, n)
-    found = {"Wilson": tested.proportion_ci(method="wilson"), "Clopper-Pearson": tested.proportion_ci()}
-    return {name: (float(ends.low), float(ends.high)) for name, ends in found.items()}
+    share, z = successes / n, -float(ndtri(LEVEL / 2))
+    center, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    wilson = (center - half) / (1 + z * z / n), (center + half) / (1 + z * z / n)
+    low = float(betaincinv(successes, n - successes + 1, LEVEL / 2)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - LEVEL / 2)) if successes < n else 1.0
+    return {"Wilson": (max(0.0, float(wilson[0])), min(1.0, float(wilson[1]))), "Clopper-Pearson": (low, high)}
 
 
 def of_paired_proportions(won: int, lost: int, n: int) -> Bounds:
     """Compute the adjusted Wald interval of Bonett and Price (2012), for independent items."""
     more, less = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = float(norm.isf(LEVEL / 2)) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
+    half = -float(ndtri(LEVEL / 2)) * np.sqrt((more + less - (more - less) ** 2) / (n + 2))
     return max(-1.0, more - less - half), min(1.0, more - less + half)

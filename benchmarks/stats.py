@@ -39,7 +39,7 @@ from scipy.stats import binom  # noqa: E402
 
 from sizewise.stats import holm  # noqa: E402
 from sizewise.stats.inference import MIN_CLUSTERS  # noqa: E402
-from stats_cells import LEVEL, Cell, grid, simulate, slice_of_grid  # noqa: E402
+from stats_cells import LEVEL, Cell, described, grid, simulate, slice_of_grid  # noqa: E402
 
 KEPT = HERE.parent / "build" / "bench-stats.jsonl"
 SIMULATION_LEVEL = 0.01
@@ -118,7 +118,8 @@ def label(row: dict[str, Any]) -> str:
     sizes = "" if row["items"] == row["clusters"] else ", equal" if row["equal"] else ", unequal"
     named = f"{row['kind']}, {row['items']:,} items in {row['clusters']:,} clusters{sizes}, ICC {row['icc']:g}"
     who = f"{row['raters']} raters" if "raters" in row else f"{row['candidates']} candidates"
-    return f"{row['part']}: {named}, {who}"
+    several = f", {row['metrics']} metrics" if "metrics" in row else ""
+    return f"{row['part']}: {named}, {who}{several}"
 
 
 def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -166,6 +167,25 @@ def summary(rows: Sequence[dict[str, Any]], runs: int, seconds: float) -> dict[s
     }
 
 
+def merged(cells: Sequence[Cell], rows: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Replace cells of a result that were simulated again; each names its commit and date."""
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    before = {label(row): row for row in result["cells"]}
+    again = summary(rows, result["runs"], 0)
+    found = {label(row): row | {"commit": again["commit"], "when": again["when"]} for row in rows}
+    known = before | found
+    order = [label(described(cell)) for cell in cells]
+    new = summary([known[name] for name in order if name in known], result["runs"], result["seconds"])
+    return new | {key: result[key] for key in ("commit", "when", "machine")}
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Write a result, one line for each cell."""
+    cells_text = ",\n".join(json.dumps(row) for row in result["cells"])
+    head = json.dumps({key: result[key] for key in result if key != "cells"}, indent=1)[:-2]
+    path.write_text(f'{head},\n "cells": [\n{cells_text}\n]}}\n', encoding="utf-8")
+
+
 def main() -> None:
     """Run the grid, or its short form."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,6 +195,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="cells whose name matches; the result isn't written"
     )
+    parser.add_argument("--merge", action="store_true", help="with --only: replace these cells of the result")
     parser.add_argument("--cells", type=Path, default=KEPT, help="where finished cells are kept")
     args = parser.parse_args()
     runs = args.runs or (400 if args.slice else 2_000)
@@ -186,11 +207,11 @@ def main() -> None:
         print(f"{promise}: {len(found) or 'no'} cell{'s' * (len(found) != 1)}")
         for line in found:
             print(f"  {line}")
-    if not args.slice and not args.only:
-        path = HERE / "results" / "stats.json"
-        cells_text = ",\n".join(json.dumps(row) for row in result["cells"])
-        head = json.dumps({key: result[key] for key in result if key != "cells"}, indent=1)[:-2]
-        path.write_text(f'{head},\n "cells": [\n{cells_text}\n]}}\n', encoding="utf-8")
+    path = HERE / "results" / "stats.json"
+    if args.merge and rows:
+        write(merged(grid(), rows, path), path)
+    elif not args.slice and not args.only:
+        write(result, path)
     print(json.dumps(result if args.slice or args.only else {key: result[key] for key in result if key != "cells"}))
 
 

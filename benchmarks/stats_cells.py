@@ -6,6 +6,7 @@ Everything goes through sizewise.stats, as comparisons do.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -34,12 +35,15 @@ class Cell(NamedTuple):
     candidates: int = 2
     raters: int | None = None
     """Number of raters, where items are their votes and clusters the documents."""
+    metrics: int = 1
+    """Number of metrics that share the error rate."""
 
     @property
     def label(self) -> str:
         """Name the cell."""
         who = f"{self.candidates} candidates" if self.raters is None else f"{self.raters} raters"
-        return f"{self.part} | {self.kind} | {self.design.label} | {who}"
+        several = "" if self.metrics == 1 else f", {self.metrics} metrics"
+        return f"{self.part} | {self.kind} | {self.design.label} | {who}{several}"
 
     @property
     def seed(self) -> int:
@@ -50,9 +54,16 @@ class Cell(NamedTuple):
 def simulate(cell: Cell, runs: int) -> dict[str, Any]:
     """Run a cell."""
     parts = {"pairs": pairs, "families": families, "peeking": peeking, "power": power, "votes": votes}
+    begun = time.process_time()
+    found = parts[cell.part](cell, runs)
+    return described(cell) | {"runs": runs, "cpu_seconds": round(time.process_time() - begun, 1)} | found
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """Describe a cell, as in its result."""
     about = {"part": cell.part, "kind": cell.kind, **cell.design._asdict(), "candidates": cell.candidates}
-    raters = {} if cell.raters is None else {"raters": cell.raters}
-    return about | raters | {"runs": runs} | parts[cell.part](cell, runs)
+    about |= {} if cell.raters is None else {"raters": cell.raters}
+    return about | ({} if cell.metrics == 1 else {"metrics": cell.metrics})
 
 
 # -- two candidates: false claims, coverage, widths ------------------------------------------------------
@@ -211,23 +222,38 @@ PILOTS, STEPS = 200, 3
 
 
 def power(cell: Cell, runs: int) -> dict[str, Any]:
-    """Simulate a true difference of the size that comparisons of such data say they detect with 80% power."""
-    rng, kind, value = np.random.default_rng(cell.seed), KINDS[cell.kind], value_of(cell.kind)
+    """Simulate a true difference of the size that comparisons of such data say they detect with 80% power.
 
-    def compared(shift: float) -> Contrast:
-        stats, index = draw(cell.kind, cell.design, np.array([0.0, -shift]), rng)
-        return Systems(stats, (index, cell.design.clusters), value, kind.bounds).difference(0, 1)
-
+    The first candidate is better than the second one by that much, in one metric. All other candidates equal the first
+    one, and all candidates are equal in the other metrics.
+    """
+    rng = np.random.default_rng(cell.seed)
+    pilots = min(PILOTS, runs)
     stated = shift = 0.0
     for _ in range(STEPS):  # what is detectable depends on the data, which depend on the difference
-        pilots = [compared(shift) for _ in range(PILOTS)]
-        stated = float(np.median([detectable(pilot, cell.design.clusters) for pilot in pilots]))
+        found = [_compared(cell, shift, rng) for _ in range(pilots)]
+        stated = float(np.median([detectable(one, cell.design.clusters, level) for one, _, level in found]))
         shift = shift_for(cell.kind, stated)
-    found = 0
+    detected = 0
     for _ in range(runs):
-        one = compared(shift)
-        found += bool(claims(one) and one.value > 0)
-    return {"stated": stated, "found": found}
+        one, p_adjusted, _ = _compared(cell, shift, rng)
+        detected += bool(p_adjusted < LEVEL and one.value > 0)
+    return {"stated": stated, "found": detected}
+
+
+def _compared(cell: Cell, shift: float, rng: np.random.Generator) -> tuple[Contrast, float, float]:
+    """Compare candidates of which one is worse: the difference, its adjusted p-value, and the level of one claim."""
+    value, bounds = value_of(cell.kind), KINDS[cell.kind].bounds
+    shifts = np.zeros(cell.candidates)
+    shifts[1] = -shift
+    drawn = [draw(cell.kind, cell.design, shifts * (metric == 0), rng) for metric in range(cell.metrics)]
+    systems = [Systems(stats, (drawn[0][1], cell.design.clusters), value, bounds) for stats, _ in drawn]
+    contrast = systems[0].difference(0, 1)
+    if cell.candidates == 2 and cell.metrics == 1:
+        return contrast, contrast.p, LEVEL
+    claimed = list(combinations(range(cell.candidates), 2))
+    family = adjust_family([(one, claimed) for one in systems], seed=int(rng.integers(2**31)))
+    return contrast, family.p[0][0], family.level
 
 
 def shift_for(kind: str, wanted: float) -> float:
@@ -322,9 +348,14 @@ def grid() -> list[Cell]:
         for design in (Design(20, 20, 0.0, True), Design(180, 60, 0.3, False), Design(200, 200, 0.0, True))
     ]
     cells += [
+        Cell("power", kind, Design(180, 60, 0.3, True), candidates, metrics=metrics)
+        for kind in ("binary 85 %", "token F1")
+        for candidates, metrics in ((3, 1), (5, 1), (10, 1), (2, 3), (5, 3))
+    ]
+    cells += [
         Cell("votes", kind, Design(raters * min(documents, most), documents, 0.0, True), raters=raters)
         for kind in PREFERENCES
-        for raters in (3, 5, 10, 50)
+        for raters in (3, 4, 5, 6, 10, 50)
         for documents, most in ((20, 20), (60, 20), (200, 60))
     ]
     return cells

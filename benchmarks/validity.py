@@ -1,14 +1,14 @@
 """Do claims hold on people's grades? Right, wrong, not borne out and "ask people", per set of graded answers.
 
-For each pair of systems, `choose` decides on the default quality measure from recorded answers: without grades, and
-with people's grades of 50 questions. A claim is right if the grades of all answers separate the pair the same way at
-p < 0.05 (paired t-test over questions), wrong if they separate it the other way, and not borne out if they don't.
+For each pair of systems, `choose` decides on the default quality measure from recorded answers: without grades, with
+people's grades of 50 random questions, and of 50 questions that a grade sheet drew (`compare --grade-sheet`). A claim
+is right if the grades of all answers separate the pair the same way at p < 0.05 (paired t-test over questions), wrong
+if they separate it the other way, and not borne out if they don't.
 
-Real sets come from the folder that SIZEWISE_TEST_DATA names: mts_dialog (factual F1 of four summarizers), and the
-published answers of Evouna (five systems on Natural Questions and TriviaQA with people's right and wrong; folder
-`evouna`, skipped where it is absent). Sets whose truth is known by construction: answers to webquestions, tatqa and
-medquad that are right at a known rate, in a terse or a wordy style. `python benchmarks/validity.py` ends stdout with
-one JSON line and writes it to benchmarks/results/validity.json.
+Real sets: mts_dialog (factual F1 of four summarizers) from the folder that SIZEWISE_TEST_DATA names, and those of
+graded_sets.py. Sets whose truth is known by construction: answers to webquestions, tatqa and medquad that are right at
+a known rate, in a terse or a wordy style. `python benchmarks/validity.py` ends stdout with one JSON line and writes it
+to benchmarks/results/validity.json; a set that was decided on is kept in the file that `--keep` names.
 """
 
 from __future__ import annotations
@@ -25,28 +25,30 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from graded_sets import QUESTIONS, Graded, published
+from sizewise import datasets
+from sizewise.choice import choose
+from sizewise.comparison import compare, write_grade_sheet
+from sizewise.comparison.grade_sheet import answer_key
+from sizewise.evaluation import evaluate
+from sizewise.metrics import find_metric
+from sizewise.store import Store
+
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
-QUESTIONS, GRADED, LEVEL = 150, 50, 0.05
+GRADED, LEVEL = 50, 0.05
+WAYS = ("none", "random", "sheet")
+"""Which answers people have graded: none, those to 50 random questions, or those to 50 questions of a grade sheet."""
 METRICS: list[str] = []
 """Metrics of the evaluations; the default ones if empty."""
 KINDS = ("right", "wrong", "not borne out", "ask people")
-
-
-class Graded(NamedTuple):
-    """Answers of several systems to the same questions, with a grade of each answer."""
-
-    name: str
-    questions: list[str]
-    references: list[tuple[str, ...]]
-    answers: dict[str, list[str]]
-    grades: dict[str, list[float]]
 
 
 # -- real sets -----------------------------------------------------------------------------------------------------
@@ -68,32 +70,6 @@ def mts_dialog() -> Iterator[Graded]:
         {name: [summaries[i]["Automatic Summary"] for i in part] for name, part in parts.items()},
         {name: [float(scores[i]["FactualF1"] or "nan") for i in part] for name, part in parts.items()},
     )
-
-
-def evouna(blocks: int) -> Iterator[Graded]:
-    """Read random blocks of questions with answers of five systems that people called right or wrong."""
-    for name in ("NQ", "TQ"):
-        path = DATA / "evouna" / f"{name}.json"
-        if not path.exists():
-            path = Path(os.environ.get("SIZEWISE_EVOUNA", "/nonexistent")) / f"{name}.json"
-        if not path.exists():
-            continue
-        systems = ("fid", "gpt35", "chatgpt", "gpt4", "newbing")
-        rows = [
-            row
-            for row in json.loads(path.read_text(encoding="utf-8"))
-            if not row["improper"] and all(row[f"judge_{s}"] is not None for s in systems)
-        ]
-        random.Random(0).shuffle(rows)
-        for block in range(blocks):
-            part = rows[block * QUESTIONS : (block + 1) * QUESTIONS]
-            yield Graded(
-                f"evouna {name}",
-                [row["question"] for row in part],
-                [tuple(r.strip() for r in row["golden_answer"].split("/") if r.strip()) for row in part],
-                {s: [row[f"answer_{s}"] or "" for row in part] for s in systems},
-                {s: [float(row[f"judge_{s}"]) for row in part] for s in systems},
-            )
 
 
 # -- sets whose truth is known -------------------------------------------------------------------------------------
@@ -209,9 +185,6 @@ def separated(left: Sequence[float], right: Sequence[float]) -> int:
 
 def measured(found: Graded, folder: Path, store: Any, graded: int) -> dict[str, Any]:
     """Evaluate the recorded answers of all systems; the first `graded` questions have people's grades."""
-    from sizewise import datasets
-    from sizewise.evaluation import evaluate
-
     folder.mkdir(parents=True)
     data = folder / "data.jsonl"
     prompts = [f"{number}. {question}" for number, question in enumerate(found.questions)]
@@ -235,37 +208,55 @@ def _write(path: Path, rows: Sequence[Any]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def decide(found: Graded, graded: int) -> Counter[str]:
-    """Count the outcomes of all pairs of a set."""
-    from sizewise.choice import choose
-    from sizewise.comparison import compare
-    from sizewise.store import Store
-
-    counts: Counter[str] = Counter()
+def decide(found: Graded) -> dict[str, Counter[str]]:
+    """Count the outcomes of all pairs of a set, for each way of grading."""
+    counts: dict[str, Counter[str]] = {way: Counter() for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
-        store = Store(Path(name) / "home")
-        evaluations = measured(found, Path(name) / "files", store, graded)
+        store, folder = Store(Path(name) / "home"), Path(name)
+        plain = measured(found, folder / "files", store, 0)
+        random_part = measured(found, folder / "graded", store, GRADED)
         for left, right in combinations(found.answers, 2):
-            compared = compare({left: evaluations[left], right: evaluations[right]}, store=store)
-            chosen = choose(compared, store=store).record
             truth = separated(found.grades[left], found.grades[right])
-            claim = 0 if chosen.pick is None or not chosen.decisive else 1 if chosen.pick == left else -1
-            raw = next(d for d in compared.record.differences if d.metric == "token_f1")
+            pair = {left: plain[left], right: plain[right]}
+            sheet = _graded_sheet(found, pair, folder / f"{left} {right}.csv".replace("/", "-"), store)
+            compared = {
+                "none": compare(pair, store=store),
+                "random": compare({left: random_part[left], right: random_part[right]}, store=store),
+                "sheet": compare(pair, store=store, grades=sheet),
+            }
+            for way, one in compared.items():
+                chosen = choose(one, store=store).record
+                claim = 0 if chosen.pick is None or not chosen.decisive else 1 if chosen.pick == left else -1
+                counts[way] += Counter(("pairs", _kind(claim, truth), *(["separated"] if truth else [])))
+            raw = next(one for one in compared["none"].record.differences if one.metric == "token_f1")
             naive = 0 if raw.p is None or raw.p >= LEVEL else 1 if raw.value > 0 else -1
-            counts["separated"] += truth != 0
-            counts["pairs"] += 1
-            for label, said in (("", claim), ("token F1 alone: ", naive)):
-                kind = (
-                    "ask people"
-                    if not said
-                    else "not borne out"
-                    if not truth
-                    else "right"
-                    if said == truth
-                    else "wrong"
-                )
-                counts[label + kind] += 1
+            counts["none"][f"token F1 alone: {_kind(naive, truth)}"] += 1
     return counts
+
+
+def _kind(claim: int, truth: int) -> str:
+    if not claim:
+        return "ask people"
+    return "not borne out" if not truth else "right" if claim == truth else "wrong"
+
+
+def _graded_sheet(found: Graded, pair: dict[str, Any], path: Path, store: Any) -> Path:
+    """Write a grade sheet and fill in people's grades."""
+    write_grade_sheet(path, pair, store=store, items=GRADED)
+    grade_of = {
+        answer_key(pair[system].id, f"q{number}"): grade
+        for system in pair
+        for number, grade in enumerate(found.grades[system])
+    }
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            grade = grade_of[row["answer"]]
+            writer.writerow({**row, "grade": repr(grade) if np.isfinite(grade) else ""})
+    return path
 
 
 def main() -> None:
@@ -274,28 +265,35 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=4, help="blocks of questions of each set")
     parser.add_argument("--only", default="", help="sets whose name contains this")
     parser.add_argument("--metrics", default="", help="metrics in place of the default ones, with commas")
+    parser.add_argument("--keep", type=Path, help="file (JSONL) of finished blocks, to go on after an interruption")
     options = parser.parse_args()
     METRICS[:] = filter(None, options.metrics.split(","))
     if not DATA.exists():
         print("skipped: set SIZEWISE_TEST_DATA to the folder of the test data", file=sys.stderr)
         return
-    totals: dict[str, dict[int, Counter[str]]] = {}
     blocks = options.blocks
-    for found in (*mts_dialog(), *evouna(blocks), *known(blocks), *long_answers(blocks)):
-        if options.only in found.name:
-            for graded in (0, GRADED):
-                totals.setdefault(found.name, {}).setdefault(graded, Counter()).update(decide(found, graded))
+    done = [] if options.keep is None or not options.keep.exists() else options.keep.read_text().splitlines()
+    for name in ("reference_match", "reference_recall", "fact_precision"):  # each pair reads the same answers again
+        metric: Any = find_metric(name)
+        metric.measure = cache(metric.measure)
+    outcomes: dict[str, dict[str, Counter[str]]] = {}
+    for number, found in enumerate((*mts_dialog(), *published(blocks), *known(blocks), *long_answers(blocks))):
+        if options.only not in found.name:
+            continue
+        kept = next((row for row in map(json.loads, done) if row["block"] == f"{number} {found.name}"), None)
+        counts = {way: Counter(one) for way, one in kept["counts"].items()} if kept else decide(found)
+        if options.keep is not None and not kept:
+            with options.keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"block": f"{number} {found.name}", "counts": counts}) + "\n")
+        for way, one in counts.items():
+            outcomes.setdefault(found.name, {way: Counter() for way in WAYS})[way].update(one)
     rows = []
-    for name, by_grades in totals.items():
-        for graded, counts in by_grades.items():
-            claims = counts["right"] + counts["wrong"] + counts["not borne out"]
-            rows.append({"set": name, "graded": graded, **counts, "claims": claims})
-            outcomes = ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
-            naive = ", ".join(f"{kind} {counts[f'token F1 alone: {kind}']}" for kind in KINDS)
-            print(
-                f"{name:28} {graded:2} graded: {counts['pairs']} pairs, {counts['separated']} separated by people; "
-                f"{outcomes} (token F1 alone: {naive})"
-            )
+    for name, by_way in outcomes.items():
+        for way, counts_of in by_way.items():
+            claims = counts_of["right"] + counts_of["wrong"] + counts_of["not borne out"]
+            rows.append({"set": name, "graded": way, **counts_of, "claims": claims})
+            listed = ", ".join(f"{kind} {counts_of[kind]}" for kind in KINDS)
+            print(f"{name:28} {way:7} {counts_of['pairs']} pairs, {counts_of['separated']} separated; {listed}")
     _report(rows)
 
 
@@ -303,7 +301,7 @@ def _report(rows: list[dict[str, Any]]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False
     )
-    best = [row for row in rows if row["graded"] == GRADED]
+    best = [row for row in rows if row["graded"] == "sheet"]
     line = {
         "name": "validity",
         "ratio": sum(r["right"] for r in best) / max(1, sum(r["separated"] for r in best)),
@@ -311,7 +309,7 @@ def _report(rows: list[dict[str, Any]]) -> None:
         "value": sum(r.get("wrong", 0) for r in rows),
         "unit": "claims opposite to people's grades",
         "not_borne_out": sum(r.get("not borne out", 0) for r in rows) / max(1, sum(r["claims"] for r in rows)),
-        "runs": sum(r["pairs"] for r in rows),
+        "runs": sum(r["pairs"] for r in best),
         "machine": platform.machine(),
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).date().isoformat(),

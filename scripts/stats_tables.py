@@ -17,7 +17,7 @@ Row = dict[str, Any]
 SIZES = ((8, 12), (13, 50), (51, 200), (201, 10**9))
 """Ranges of the number of clusters."""
 INTERVALS = (("score", "score"), ("difference", "no difference"), ("true_difference", "true difference"))
-PEOPLE = (3, 5, 10, 50)
+PEOPLE = (3, 4, 5, 6, 10, 50)
 
 
 def begin(name: str) -> str:
@@ -137,8 +137,10 @@ def power(rows: Sequence[Row]) -> str:
     lines = []
     for row in parts(rows, "power"):
         found = percent(row["found"] / row["runs"])
-        lines.append([row["kind"], f"{row['items']:,} in {row['clusters']:,}", f"{row['stated']:.3g}", found])
-    return table(["Data", "Items in clusters", "Stated difference", "Found"], lines)
+        claims = (str(row["candidates"]), str(row.get("metrics", 1)))
+        size = f"{row['items']:,} in {row['clusters']:,}"
+        lines.append([row["kind"], size, *claims, f"{row['stated']:.3g}", found])
+    return table(["Data", "Items in clusters", "Candidates", "Metrics", "Stated difference", "Found"], lines)
 
 
 def votes(rows: Sequence[Row]) -> str:
@@ -151,6 +153,8 @@ def votes(rows: Sequence[Row]) -> str:
                 row["rate"] for raters in PEOPLE for row in found
                 if (row["kind"], row["clusters"], row["raters"]) == (kind, documents, raters)
             ]  # fmt: skip
+            if len(cells) < len(PEOPLE):
+                continue
             ours = [percent(one["covered"] / one["n"]) for one in cells]
             lines.append([kind, str(documents), *ours, span([one["references"]["Wilson"] for one in cells])])
     heads = ["Truth", "Documents", *(f"{raters} raters" for raters in PEOPLE), "Wilson, votes as independent"]

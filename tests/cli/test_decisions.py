@@ -44,6 +44,26 @@ def test_decisions_of_an_evaluation(
     code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "--cost", "ham:spam=much")
     assert code == 2
     assert "The cost of deciding 'spam' for 'ham' is 'much'." in err
+    for wrong, said in (
+        (("ham:spam=-5",), "less than the correct decision (0)"),
+        (("ham:ham=5", "ham:spam=1"), "less than the correct decision (5)"),
+        (("ham:spam=1e308",), "costs 1e+308"),
+        (("ham:spam=1e-320",), "a size between"),
+        (("ham:spam=5", "ham:spam=7"), "has two costs"),
+    ):
+        stated = [part for cost in wrong for part in ("--cost", cost)]
+        code, _, err = call(capsys, monkeypatch, "decisions", evaluation, *stated)
+        assert (code, said in err) == (2, True), err
     code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "--groups", "age")
     assert code == 1
     assert "have no column 'age' of groups" in err
+
+
+def test_the_other_evaluation_is_of_the_same_data(
+    evaluation: str, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = store.read(Evaluation, evaluation).model_copy(update={"data": "suite:y"})
+    store.write_rows(store.folder("evaluation", "eval-2"), "items.jsonl", [])
+    store.write("eval-2", other)
+    code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "eval-2")
+    assert (code, "two evaluations of the same data" in err) == (1, True)

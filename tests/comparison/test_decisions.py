@@ -238,3 +238,19 @@ def test_columns_of_groups_share_one_error_budget() -> None:
         assert one.size.ci_high is not None
         assert more.size.ci_high is not None
         assert more.size.ci_high - (more.size.ci_low or 0) > one.size.ci_high - (one.size.ci_low or 0)
+
+
+def test_cases_and_groups_that_are_not_compared_are_noted() -> None:
+    rows, held_out, people = made(200)
+    names = dict(people.groups["band"])
+    names |= {f"i{i}": "B" for i in range(1, 60, 2)} | {f"i{i}": "nan" for i in (60, 62)}
+    known = {item: name for item, name in names.items() if item not in ("i0", "i2", "i4")}
+    columns = {"band": known, "same": dict.fromkeys(names, "x"), "ids": {item: item for item in names}}
+    notes = analyze_rows(rows, held_out, SUBJECT, CostRules(), GroupData(columns, {})).notes
+    assert "band: 3 of 200 cases have no group and aren't compared." in notes
+    assert "band: too few source documents to compare (at least 8): 'nan' (2)." in notes
+    assert "band: 'B' and 'b' differ only in case or blanks and are compared as different groups." in notes
+    assert "band: 'nan' (2) may stand for a missing group, but is compared as a group." in notes
+    assert "same: not compared, because the cases have only the group 'x'." in notes
+    assert "ids: not compared, because the cases have 200 groups, more than 20." in notes
+    assert not [one for one in analyze_rows(rows, held_out, SUBJECT, CostRules(), people).notes if "band" in one]

@@ -14,7 +14,7 @@ from sizewise.choice import choose
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import EvaluationOptions, evaluate
-from sizewise.records import Comparison, Dataset, Evaluation, Needs, Recommendation
+from sizewise.records import Comparison, Dataset, Difference, Evaluation, Needs, Recommendation
 from sizewise.store import Saved, Store
 
 NAMES = ["Ada Lovelace", "Alan Turing", "Grace Hopper", "Emmy Noether", "Kurt Goedel", "Paul Erdos", "Lise Meitner"]
@@ -221,3 +221,46 @@ def test_candidates_have_the_names_that_the_user_chose(store: Store, tmp_path: P
         for one, name in (("a", "today's system"), ("b", "the new one"))
     ]
     assert list(compare(ids, store=store).record.models) == ["today's system", "the new one"]
+
+
+WORDS = [
+    *("harbor", "lantern", "copper", "meadow", "violin", "saddle", "thunder", "orchard", "pepper", "canvas"),
+    *("falcon", "marble", "cotton", "ladder", "biscuit", "compass", "pillow", "rocket", "garden", "walnut"),
+]
+INVENTED = [
+    *("dragon", "wizard", "castle", "potion", "sorcerer", "griffin"),
+    *("unicorn", "goblin", "kraken", "phoenix", "basilisk", "troll"),
+]
+
+
+def summarized(store: Store, folder: Path, prompts: Sequence[str]) -> Difference:
+    """Compare a summary with more of the reference, and inventions, with one that has less and invents nothing."""
+    data, evaluations = folder / "data.jsonl", {}
+    rng = random.Random(0)
+    rows, said = [], {"inventive": list[dict[str, str]](), "faithful": list[dict[str, str]]()}
+    for i, prompt in enumerate(prompts):
+        reference = rng.sample(WORDS[:16], 14)
+        rows.append({"id": f"q{i}", "prompt": prompt, "references": [" ".join(reference)], "source": f"d{i}"})
+        texts = {"inventive": reference[: 11 + i % 3] + INVENTED, "faithful": reference[: 6 + i % 3] + WORDS[16:]}
+        for name, words in texts.items():
+            said[name].append({"id": f"q{i}", "completion": " ".join(words)})
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    saved = datasets.read([data], store=store, all_test=True)
+    for name, lines in said.items():
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        evaluations[name] = evaluate(f"recorded:{path}", saved, ["token_f1"], store=store)
+    found = compare(evaluations, store=store).record
+    return next(one for one in found.differences if one.metric == "token_f1")
+
+
+def test_a_summary_that_invents_does_not_win_by_overlap(store: Store, tmp_path: Path) -> None:
+    found = summarized(store, tmp_path, [f"Summarize talk {i}: {' '.join(WORDS)}." for i in range(40)])
+    assert found.value > 0.05
+    assert found.contested == "the source supports more of what faithful says than of what inventive says"
+    assert found.better is None
+
+
+def test_without_a_source_overlap_stands_where_its_measures_agree(store: Store, tmp_path: Path) -> None:
+    found = summarized(store, tmp_path, [f"What do you remember of talk {i}?" for i in range(40)])
+    assert (found.better, found.contested) == ("inventive", "")

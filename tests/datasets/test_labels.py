@@ -221,3 +221,112 @@ def test_what_programs_write_for_no_label_is_noted_and_sorts_as_a_word(tmp_path:
 def test_labels_in_letters_of_another_width_are_reported(tmp_path: Path) -> None:
     rows = [{"text": f"number {i}", "label": ("CO2", "\uff23\uff2f2")[i % 2]} for i in range(40)]
     assert report(contents(tmp_path, rows)).alike == (("CO2", "\uff23\uff2f2"),)
+
+
+def test_invisible_characters_make_no_label_and_are_shown(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["spam\u200b", "spam\u200b", "spam", "ham"]))
+    assert report(found).counts == {"spam": 45, "ham": 15}
+    assert any(r"'spam\u200b' (30) with 'spam'" in note for note in found.record.notes)
+
+
+def test_accents_and_leading_zeros_are_reported_as_spellings(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(60, ["R\u00e9clamation", "Reclamation", "01", "1", "1.5", "15"])))
+    assert found.alike == (("01", "1"), ("Reclamation", "R\u00e9clamation"))
+
+
+def test_labels_that_look_like_lists_are_noted(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["late;urgent", "late", "damaged ; urgent", "damaged"]))
+    assert any("2 of 4 labels look like lists" in note and "--type multi" in note for note in found.record.notes)
+    apart = contents(tmp_path / "apart", plain(60, ["Delivery, late", "Refund", "Card, lost"]))
+    assert not any("look like lists" in note for note in apart.record.notes)
+
+
+def test_texts_that_contain_their_label_are_noted(tmp_path: Path) -> None:
+    labels = ["Spam", "ham", "phishing"]
+    rows = [row | {"text": f"{row['text']} Category: {row['label'].lower()}."} for row in plain(60, labels)]
+    assert any("60 of 60 texts contain their own label" in note for note in contents(tmp_path, rows).record.notes)
+    for end in (" One of spam, ham, phishing.", ""):  # the options are no leak
+        rows = [row | {"text": row["text"] + end} for row in plain(60, labels)]
+        notes = contents(tmp_path / f"x{len(end)}", rows).record.notes
+        assert not any("own label" in note for note in notes)
+
+
+def test_long_and_broken_labels_take_one_short_line(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(60, ["word\n" * 300, "ham"])))
+    assert all(len(line) < 300 and "\n" not in line for line in label_lines(found))
+
+
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [
+        (["high", "low", "medium"], ("low", "medium", "high")),
+        (["10 - best", "1 - poor", "2 - fair"], ("1 - poor", "2 - fair", "10 - best")),
+        (["P10", "P2", "P1"], ("P1", "P2", "P10")),
+        (["sehr gut", "gut", "ungenügend"], ("ungenügend", "gut", "sehr gut")),
+        (["Strongly_agree", "disagree", "neutral"], ("disagree", "neutral", "Strongly_agree")),
+        (["1e3", "20", "3"], ("3", "20", "1e3")),
+    ],
+)
+def test_levels_of_a_score_are_in_their_order(tmp_path: Path, labels: list[str], ordered: tuple[str, ...]) -> None:
+    found = contents(tmp_path, plain(60, labels), type="score")
+    assert found.record.question is not None
+    assert found.record.question.values == ordered
+    assert not any("alphabetical" in note for note in found.record.notes)
+
+
+@pytest.mark.parametrize("labels", [["calm", "angry", "furious"], ["1,000 EUR", "500 EUR", "20 EUR"], ["<10", "10-20"]])
+def test_levels_whose_order_is_unknown_are_noted(tmp_path: Path, labels: list[str]) -> None:
+    notes = contents(tmp_path, plain(60, labels), type="score").record.notes
+    assert any("order of these levels" in note for note in notes)
+
+
+def test_labels_that_join_other_labels_are_noted_unless_several_apply(tmp_path: Path) -> None:
+    labels = ["billing", "tech", "billing; tech", "Tech,billing", "parts; labor"]
+    notes = contents(tmp_path / "a", plain(100, labels)).record.notes
+    (note,) = [one for one in notes if "consist of other labels" in one]
+    assert "'Tech,billing' (20), 'billing; tech' (20)." in note
+    assert not any(
+        "consist of" in one for one in contents(tmp_path / "b", plain(100, labels), type="multi").record.notes
+    )
+
+
+def test_another_word_is_no_opposite() -> None:
+    assert positive_first(["voice", "invoice"]) is None
+    assert positive_first(["passport", "sport"]) is None
+    assert positive_first(["invalid", "valid"]) == ["valid", "invalid"]
+
+
+def test_words_of_other_letters_stay_apart(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(90, ["Masse", "Maße", "MASSE"]))
+    assert report(found).counts == {"MASSE": 60, "Maße": 30}
+    assert report(found).alike == (("MASSE", "Maße"),)
+
+
+def test_a_label_that_is_several_others_is_refused_where_several_apply(tmp_path: Path) -> None:
+    rows = [{"text": f"note {i}", "label": (["a; b", "c"], ["a", "b"])[i % 2]} for i in range(40)]
+    with pytest.raises(SizewiseError, match="'a; b' can't be told from the labels 'a' and 'b'"):
+        contents(tmp_path / "a", rows, type="multi")
+    apart = [{"text": f"note {i}", "label": (["a; b", "c"], ["a"])[i % 2]} for i in range(40)]
+    assert report(contents(tmp_path / "b", apart, type="multi")).counts == {"a": 20, "a; b": 20, "c": 20}
+
+
+def test_a_comma_separates_labels_only_where_nothing_else_does(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["Food, Beverage; Retail", "Retail, Food", "Beverage"]), type="multi")
+    assert report(found).counts == {"Retail": 40, "Beverage": 20, "Food": 20, "Food, Beverage": 20}
+    (note,) = [one for one in found.record.notes if "consist of other labels" in one]
+    assert "'Food, Beverage' (20)" in note
+    assert "Separate the labels of a text with ';'" in note
+
+
+def test_lists_as_programs_write_them_into_a_cell_are_several_labels(tmp_path: Path) -> None:
+    labels = ["['a', \"b; c\"]", '["a"]', "['d']"]
+    found = contents(tmp_path / "a", plain(60, labels), type="multi")
+    assert report(found).counts == {"a": 40, "b; c": 20, "d": 20}
+    with pytest.raises(SizewiseError, match="looks like a list but isn't one"):
+        contents(tmp_path / "b", plain(60, ["['a' 'b']", "['a']"]), type="multi")
+    with pytest.raises(SizewiseError, match="'label' is empty"):
+        contents(tmp_path / "c", plain(60, ["[]", "['a']"]), type="multi")
+    placed = [row | {"options": ["x", "y"], "type": "multi"} for row in plain(60, ["[1, 0]", "[1, 1]"])]
+    assert report(contents(tmp_path / "e", placed, type="multi")).counts == {"x": 60, "y": 30}
+    (note,) = contents(tmp_path / "d", plain(60, ["['a', 'd']", "['a']", "['d']"])).record.notes
+    assert "consist of other labels" in note

@@ -113,6 +113,7 @@ def test_folds_keep_sources_together_and_spread_labels() -> None:
     [
         {"method": "platt"},
         {"method": "platt", "slopes": (1.0,), "offsets": (0.0,)},
+        {"method": "platt", "slopes": (-1.0,) * len(LABELS), "offsets": (0.0,) * len(LABELS)},
         {"method": "platt", "slopes": (math.inf,) * len(LABELS), "offsets": (0.0,) * len(LABELS)},
         {"method": "isotonic", "knots": (((0.0, 1.0), (0.0, 1.0)),)},
         {"method": "isotonic", "knots": (((0.0, 1.0), (0.0,)),) * len(LABELS)},
@@ -131,3 +132,17 @@ def test_few_texts_without_a_mistake_dont_make_certain() -> None:
     found, _ = fit_calibrator(certain, np.eye(2)[labels], ("a", "b"), np.arange(12) % 4)
     assert found.method == "temperature"
     assert apply_calibrator(found, certain, ("a", "b")).max() < 0.99
+
+
+def test_an_option_without_validation_examples_keeps_a_chance() -> None:
+    rng = np.random.default_rng(4)
+    probabilities = rng.dirichlet([1.0, 1.0, 1.0], 1_500)
+    shares = probabilities[:, :2] / probabilities[:, :2].sum(axis=1, keepdims=True)
+    targets = np.eye(3)[(rng.random(1_500) > shares[:, 0]).astype(int)]  # spam is the correct option of no text
+    certain = np.array([[0.005, 0.005, 0.99]])
+    fitted, _ = fit_calibrator(probabilities, targets, LABELS, folds_of(1_500), method="isotonic")
+    assert apply_calibrator(fitted, certain, LABELS)[0, 2] > 0.9
+    automatic, _ = fit_calibrator(probabilities, targets, LABELS, folds_of(1_500))
+    assert "isotonic" not in automatic.log_loss
+    several, truth = overconfident(1_500, 3)
+    assert "isotonic" in fit_calibrator(several, truth, LABELS, folds_of(1_500))[0].log_loss

@@ -169,3 +169,12 @@ def test_few_texts_that_are_told_apart_without_a_mistake_dont_make_certain() -> 
     found = scorer.probabilities(held.texts)
     assert (found.argmax(axis=1) == held.labels).all()
     assert found.max() < 0.999
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_with_two_examples_each_are_learned_without_a_warning() -> None:
+    labels = tuple(f"class {i}" for i in range(30))
+    texts = [f"alpha{i} beta{i} {place}" for i in range(30) for place in "ab"]
+    train = Material(texts[:40], np.eye(30)[[i // 2 for i in range(40)]], [f"d{i}" for i in range(40)])
+    found = fit_scorer("linear", train, train, Settings(question(*labels))).probabilities(texts)
+    assert found[:40].argmax(axis=1).tolist() == [i // 2 for i in range(40)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sizewise.documents import ReadOptions, read_paths
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.studies.config import config_text, read_config
 
 TABLE = "Nr;Kundenfrage;Antwort;Kategorie\n" + "".join(
@@ -147,3 +147,17 @@ def test_a_study_file_says_what_becomes_of_personal_data(tmp_path: Path, table: 
     path.write_text(text.replace("mask", "hide"), encoding="utf-8")
     with pytest.raises(SizewiseError, match="personal_data"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"prompt": "text", "label": " Text"}, "named twice: --prompt and --label"),
+        ({"prompt": "text", "groups": ("age", "text")}, "named twice: --prompt and --groups"),
+        ({"groups": ("Label",)}, "can't be a group as well"),
+    ],
+)
+def test_a_column_has_one_use(named: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ReadOptions(**named)
+    assert ReadOptions(label="team", groups=("label",)).groups == ("label",)

@@ -47,6 +47,13 @@ def test_headings_can_be_named(tmp_path: Path) -> None:
     assert next(iter(found)).references == ("Bei Tür 0, 3. Stock",)
 
 
+def test_a_table_read_as_text_names_its_columns(tmp_path: Path) -> None:
+    found = [[f"Where is my parcel number {i}, please?", ("Billing", "Shipping")[i % 2]] for i in range(30)]
+    path = book(tmp_path / "x.xlsx", Tickets=[["Ticket text", "Team"], *found])
+    reading = read_paths([path])
+    assert any("--prompt 'Ticket text' --label Team" in note for note in reading.notes), reading.notes
+
+
 def test_every_sheet_counts_and_others_are_named(tmp_path: Path) -> None:
     table = [["prompt", "answer"], *([f"Q{i}?", "A"] for i in range(3))]
     path = book(

@@ -76,6 +76,15 @@ def test_probabilities_that_dont_sum_to_one_are_no_answer(stated: dict[str, floa
         remote_decisions._probabilities(question, {"answer": SimpleNamespace(probabilities=stated)})
 
 
+def test_the_options_of_a_predicate_are_part_of_what_is_asked() -> None:
+    spam = Question(type="predicate", options=(Option(value="spam"), Option(value="ham", description="real mail")))
+    criteria = remote_decisions._client_questions(spam)["answer"].criteria
+    assert (criteria.true, criteria.false) == ("spam", "ham: real mail")
+    plain = Question(type="predicate", options=(Option(value="yes", description="It is spam."), Option(value="no")))
+    criteria = remote_decisions._client_questions(plain)["answer"].criteria
+    assert (criteria.true, criteria.false) == ("It is spam.", None)
+
+
 def test_rounded_probabilities_are_scaled() -> None:
     question = Question(options=(Option(value="a"), Option(value="b"), Option(value="c")))
     rounded = {"answer": SimpleNamespace(probabilities={"a": 0.33, "b": 0.33, "c": 0.33})}

@@ -452,6 +452,29 @@ def test_keys_budgets_and_metrics(tmp_path: Path, store: Store) -> None:
     assert 'sizewise_requests_total{model="small",status="200"} 1.0' in metrics
 
 
+def test_a_threshold_holds_for_the_probability_before_scaling(store: Store) -> None:
+    """Few of the options of a classifier, none of which it believes, scaled to 1, are no certain decision."""
+    client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
+    (answer,) = answers(client, "0.0098 0.0002 0.99", choice("a", "b"), model="auto")
+    assert answer["type"] == "refusal"
+    assert (
+        "probability 0.010 of the most likely option among all that it knows; below the threshold 0.900"
+        in answer["sizewise"]["reason"]
+    )
+    (answer,) = answers(client, "0.95 0.01 0.04", choice("a", "b"), model="auto")
+    assert answer["choice"] == "a"
+    assert answer["probabilities"][0]["probability"] == pytest.approx(0.95 / 0.96)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e308])
+def test_any_temperature_gives_probabilities(small: TestClient, temperature: float) -> None:
+    asked = {"id": "team", "type": "choice", "question": "Which?", "options": [{"name": name} for name in "abc"]}
+    response = post(small, "0.4 0.4 0.2", asked, temperature=temperature)
+    assert response.status_code == 200
+    expected = [1 / 3] * 3 if temperature > 1 else [0.5, 0.5, 0.0]
+    assert list(response.json()["answers"]["team"]["probabilities"].values()) == pytest.approx(expected)
+
+
 def test_no_text_of_a_request_is_stored(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     client = serving({"small": Stub("a", "b")}, Settings(decide_at=(0.9, 0.0)), store)
     assert post(client, "0.6 0.4 zebra", choice("a", "b"), model="auto").status_code == 200
@@ -542,6 +565,15 @@ def test_auto_hands_over_what_the_only_model_is_not_certain_of(store: Store) -> 
     assert other["sizewise"]["handed_over"]
     assert answers(client, "0.6 0.4", choice("a", "b"))[0]["choice"] == "a"  # a named model always answers
     assert 'sizewise_decisions_total{model="small",result="handed_over"} 2.0' in client.get("/metrics").text
+
+
+def test_auto_hands_over_if_none_of_the_options_asked_for_is_likely(store: Store) -> None:
+    client = serving({"small": Stub("a", "b", "c")}, Settings(decide_at=(0.9, 0.0)), store)
+    (answer,) = answers(client, "0.001 0.019 0.98", choice("a", "b"), model="auto")  # 0.95 for b after scaling
+    assert answer["sizewise"]["decided_by"] == "people"
+    assert "probability 0.019 of the most likely option among all that it knows" in answer["sizewise"]["reason"]
+    (likely,) = answers(client, "0.93 0.019 0.051", choice("a", "b"), model="auto")
+    assert (likely["choice"], likely["sizewise"]["decided_by"]) == ("a", "small")
 
 
 def test_auto_asks_the_large_model_about_the_rest_only(store: Store) -> None:

@@ -65,3 +65,10 @@ def test_parts_of_the_brier_score_add_up() -> None:
     found = decompose_brier(chances, labels, names(3_000))
     assert found.brier.value == pytest.approx(found.reliability - found.resolution + found.uncertainty, abs=0.01)
     assert abs(found.reliability) < 0.005
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_document_has_an_error_without_an_interval_and_without_a_warning() -> None:
+    found = calibration_error(np.array([0.9, 0.6]), np.array([1.0, 0.0]), ["a", "a"])
+    assert found.value == pytest.approx(0.25)
+    assert np.isnan(found.ci_high)

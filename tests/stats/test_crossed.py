@@ -76,6 +76,22 @@ def test_unanimous_votes_have_wilsons_interval_of_the_documents() -> None:
     assert found.ci_low == pytest.approx(10 / (10 + 2.262**2), abs=0.015)
 
 
+def test_votes_that_differ_within_documents_keep_the_interval_near_its_spread() -> None:
+    """20 documents with 50 votes each, nine in ten of which agree."""
+    rng, values, halves, inside = np.random.default_rng(2), [], [], 0
+    truth = float(expit(2.8 + SPREAD * np.hypot(0.8, 0.7)).mean())
+    for _ in range(200):
+        lean, ease = rng.normal(0, 0.8, 50), rng.normal(0, 0.7, 20)
+        document, rater = np.repeat(np.arange(20), 50), np.tile(np.arange(50), 20)
+        share = rng.random(1_000) < expit(2.8 + lean[rater] + ease[document])
+        found = estimate_share(share.astype(float), rater, document)
+        values.append(found.value)
+        halves.append((found.ci_high - found.ci_low) / 2)
+        inside += found.ci_low <= truth <= found.ci_high
+    assert 1.8 < np.median(halves) / np.std(values) < 2.6
+    assert inside / 200 >= 0.91
+
+
 def test_few_raters_count_as_none_and_an_open_round_is_wider() -> None:
     rng = np.random.default_rng(1)
     share, rater, document = simulated(rng, 10, 60, 1, (0.0, 0.0), 0.4)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import binomtest, bootstrap, ttest_1samp
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS, SCRIPTS = ROOT / "benchmarks", ROOT / "scripts"
@@ -46,6 +46,27 @@ def test_reference_methods_equal_scipy(modules: Any) -> None:
     for name, method in (("percentile bootstrap", "percentile"), ("BCa", "BCa")):
         interval = bootstrap((values,), np.mean, method=method, n_resamples=9_999, rng=0).confidence_interval
         assert found[name] == pytest.approx((interval.low, interval.high), abs=0.1)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 8), (3, 10), (8, 8), (90, 1_000)])
+def test_reference_intervals_of_shares_equal_scipy(modules: Any, successes: int, n: int) -> None:
+    found = modules("reference_intervals").of_proportion(successes, n)
+    for name, method in (("Wilson", "wilson"), ("Clopper-Pearson", "exact")):
+        expected = binomtest(successes, n).proportion_ci(method=method)
+        assert found[name] == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_cells_that_are_simulated_again_replace_those_of_a_result(modules: Any, tmp_path: Path) -> None:
+    stats = modules("stats")
+    cells = [cell for cell in stats.slice_of_grid() if cell.part == "pairs"][:2]
+    path, kept = tmp_path / "result.json", tmp_path / "cells.jsonl"
+    first = stats.run_cells(cells, 3, 1, kept)
+    stats.write(stats.summary(first, 3, 60), path)
+    again = {**first[1], "false_claims": 3}
+    result = stats.merged(cells, [again], path)
+    assert [row["false_claims"] for row in result["cells"]] == [first[0]["false_claims"], 3]
+    assert ["commit" in row for row in result["cells"]] == [False, True]
+    assert result["seconds"] == 60
 
 
 def test_simulated_items_have_the_values_they_claim(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:

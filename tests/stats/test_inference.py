@@ -198,6 +198,25 @@ def test_the_stated_power_is_reached() -> None:
     assert found / 250 >= 0.74  # 0.8 less 2.4 standard errors
 
 
+def test_the_stated_power_of_a_family_is_reached() -> None:
+    """Three candidates share the level: three claims, of which two are true."""
+    random, found = np.random.default_rng(5), 0
+
+    def compared(shift: float) -> tuple[float, float, float]:
+        values = random.normal(0, 1, (40, 3)) - np.array([0.0, shift, 0.0])
+        systems = Systems(stats_of(values), names(40), ratio)
+        family = adjust_family([(systems, [(0, 1), (0, 2), (1, 2)])], seed=int(random.integers(2**31)))
+        contrast = systems.difference(0, 1)
+        return detectable(contrast, 40, family.level), detectable(contrast, 40), family.p[0][0]
+
+    pilots = np.array([compared(0.0) for _ in range(25)])
+    effect, alone = np.median(pilots[:, 0]), np.median(pilots[:, 1])
+    assert effect > 1.1 * alone
+    for _ in range(120):
+        found += compared(float(effect))[2] < LEVEL
+    assert found / 120 >= 0.71  # 0.8 less 2.4 standard errors
+
+
 # -- shape -----------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +306,20 @@ def test_nearly_perfect_answers_do_not_show_that_none_is_wrong(clusters: int, pe
         values = np.where(right, random.uniform(0.97, 1, right.shape), random.uniform(0, 0.2, right.shape))
         above += estimate(stats_of(values)[:, 0], names(clusters, per_cluster), ratio, SHARE).ci_low > truth
     assert above / 200 <= 0.06  # 2.5% and three standard errors
+
+
+def test_metrics_between_right_and_wrong_have_no_wider_interval_than_their_spread() -> None:
+    """Like token F1: three in ten items score 0, one in ten 1, the others in between."""
+    random, inside = np.random.default_rng(9), 0
+    truth = 0.1 + 0.6 * 0.4
+    for _ in range(200):
+        share = random.random(100)
+        values = np.where(share < 0.3, 0.0, np.where(share > 0.9, 1.0, random.beta(2, 3, 100)))
+        found = estimate(stats_of(values[:, None])[:, 0], names(100), ratio, SHARE)
+        plain = scipy_stats.ttest_1samp(values, 0).confidence_interval()
+        assert found.ci_high - found.ci_low < 1.15 * (plain.high - plain.low)
+        inside += found.ci_low <= truth <= found.ci_high
+    assert inside / 200 >= 0.91  # 0.95 less 2.6 standard errors
 
 
 def test_a_low_corpus_score_keeps_the_width_of_the_t_interval() -> None:

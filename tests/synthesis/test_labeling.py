@@ -151,3 +151,20 @@ def test_without_models_or_options_there_is_nothing_to_do(tmp_path: Path, truth:
         label(tmp_path)
     with pytest.raises(UsageError, match="no labels to choose from"):
         label(tmp_path, "good", question=None)
+
+
+def test_options_that_differ_in_case_are_told_apart_in_what_people_filled_in(
+    tmp_path: Path, truth: dict[str, str]
+) -> None:
+    question = Question(options=tuple(Option(value=value) for value in ("Fee", "fee", "card")))
+    label(tmp_path, "good", question=question)
+    path = ask_path(tmp_path / "labels.jsonl")
+    first, second, *_ = (row["id"] for row in rows_of(path))
+    fill(path, {first: "Fee", second: " CARD"})
+    label(tmp_path, "good", question=question)
+    rows = map(json.loads, (tmp_path / "labels.jsonl").read_text(encoding="utf-8").splitlines())
+    labels = {row["id"]: row["label"] for row in rows}
+    assert (labels[first], labels[second]) == ("Fee", "card")
+    fill(path, {row["id"]: "FEE" for row in rows_of(path)[:1]})
+    with pytest.raises(SizewiseError, match="'FEE' is none of the options"):
+        label(tmp_path, "good", question=question)

@@ -298,10 +298,10 @@ def _ask_people(choice: Choice, leader: str, rivals: Sequence[str]) -> str:
     """Explain that measures don't settle which answers are better, and name the command that asks people."""
     rival = next(name for name in rivals if choice.contested(leader, name))
     command, reason = f"sizewise judge open {choice.comparison_id or 'COMPARISON'}", choice.contested(leader, rival)
+    ids = " ".join(choice.comparison.evaluations.values())
     return (
-        f"Measures don't settle this: ask people. {_lead(choice, leader, rival)}, but {reason}. Run {command}, or add "
-        f"people's grades of at least {MIN_GRADES} answers of each candidate as the column 'grade' of its recorded "
-        "answers."
+        f"Measures don't settle this: ask people. {_lead(choice, leader, rival)}, but {reason}. Run {command}, or have "
+        f"about {MIN_GRADES} answers of each candidate graded: sizewise compare {ids} --grade-sheet FILE."
     )
 
 

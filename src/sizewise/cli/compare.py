@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 MISSED = 3
+PEOPLE = "People's grades"
 OUTCOMES = {"met": "met", "missed": "MISSED", "undecided": "undecided"}
 HEADINGS = ["left", "right", "left - right [95 %]", "p (adjusted)", "n", "verdict"]
 WIDE_HEADINGS = [
@@ -98,6 +99,21 @@ def register(app: typer.Typer, panel: str) -> None:
         items: Annotated[
             bool, typer.Option("--items", rich_help_panel=OUTPUT, help="Show the items that a person should review.")
         ] = False,
+        grade_sheet: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=PEOPLE,
+                help="Write a CSV file of answers for people to grade, drawn where the measures leave doubt.",
+            ),
+        ] = None,
+        graded_items: Annotated[
+            int, typer.Option(metavar="N", rich_help_panel=PEOPLE, help="With --grade-sheet: items to grade.")
+        ] = 50,
+        grades: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=PEOPLE, help="Compare by the grades of a filled-in sheet."),
+        ] = None,
         seed: Seed = 0,
         classical_tests: Annotated[
             bool,
@@ -127,8 +143,11 @@ def register(app: typer.Typer, panel: str) -> None:
         if (junit or markdown) and not require:
             raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
         ids = newest_runs(ids)
+        if grade_sheet is not None:
+            _grade_sheet(grade_sheet, ids, graded_items, seed, json)
+            return
         saved = compare_evaluations(
-            ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests
+            ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests, grades=grades
         )
         checked = _check(saved.record, ids, require, junit, markdown) if require else []
         if items:
@@ -140,6 +159,22 @@ def register(app: typer.Typer, panel: str) -> None:
         failing = ("missed", "undecided") if strict else ("missed",)
         if any(condition.outcome in failing for condition in checked):
             raise typer.Exit(MISSED)
+
+
+def _grade_sheet(path: Path, ids: list[str], items: int, seed: int, as_json: bool) -> None:
+    """Write the answers that people should grade, and say how to go on."""
+    from sizewise.comparison import write_grade_sheet
+
+    answers = write_grade_sheet(path, ids, items=items, seed=seed)
+    if print_object("grade_sheet", None, str(path), {"answers": answers, "evaluations": ids}, as_json):
+        return
+    print_path(str(path))
+    print_notes(
+        [
+            f"{answers} answers, in random order and without the models' names. Fill in the column 'grade': right or "
+            f"wrong, or a number. Then: sizewise compare {' '.join(ids)} --grades {path}"
+        ]
+    )
 
 
 def _load_tests(ids: list[str], given: list[str]) -> dict[str, str]:

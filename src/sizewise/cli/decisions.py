@@ -148,7 +148,8 @@ def _costs(file: Path | None, pairs: list[str]) -> dict[str, dict[str, float]] |
             number = math.nan
         if not math.isfinite(number):
             raise UsageError(f"The cost of deciding '{decided}' for '{correct}' is '{value}'.", "a number", "")
-        found.setdefault(correct, {})[decided] = number
+        if found.setdefault(correct, {}).setdefault(decided, number) != number:
+            raise UsageError(f"Deciding '{decided}' for '{correct}' has two costs.", "one cost for each error", "")
     return found
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 CLASSIFIER_OPTIONS = {
     *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "device", "json", "csv"),
 }
+ADAPTING = ("lora", "dora", "qlora", "full")
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
 
@@ -249,6 +250,8 @@ def register(app: typer.Typer, panel: str) -> None:
             with use_device(device):
                 train_and_print(settings, data, json, csv)
             return
+        if method not in (None, *ADAPTING):
+            raise UsageError(f"--method names '{method}'.", ", ".join((*ADAPTING, *METHODS)), "fix --method")
         number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
             tokens = _tokens_for(number)

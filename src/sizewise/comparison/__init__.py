@@ -4,6 +4,7 @@ from sizewise.comparison.claims import differences
 from sizewise.comparison.comparing import compare, measures_of
 from sizewise.comparison.decided import CostRules
 from sizewise.comparison.decisions import analyze_decisions
+from sizewise.comparison.grade_sheet import write_grade_sheet
 from sizewise.comparison.history import history
 from sizewise.comparison.item_review import analyze_items, review_items
 from sizewise.comparison.requiring import (
@@ -33,4 +34,5 @@ __all__ = [
     "measures_of",
     "review_items",
     "rounds_of",
+    "write_grade_sheet",
 ]

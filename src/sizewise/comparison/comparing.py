@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from sizewise.comparison.claims import group_metrics
 from sizewise.comparison.decisions import error_gap, read_groups, read_items
-from sizewise.comparison.likeness import check_suite_method, measuring_cautions
+from sizewise.comparison.likeness import measuring_cautions
+from sizewise.comparison.naming import check_same, name_evaluations
 from sizewise.comparison.tables import ItemTable
-from sizewise.comparison.validity import measure_claims
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.comparison.validity import Claims, measure_claims
+from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, Unlike, fingerprint
-from sizewise.store import Saved, Store, id_of
+from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
+from sizewise.store import Saved, Store
 
 SAME_ANSWER = ("accuracy", "exact_match")
 """Metrics by which an answer that equals its reference is known."""
 MIN_OWN = 20
 """Answers from which on it is told that all of them equal their references."""
-COMPARISON_VERSION = 6
+COMPARISON_VERSION = 7
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 # Whether higher or lower is better, for scores that aren't item metrics.
 FACTS_BETTER = {
@@ -46,11 +48,11 @@ def compare(
     partial: Collection[str] = (),
     seed: int = 0,
     classical_tests: bool = False,
+    grades: str | Path | None = None,
 ) -> Saved[Comparison]:
     """Compare evaluations of the same data, pair by pair over the same source documents.
 
-    All pairs on all quality metrics are one family of claims, which shares an error rate of 5%. Two baselines are
-    never compared with each other, because nothing is claimed about them.
+    All pairs on all quality metrics are one family of claims with an error rate of 5%; two baselines are no pair.
 
     Args:
         evaluations: evaluations or their ids, or candidate name -> evaluation.
@@ -60,17 +62,17 @@ def compare(
         partial: names of candidates that were evaluated on a random part of the items, under a smaller limit.
         seed: seed of the random subsets of documents.
         classical_tests: also compute the p-values that papers report, which take items for independent.
+        grades: a grade sheet that people filled in, see `write_grade_sheet`.
 
     Raises:
         UsageError: there are fewer than two evaluations, or a load test or suite of an unknown candidate.
         SizewiseError: the evaluations don't cover the same items, or every metric was measured in different ways.
     """
-    named = _named(evaluations, store := store or Store())
+    named = name_evaluations(evaluations, store := store or Store())
     load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
-    first = _check_same(records, partial)
-    found = measure_claims(store, records, named, seed, classical_tests)
-    tables = found.tables
+    first = check_same(records, partial)
+    found = measure_claims(store, records, named, seed, classical_tests, grades)
     data, biased = _dataset_of(first, store), {name: store.read(Evaluation, suite) for name, suite in suites.items()}
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
     comparison = Comparison(
@@ -88,15 +90,15 @@ def compare(
         suites=suites,
         suite_scores={name: measures_of(record) for name, record in biased.items()},
         group_gaps=_group_gaps(records, named, store, seed),
-        answered=_answered(tables),
+        answered=_answered(found.tables),
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=_cautions(data, _incomplete(records, tables, biased), _likely_reasons(found.unlike, records, tables)),
+        cautions=_cautions(data, _incomplete(records, found.tables, biased), _likely_reasons(found, records)),
         partial=tuple(name for name in named if name in partial),
-        asked=_asked(records, tables, partial),
+        asked=_asked(records, found.tables, partial),
     )
-    return store.write(_comparison_id(named, seed, classical_tests, load_tests, suites, comparison.partial), comparison)
+    return store.write(_comparison_id(comparison, classical_tests, found.graded), comparison)
 
 
 def _dataset_of(evaluation: Evaluation, store: Store) -> Dataset | None:
@@ -127,18 +129,19 @@ def _asked(
     return found
 
 
-def _comparison_id(
-    named: Mapping[str, str],
-    seed: int,
-    classical_tests: bool,
-    load_tests: dict[str, str],
-    suites: dict[str, str],
-    partial: tuple[str, ...],
-) -> str:
-    """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one."""
-    identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else [])]
-    identity += [load_tests, suites] if load_tests or suites else []
-    identity += [["partial", *partial]] if partial else []
+def _comparison_id(comparison: Comparison, classical_tests: bool, graded: str) -> str:
+    """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one.
+
+    Args:
+        comparison: the comparison.
+        classical_tests: whether it has the p-values of classical tests.
+        graded: fingerprint of the grade sheet; empty without one.
+    """
+    identity: list[object] = [COMPARISON_VERSION, list(comparison.evaluations.items()), comparison.seed]
+    identity += ["classical"] if classical_tests else []
+    identity += [comparison.load_tests, comparison.suites] if comparison.load_tests or comparison.suites else []
+    identity += [["grades", graded]] if graded else []
+    identity += [["partial", *comparison.partial]] if comparison.partial else []
     return f"comparison-{fingerprint(identity)}"
 
 
@@ -228,11 +231,9 @@ def _incomplete(
     return notes
 
 
-def _likely_reasons(
-    unlike: Sequence[Unlike], records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]
-) -> list[str]:
+def _likely_reasons(found: Claims, records: Mapping[str, Evaluation]) -> list[str]:
     """List what the scores may show besides quality: different ways of measuring, or a candidate's own references."""
-    return [*measuring_cautions(unlike, records), *_own_references(records, tables)]
+    return [*measuring_cautions(found.unlike, records), *_own_references(records, found.tables)]
 
 
 def _own_references(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:
@@ -259,55 +260,3 @@ def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
         return []
     listed = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
     return [f"load tests ran on different engines, so speed differences don't come from the models alone: {listed}"]
-
-
-def _named(
-    evaluations: Sequence[str | Saved[Evaluation]] | Mapping[str, str | Saved[Evaluation]], store: Store
-) -> dict[str, str]:
-    """Name at least two evaluations: by the given names, or by the URI of their model."""
-    if isinstance(evaluations, str | Saved) or not isinstance(evaluations, Iterable):
-        raise UsageError(
-            f"Comparing takes several evaluations, not {evaluations!r:.60}.", "a list of evaluations or ids", ""
-        )
-    if isinstance(evaluations, Mapping):
-        named = {name: id_of(one) for name, one in evaluations.items()}
-    else:
-        named = {}
-        for record_id in dict.fromkeys(map(id_of, evaluations)):
-            evaluation = store.read(Evaluation, record_id)
-            name = evaluation.name or evaluation.model.uri
-            named[name if name not in named else f"{name} ({record_id})"] = record_id
-    if len(named) < 2:
-        raise UsageError(
-            f"A comparison needs at least two evaluations, not {len(named)}.",
-            "two or more ids",
-            "sizewise compare ID ID",
-        )
-    return named
-
-
-def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()) -> Evaluation:
-    """Check that all evaluations cover the same items, `partial` ones fewer, and return the first one."""
-    for name, record in records.items():
-        if record.stopped is not None:
-            raise SizewiseError(
-                f"The evaluation of {name} stopped once its question was decided, so tests on its items don't hold.",
-                "an evaluation of all items",
-                f"sizewise evaluate {record.model.uri} --data {record.data}",
-            )
-    (first_name, first), *others = sorted(records.items(), key=lambda entry: entry[0] in partial)
-    for name, record in others:
-        for field in ("data", "limit", "seed", "metrics"):
-            left, right = getattr(first, field), getattr(record, field)
-            if field == "limit" and name in partial:
-                continue
-            if left != right and field == "metrics":
-                check_suite_method((first_name, first), (name, record))
-            if left != right:
-                raise SizewiseError(
-                    f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",
-                    f"evaluations with the same {field}",
-                    f"sizewise evaluate {record.model.uri} --data {first.data}"
-                    + (f" --limit {first.limit}" if first.limit else ""),
-                )
-    return first

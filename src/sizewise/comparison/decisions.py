@@ -18,7 +18,7 @@ from sizewise.comparison.decided import (
     positive_label,
 )
 from sizewise.comparison.error_costs import chosen_actions, cost_cells, cost_figures, cost_matrix
-from sizewise.comparison.group_figures import GroupData, group_figures, worst_error_gap
+from sizewise.comparison.group_figures import GroupData, group_figures, group_notes, worst_error_gap
 from sizewise.comparison.label_figures import MAX_CURVES, interval_ends, label_table, reliability_diagram
 from sizewise.comparison.multi_decisions import analyze_multi
 from sizewise.errors import SizewiseError, UsageError
@@ -73,7 +73,7 @@ def analyze_decisions(
         seed: seed of the draws.
 
     Raises:
-        SizewiseError: the evaluation has no probabilities.
+        SizewiseError: the evaluation has no probabilities, or the other one is of other data.
     """
     store = store or Store()
     name = id_of(evaluation)
@@ -85,6 +85,14 @@ def analyze_decisions(
     people = read_groups(store, record.data, columns)
     before = None
     if other is not None:
+        _check_id(id_of(other))
+        compared = store.read(Evaluation, id_of(other))
+        if compared.data != record.data:
+            raise SizewiseError(
+                f"{id_of(other)} evaluated {compared.data}, but {name} evaluated {record.data}.",
+                "two evaluations of the same data",
+                f"sizewise evaluate {compared.model.uri} --data {record.data}",
+            )
         before = (id_of(other), read_items(store, id_of(other)))
     return analyze_rows(rows, read_validation(store, record.model.uri), subject, rules, people, before, seed)
 
@@ -226,7 +234,7 @@ def analyze_rows(
         costs=cost_figures(test, held_out, labels, positive, rules) if matrix is not None else None,
         cells=cost_cells(test, held_out, labels, positive),
         groups=group_figures(test, actions, labels, positive, people, earlier, seed),
-        notes=tuple(_notes(rows, test, held_out, labels, positive)),
+        notes=(*_notes(rows, test, held_out, labels, positive), *group_notes(test, people)),
         method_version=ANALYSIS_VERSION,
     )
 

@@ -21,6 +21,8 @@ from sizewise.stats.error_costs import (
 from sizewise.stats.inference import FloatArray, IntArray, estimate
 
 RATIOS = tuple(float(ratio) for ratio in np.round(np.logspace(-2, 2, 17), 4))
+MIN_COST, MAX_COST = 1e-9, 1e12
+"""Sizes of costs that sums and shares can be computed with."""
 STEPS = 1_000
 """A page computes with probabilities in thousandths."""
 
@@ -29,7 +31,8 @@ def cost_matrix(labels: Sequence[str], costs: Mapping[str, Mapping[str, float]] 
     """Arrange stated costs as a matrix: rows are correct labels, columns decided ones.
 
     Raises:
-        UsageError: a label is unknown, or a correct decision costs as much as a wrong one everywhere.
+        UsageError: a label is unknown, a cost is out of range, an error costs less than the correct decision, or a
+            correct decision costs as much as a wrong one everywhere.
     """
     if costs is None:
         return None
@@ -45,7 +48,22 @@ def cost_matrix(labels: Sequence[str], costs: Mapping[str, Mapping[str, float]] 
                     ", ".join(labels[:20]),
                     "use the labels of the data in the cost file",
                 )
+            if not (cost == 0 or MIN_COST <= abs(cost) <= MAX_COST):
+                raise UsageError(
+                    f"Deciding '{decided}' for '{correct}' costs {cost:g}.",
+                    f"0, or a size between {MIN_COST:g} and {MAX_COST:g}",
+                    "state the costs in another unit",
+                )
             matrix[row_of, column_of] = cost
+    cheaper = np.argwhere(matrix < np.diag(matrix)[:, None])
+    if len(cheaper):
+        row, column = cheaper[0]
+        raise UsageError(
+            f"Deciding '{labels[column]}' costs {matrix[row, column]:g} where '{labels[row]}' is correct, less than "
+            f"the correct decision ({matrix[row, row]:g}).",
+            "errors that cost at least as much as the correct decision; 1 if no cost is stated",
+            "state a benefit as a negative cost of the correct decision, CORRECT:CORRECT=-COST",
+        )
     if not (matrix.min(axis=1) < matrix.max(axis=1)).any():
         raise UsageError(
             "Every decision costs the same, whatever is correct.", "errors that cost more than correct decisions", ""

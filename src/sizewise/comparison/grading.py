@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise.comparison.content import MATCH, PREDICTORS, RECALL, SIMILARITY, Content
+from sizewise.comparison.content import MATCH, PREDICTORS, RECALL, SIMILARITY, Content, GradeSheet
+from sizewise.comparison.grade_sheet import common_items, expected_grades
 from sizewise.comparison.tables import ItemTable
 from sizewise.metrics.grades import HUMAN_GRADE
 from sizewise.records import Difference, Score
 from sizewise.stats import LEVEL, MIN_CLUSTERS, holm
+from sizewise.stats.drawn import DrawnMean, drawn_mean
 from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 from sizewise.stats.prediction_powered import Combined, Judgments, combine
 
@@ -43,6 +45,8 @@ def combined_grades(found: Sequence[Difference], content: Content) -> Graded:
         found: differences on all metrics; those of people's grades rest on the graded answers alone.
         content: the items, with grades and measures.
     """
+    if content.sheet is not None and content.graded:
+        return drawn_grades([one for one in found if one.metric == HUMAN_GRADE], content, content.sheet)
     alone = [one for one in found if one.metric == HUMAN_GRADE and one.ci_low is not None]
     predicted = _predictions(content) if alone else {}
     if not predicted:
@@ -56,8 +60,85 @@ def combined_grades(found: Sequence[Difference], content: Content) -> Graded:
         if result is not None and result.weights.any():
             one, used = _difference(one, result), used + 1
         combined.append(one)
-    adjusted = holm([1.0 if one.p is None else one.p for one in combined])
-    better = [
+    better = _adjusted(combined)
+    if not used:
+        return Graded({}, {}, [])
+    counts = ", ".join(f"{count} of {name}" for name, count in content.graded.items())
+    notes = [f"people graded some answers ({counts}); measures of the others make {used} differences more precise"]
+    return Graded({frozenset((one.left, one.right)): one for one in better}, {}, notes)
+
+
+def drawn_grades(found: Sequence[Difference], content: Content, sheet: GradeSheet) -> Graded:
+    """Estimate mean grades and their differences from the items that a sheet drew.
+
+    Args:
+        found: differences of the drawn grades as they stand, one for each pair.
+        content: the items, with grades and measures.
+        sheet: the drawn items and their chances.
+    """
+    common = common_items(content)
+    chances = np.array([sheet.chances.get(item, 1.0) for item in common])
+    grades, expected, rows = {}, {}, {}
+    for name, table in content.tables.items():
+        rows[name] = table.rows_of(common)
+        drawn = np.array([item in sheet.chances for item in common])
+        grades[name] = np.where(drawn, table.stats[HUMAN_GRADE][rows[name], 0], np.nan)
+        expected[name] = expected_grades(content, name)[rows[name]]
+    documents = [next(iter(content.tables.values())).clusters[row] for row in next(iter(rows.values()))]
+    differences, scores = [], {}
+    for one in found:
+        left, right = one.left, one.right
+        mean = drawn_mean(grades[left] - grades[right], expected[left] - expected[right], chances, documents)
+        differences.append(_drawn_difference(one, mean, len(sheet.chances)))
+    signature = f"human_grade|scale:0 to 1|drawn:{len(sheet.chances)} of {len(common)}|sheet:{sheet.digest}"
+    for name in content.tables:
+        mean = drawn_mean(grades[name], expected[name], chances, documents)
+        scores[name] = _drawn_score(mean, len(sheet.chances), signature)
+    notes = [
+        f"people graded {len(sheet.chances)} of {len(common)} items, drawn by how much the measures leave their grades "
+        f"in doubt (grade sheet {sheet.digest})"
+    ]
+    if len(sheet.chances) < sheet.drawn:
+        notes.append(
+            f"{sheet.drawn - len(sheet.chances)} items of the grade sheet lack a grade and are taken for a random part "
+            "of it; if people left out the hard ones, the grades don't hold"
+        )
+    return Graded({frozenset((one.left, one.right)): one for one in _adjusted(differences)}, scores, notes)
+
+
+def _drawn_difference(one: Difference, mean: DrawnMean, items: int) -> Difference:
+    known = np.isfinite(mean.p)
+    return one.model_copy(
+        update={
+            "value": mean.value,
+            "ci_low": max(-1.0, mean.ci_low) if known else None,
+            "ci_high": min(1.0, mean.ci_high) if known else None,
+            "p": mean.p if known else None,
+            "n": items,
+            "detectable": None,
+            "needed": None,
+            "other_p": {},
+        }
+    )
+
+
+def _drawn_score(mean: DrawnMean, items: int, signature: str) -> Score:
+    known = np.isfinite(mean.p)
+    return Score(
+        metric=HUMAN_GRADE,
+        value=float(np.clip(mean.value, 0, 1)),
+        ci_low=max(0.0, mean.ci_low) if known else None,
+        ci_high=min(1.0, mean.ci_high) if known else None,
+        ci_missing_reason="" if known else f"too few source documents with grades, of at least {MIN_CLUSTERS}",
+        n=items,
+        unit="share",
+        signature=signature,
+    )
+
+
+def _adjusted(found: Sequence[Difference]) -> list[Difference]:
+    """Adjust the p-values of all pairs, and name the better candidates."""
+    return [
         one.model_copy(
             update={
                 "p_adjusted": p,
@@ -66,13 +147,8 @@ def combined_grades(found: Sequence[Difference], content: Content) -> Graded:
                 "better": (one.left if one.value > 0 else one.right) if p < LEVEL and _excludes_zero(one) else None,
             }
         )
-        for one, p in zip(combined, adjusted, strict=True)
+        for one, p in zip(found, holm([1.0 if one.p is None else one.p for one in found]), strict=True)
     ]
-    if not used:
-        return Graded({}, {}, [])
-    counts = ", ".join(f"{count} of {name}" for name, count in content.graded.items())
-    notes = [f"people graded some answers ({counts}); measures of the others make {used} differences more precise"]
-    return Graded({frozenset((one.left, one.right)): one for one in better}, {}, notes)
 
 
 def _excludes_zero(one: Difference) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,14 +10,15 @@ import numpy as np
 from scipy.stats import chi2
 
 from sizewise.comparison.decided import Decided, as_score
+from sizewise.documents.decisions import MISSING
 from sizewise.records import Score
 from sizewise.records.decision_analysis import GroupFigures, GroupGap, Proxy
 from sizewise.stats.decision_curves import jackknife_area, roc_area
 from sizewise.stats.error_costs import HAND_OVER
 from sizewise.stats.group_gaps import Gaps, compare_groups
-from sizewise.stats.inference import FloatArray, IntArray, Interval
+from sizewise.stats.inference import MIN_CLUSTERS, FloatArray, IntArray, Interval
 from sizewise.stats.multiplicity import false_discovery
-from sizewise.text import words_of
+from sizewise.text import fold_text, words_of
 
 MAX_GROUPS = 20
 """More groups than this aren't compared: the column is then an id or a free text."""
@@ -99,6 +101,44 @@ def _compared(test: Decided, people: GroupData) -> dict[str, tuple[np.ndarray, l
         if kept.any() and 2 <= len(set(names)) <= MAX_GROUPS:
             found[column] = kept, names
     return found
+
+
+def group_notes(test: Decided, people: GroupData) -> list[str]:
+    """List the cases, groups and columns that aren't compared; without them, equal rates may look too fair."""
+    notes = []
+    for column, groups in people.groups.items():
+        spellings: dict[str, set[str]] = {}
+        members = Counter(groups[item] for item in test.items if groups.get(item))
+        clusters: dict[str, set[str]] = {name: set() for name in members}
+        for item, cluster in zip(test.items, test.clusters, strict=True):
+            if groups.get(item):
+                clusters[groups[item]].add(cluster)
+        for name in members:
+            spellings.setdefault(fold_text(name), set()).add(name)
+        without = len(test.items) - members.total()
+        if not 2 <= len(members) <= MAX_GROUPS:
+            notes.append(f"{column}: not compared, because the cases have {_counted(members)}.")
+            continue
+        if without:
+            notes.append(f"{column}: {without} of {len(test.items)} cases have no group and aren't compared.")
+        small = [f"'{name}' ({n})" for name, n in members.items() if len(clusters[name]) < MIN_CLUSTERS]
+        if small:
+            listed = ", ".join(small)
+            notes.append(f"{column}: too few source documents to compare (at least {MIN_CLUSTERS}): {listed}.")
+        unstated = [f"'{name}' ({n})" for name, n in sorted(members.items()) if name.casefold() in MISSING]
+        if unstated:
+            notes.append(f"{column}: {', '.join(unstated)} may stand for a missing group, but is compared as a group.")
+        alike = [" and ".join(f"'{one}'" for one in sorted(some)) for some in spellings.values() if len(some) > 1]
+        if alike:
+            listed = ", ".join(alike)
+            notes.append(f"{column}: {listed} differ only in case or blanks and are compared as different groups.")
+    return notes
+
+
+def _counted(members: Counter[str]) -> str:
+    if len(members) > MAX_GROUPS:
+        return f"{len(members):,} groups, more than {MAX_GROUPS}"
+    return f"only the group '{next(iter(members))}'" if members else "no group"
 
 
 def _subset(test: Decided, kept: np.ndarray) -> Decided:

@@ -8,12 +8,23 @@ measures and people's grades differ by on answers of different styles (`ALLOWANC
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sizewise.comparison.claims import check_alike, differences
-from sizewise.comparison.content import MATCH, OVERLAP, PREDICTORS, RECALL, SIMILARITY, Content, read_content
+from sizewise.comparison.content import (
+    MATCH,
+    OVERLAP,
+    PREDICTORS,
+    RECALL,
+    SIMILARITY,
+    SUPPORT,
+    Content,
+    read_content,
+)
+from sizewise.comparison.grade_sheet import read_grade_sheet
 from sizewise.comparison.grading import combined_grades
 from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.voice import add_voice
@@ -28,6 +39,8 @@ from sizewise.store import Store
 ALLOWANCE = 0.03
 """Difference in content that measures may show between answers of different styles that people grade alike: about the
 largest of ten pairs of systems whose answers people graded, see docs/explanation/measures.md."""
+LONG_ALLOWANCE = 0.05
+"""The same where references are long, see there."""
 ASK = "ask people"
 NOT_VALIDATED = "not validated on people"
 
@@ -57,10 +70,17 @@ class Claims(NamedTuple):
     """Pairs that were measured in different ways."""
     notes: list[str]
     """Notes for the reader."""
+    graded: str = ""
+    """Fingerprint of the grade sheet; empty without one."""
 
 
 def measure_claims(
-    store: Store, records: Mapping[str, Evaluation], named: Mapping[str, str], seed: int, classical_tests: bool
+    store: Store,
+    records: Mapping[str, Evaluation],
+    named: Mapping[str, str],
+    seed: int,
+    classical_tests: bool,
+    grades: str | Path | None = None,
 ) -> Claims:
     """Read the items of evaluations, compute the differences, and check what they show.
 
@@ -70,8 +90,10 @@ def measure_claims(
         named: candidate -> its id.
         seed: seed of the random subsets of documents.
         classical_tests: whether to compute the p-values of classical tests as well.
+        grades: a grade sheet that people filled in.
     """
-    content = read_content(store, records, named)
+    sheet = None if grades is None else read_grade_sheet(grades, named, store)
+    content = read_content(store, records, named, sheet)
     voices, voice_notes = add_voice(content.tables, store, records, named, seed)
     found = check_alike(differences(records, content.tables, seed, classical_tests, content.extra))
     gaps = gap_differences(records, content.tables)
@@ -85,6 +107,7 @@ def measure_claims(
         found.spread,
         tuple(found.unlike),
         notes,
+        sheet.digest if sheet else "",
     )
 
 
@@ -98,11 +121,13 @@ def check_claims(found: Sequence[Difference], content: Content, records: Mapping
     """
     graded = combined_grades(found, content)
     notes = [*content.notes, *graded.notes]
+    found = [
+        graded.differences.get(frozenset((one.left, one.right)), one) if one.metric == HUMAN_GRADE else one
+        for one in found
+    ]
     by_pair = {(one.metric, frozenset((one.left, one.right))): one for one in found}
     checked = []
     for one in found:
-        if one.metric == HUMAN_GRADE:
-            one = graded.differences.get(frozenset((one.left, one.right)), one)
         reason = _contest(one, by_pair, content, records)
         checked.append(one.model_copy(update={"contested": reason, "better": None}) if reason else one)
     settled = {frozenset((one.left, one.right)) for one in checked if one.metric == HUMAN_GRADE}
@@ -164,16 +189,35 @@ def _contest(
     recall, similarity = by_pair.get((RECALL, pair)), by_pair.get((SIMILARITY, pair))
     if recall is None or similarity is None:
         return ""
-    return _against("the share of the reference's content", one, recall, ALLOWANCE) or _against(
-        "token F1", one, similarity, ALLOWANCE
+    return (
+        _against("the share of the reference's content", one, recall, LONG_ALLOWANCE)
+        or _against("token F1", one, similarity, LONG_ALLOWANCE)
+        or _unsupported(one, by_pair.get((SUPPORT, pair)))
     )
+
+
+def _favored(one: Difference) -> tuple[str, str, int]:
+    """Return the candidate that a difference favors, its rival, and 1 or -1: the left or the right one is favored."""
+    sign = 1 if (one.value > 0) == (find_metric(one.metric).better == "higher") else -1
+    return (one.left, one.right, sign) if sign > 0 else (one.right, one.left, sign)
+
+
+def _unsupported(one: Difference, support: Difference | None) -> str:
+    """Return whether the source supports clearly less of what the favored candidate says; empty if not, or unknown."""
+    favored, rival, sign = _favored(one)
+    if support is None or support.ci_low is None or support.ci_high is None:
+        return ""
+    turned = support if support.left == one.left else support.turned()
+    farthest = turned.ci_high if sign > 0 else -(turned.ci_low or 0.0)
+    if farthest is not None and farthest < -ALLOWANCE:
+        return f"the source supports more of what {rival} says than of what {favored} says"
+    return ""
 
 
 def _against(what: str, one: Difference, other: Difference, allowance: float) -> str:
     """Return why another measure doesn't support a difference; empty if it does."""
     turned = other if other.left == one.left else other.turned()
-    sign = 1 if (one.value > 0) == (find_metric(one.metric).better == "higher") else -1
-    favored, rival = (one.left, one.right) if sign > 0 else (one.right, one.left)
+    favored, rival, sign = _favored(one)
     ci_low, ci_high = turned.ci_low, turned.ci_high
     if ci_low is None or ci_high is None:
         return f"{what} can't be compared"

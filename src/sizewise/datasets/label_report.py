@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,17 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sizewise.datasets.label_search import search
-from sizewise.datasets.labels import LabelTable, label_of
+from sizewise.datasets.labels import LabelTable, label_of, quote_label
 from sizewise.datasets.listing import Listed
 from sizewise.documents.reading import Rows
 from sizewise.records import SPLITS, Example, LabelError, LabelReport, Split
-from sizewise.text import shorten_text
+from sizewise.text import fold_text, shorten_text
 
 LABEL_ERRORS = "label_errors.jsonl"
 MAX_TEXT, MAX_LISTED = 500, 10_000
 IMBALANCED = 10
 """Size of the largest class, as a multiple of the smallest, from which a dataset counts as imbalanced."""
+MAX_NAMED, MIN_NAMED = 2_000, 20
+"""Examples that are searched for their own label, and least number of them."""
 _SHOWN = 5
+_NO_WORD = re.compile(r"[\W_]+")
 
 
 class Conflicts(NamedTuple):
@@ -62,6 +66,39 @@ def count_near_conflicts(listed: Listed, pairs: Sequence[tuple[int, int]]) -> in
     )
 
 
+class _Named:
+    """Counts the texts that contain their own label, and those that contain the label of another text."""
+
+    def __init__(self) -> None:
+        self._n = self._own = self._other = self._compared = 0
+        self._before = ""
+
+    def add(self, example: Example, label: str) -> None:
+        """Count one of the first examples."""
+        if self._n >= MAX_NAMED:
+            return
+        text = _words("\n".join(message.content[:MAX_NAMED] for message in example.messages))
+        self._n += 1
+        self._own += _words(label) in text
+        if self._before and self._before != label:
+            self._compared += 1
+            self._other += _words(self._before) in text
+        self._before = label
+
+    def notes(self) -> list[str]:
+        """Return a note if nearly all texts contain their own label and few another one."""
+        if self._compared < MIN_NAMED or self._own < 0.95 * self._n or self._other > 0.2 * self._compared:
+            return []
+        return [
+            f"{self._own:,} of {self._n:,} texts contain their own label. If the texts to decide won't contain it, all "
+            "scores here are too good: remove it from the texts, and read them again."
+        ]
+
+
+def _words(text: str) -> str:
+    return f" {' '.join(_NO_WORD.sub(' ', fold_text(text)).split())} "
+
+
 class LabelTally:
     """Counts the labels of the examples as they are written to their splits.
 
@@ -78,6 +115,7 @@ class LabelTally:
         self._labels: dict[Split, list[str]] = {split: [] for split in SPLITS}
         self._conflicts = find_conflicts(listed) if self.active and not table.has_several else Conflicts(0, {})
         self._doubtful: list[LabelError] = []
+        self._named = _Named()
 
     def add(self, index: int, example: Example, split: Split) -> None:
         """Count an example; `index` is its place in the listing."""
@@ -89,6 +127,8 @@ class LabelTally:
         self._counts[split].update(labels)
         self._examples += bool(labels)
         self._unlabeled += not labels
+        if label and not example.labels:
+            self._named.add(example, label)
         if example.distribution and not example.labels:
             shares = sorted(example.distribution.values())
             self._distributions += 1
@@ -129,6 +169,10 @@ class LabelTally:
             near_conflicts=0 if self._table.has_several else count_near_conflicts(self._listed, near),
             **searched,
         )
+
+    def notes(self) -> list[str]:
+        """Return a note if the texts contain their own labels, which makes every score too good."""
+        return self._named.notes()
 
     def _searched(self, examples: Mapping[Split, Sequence[Example]], errors: Rows[LabelError]) -> dict[str, Any]:
         if self._table.has_several:
@@ -174,24 +218,24 @@ def label_lines(report: LabelReport) -> list[str]:
     names = list(report.counts)
     largest, smallest = names[0], names[-1]
     lines = [
-        f"labels: {len(names):,} on {report.examples:,} examples; most frequent '{largest}' "
+        f"labels: {len(names):,} on {report.examples:,} examples; most frequent {quote_label(largest)} "
         f"({report.counts[largest]:,}, {report.most_frequent_share:.1%})"
-        + (f", rarest '{smallest}' ({report.counts[smallest]:,})" if len(names) > 1 else "")
+        + (f", rarest {quote_label(smallest)} ({report.counts[smallest]:,})" if len(names) > 1 else "")
     ]
     if report.unlabeled:
         lines.append(f"examples without a label: {report.unlabeled:,}")
     if len(names) > 1 and report.imbalance >= IMBALANCED:
         lines.append(
-            f"imbalanced: '{largest}' is {report.imbalance:,.0f} times as frequent as '{smallest}'; accuracy says "
-            "little here, see macro_f1 and the scores per class"
+            f"imbalanced: {quote_label(largest)} is {report.imbalance:,.0f} times as frequent as "
+            f"{quote_label(smallest)}; accuracy says little here, see macro_f1 and the scores per class"
         )
     if report.singletons:
         lines.append(f"labels with one example: {_some(report.singletons)}")
     if report.unseen:
-        seen = [f"'{label}' ({count:,})" for label, count in report.unseen.items()]
+        seen = [f"{quote_label(label)} ({count:,})" for label, count in report.unseen.items()]
         lines.append(f"labels without a training example, which nothing can learn: {_some(seen, quoted=True)}")
     if report.alike:
-        pairs = [f"'{one}' and '{other}'" for one, other in report.alike]
+        pairs = [f"{quote_label(one, other)} and {quote_label(other, one)}" for one, other in report.alike]
         lines.append(f"labels that may be one label in two spellings (left apart): {_some(pairs, quoted=True)}")
     if report.distributions:
         ties = f", {report.ties:,} without a most frequent label" if report.ties else ""
@@ -223,5 +267,5 @@ def label_notes(report: LabelReport) -> list[str]:
 
 
 def _some(names: Sequence[str], quoted: bool = False) -> str:
-    shown = [name if quoted else f"'{name}'" for name in names[:_SHOWN]]
+    shown = [name if quoted else quote_label(name) for name in names[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")

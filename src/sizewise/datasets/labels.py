@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
 from sizewise.documents import Reading
-from sizewise.documents.decisions import MAX_OPTIONS, SEPARATOR, label_key
+from sizewise.documents.decisions import MAX_OPTIONS, MISSING, SEPARATOR, label_key
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError
 from sizewise.records import Example, Option, Question, StatedQuestion
-from sizewise.text import fold_text, positive_first
+from sizewise.text import fold_text, ordered_levels, positive_first, shorten_text, visible_text
 
 MIN_PER_OPTION = 2
 """Least mean number of examples per label for a column of labels to be a classification."""
 _SIGNS = re.compile(r"[\W_]+")
+_INTEGER = re.compile(r"0+\d+")
+_SEVERAL = re.compile(r"\s*[|;,]\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
-_MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
-"""What programs write, in small letters, where there is no value."""
+_JOINED = re.compile(r"\s*[;|,+&]\s*")
+_LIST_SIGNS = "[]'\" "
 _LISTED = 5
+MAX_SHOWN = 80
+"""Characters of a label that messages show."""
 
 
 def label_of(example: Example) -> str:
@@ -104,7 +109,7 @@ def with_labels(readings: Sequence[Reading], declared: StatedQuestion | None) ->
 
 
 def _join(table: LabelTable, options: Sequence[Option]) -> None:
-    """Decide which spellings are one label: an option's own, or else the most frequent."""
+    """Decide which spellings are one label: an option's own, or else the most frequent that looks as it is."""
     spellings: dict[str, Counter[str]] = {}
     for label, count in table.counts.items():
         spellings.setdefault(label_key(label), Counter())[label] = count
@@ -117,19 +122,22 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
         named = own.get(key, [])
         if len(named) > 1 or not some:
             continue  # the question tells them apart
-        label = named[0] if named else min(some, key=lambda one: (-some[one], one))
+        label = named[0] if named else min(some, key=lambda one: (visible_text(one) != one, -some[one], one))
         table.joined |= {one: label for one in some if one != label}
     if table.joined:
-        examples = [f"'{one}' ({table.counts[one]:,}) with '{label}'" for one, label in table.joined.items()]
+        examples = [
+            f"{quote_label(one, label)} ({table.counts[one]:,}) with {quote_label(label, one)}"
+            for one, label in table.joined.items()
+        ]
         more = f" and {len(examples) - _LISTED:,} more" if len(examples) > _LISTED else ""
         table.notes.append(
-            "Labels that differ only in case, blanks or the encoding of accents were joined: "
+            "Labels that differ only in case, blanks, invisible characters or the encoding of accents were joined: "
             f"{', '.join(examples[:_LISTED])}{more}. If they are different classes, name them differently."
         )
     for one, label in table.joined.items():
         table.counts[label] += table.counts.pop(one)
     table.alike = _alike(table.counts)
-    absent = [one for one in sorted(table.counts) if one.casefold() in _MISSING and not own]
+    absent = [one for one in sorted(table.counts) if one.casefold() in MISSING and not own]
     if absent and len(table.counts) > 1:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
         table.notes.append(
@@ -139,14 +147,39 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
 
 
 def _alike(counts: Counter[str]) -> tuple[tuple[str, str], ...]:
-    """Return pairs of labels that differ only in punctuation, in the width of letters, or in the case of one."""
+    """Return pairs of labels that differ only in punctuation, accents, leading zeros, or width or case of a letter."""
     first: dict[str, str] = {}
     pairs = []
     for label in sorted(counts):
-        key = _SIGNS.sub("", fold_text(label))
-        if key and first.setdefault(key, label) != label and not re.fullmatch(r"[-+]?[\d.,]+", label):
+        if re.fullmatch(r"[-+]?[\d.,]+", label):
+            key = label.lstrip("0") or "0" if _INTEGER.fullmatch(label) else label
+        else:
+            letters = unicodedata.normalize("NFD", fold_text(label))
+            key = _SIGNS.sub("", "".join(one for one in letters if not "\u0300" <= one <= "\u036f"))
+        if key and first.setdefault(key, label) != label:
             pairs.append((first[key], label))
     return tuple(pairs)
+
+
+def _note_lists(table: LabelTable) -> None:
+    """Note labels that look like lists of several: their parts recur in other combinations."""
+    parts = {label: [one for one in _SEVERAL.split(label) if one] for label in table.counts}
+    lists = [label for label, some in parts.items() if len(some) > 1]
+    distinct = {one for some in parts.values() for one in some}
+    if len(lists) > 1 and len(distinct) < len(parts):
+        table.notes.append(
+            f"{len(lists):,} of {len(parts):,} labels look like lists of labels, such as {quote_label(lists[0])}, but "
+            "each is read as one class. If several labels may apply to a text, read the data with --type multi."
+        )
+
+
+def quote_label(label: str, other: str = "") -> str:
+    """Quote a label on one line, shortened; with the codes of its characters if it would look like another one."""
+    shown = shorten_text(re.sub(r"[^\S ]+", " ", label), MAX_SHOWN)
+    alike = label != other and visible_text(label) == visible_text(other)
+    if (alike and label != visible_text(label)) or not shown.isprintable():
+        return ascii(shown)
+    return f"'{shown}'"
 
 
 def _found_question(table: LabelTable, question: StatedQuestion | None) -> Question | None:
@@ -157,6 +190,8 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
     """
     labels = table.counts
     if question is not None and question.options:
+        if question.type == "multi":
+            _check_separable([option.value for option in question.options])
         return Question(type=question.type, instructions=question.instructions, options=question.options)
     if len(labels) < 2 or table.labeled < MIN_LABELED_SHARE * table.answered:
         return None
@@ -176,12 +211,66 @@ def _found_question(table: LabelTable, question: StatedQuestion | None) -> Quest
             "two labels, or the type choice",
             "declare the options, or another type",
         )
-    ordered = predicate or sorted(labels, key=_natural)
+    if kind == "multi":
+        _check_separable(list(labels))
+    ordered = predicate or (_levels(table) if kind == "score" else None) or sorted(labels, key=_natural)
+    if not predicate:
+        _note_combined(table, several=kind == "multi")
     return Question(
         type="predicate" if predicate else question.type if question else "multi" if kind else "choice",
         instructions=question.instructions if question else "",
         options=tuple(Option(value=label) for label in ordered),
     )
+
+
+def _levels(table: LabelTable) -> list[str] | None:
+    """Return the levels of a score in their order; None if they are numbers or, with a note, if it isn't known."""
+    if all(_NUMBER.fullmatch(label) for label in table.counts):
+        return None
+    found = ordered_levels(list(table.counts))
+    if found is None:
+        shown = ", ".join(f"'{label}'" for label in sorted(table.counts)[:_LISTED])
+        table.notes.append(
+            f"The order of these levels of a score isn't known, so they are in alphabetical order: {shown}. If it is "
+            "another, list them from the least to the greatest as options, in each row or under [data] of study.toml."
+        )
+    return found
+
+
+def _check_separable(labels: Sequence[str]) -> None:
+    """Check that no label is several others, joined as the labels of a text are written.
+
+    Raises:
+        SizewiseError: One is.
+    """
+    joined = next((one for one in labels if SEPARATOR in one and set(labels).issuperset(one.split(SEPARATOR))), None)
+    if joined is not None:
+        raise SizewiseError(
+            f"The label '{joined}' can't be told from the labels {' and '.join(map(repr, joined.split(SEPARATOR)))}.",
+            "labels of which none is written as several others",
+            "rename it in the data; then run the same command again",
+        )
+
+
+def _note_combined(table: LabelTable, *, several: bool) -> None:
+    """Note labels that join other labels, as people write several labels that apply to one text."""
+    known = {label_key(label.strip(_LIST_SIGNS)) for label in table.counts}
+    parts = {label: [one for one in _JOINED.split(label) if one.strip()] for label in table.counts}
+    joined = [
+        one
+        for one in sorted(parts)
+        if len(parts[one]) > 1 and {label_key(part.strip(_LIST_SIGNS)) for part in parts[one]} <= known
+    ]
+    if joined:
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in joined[:_LISTED])
+        declared = "If several labels may apply to a text, declare the type multi: sizewise read FILE --type multi."
+        listed = "Separate the labels of a text with ';' in all rows, and list the labels as options."
+        table.notes.append(
+            f"These labels consist of other labels, but are read as labels of their own: {shown}. "
+            + (listed if several else declared)
+        )
+    else:
+        _note_lists(table)
 
 
 def _natural(label: str) -> tuple[float, str]:

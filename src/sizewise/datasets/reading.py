@@ -233,7 +233,7 @@ def _contamination_report(
 def _label_report(writer: _Writer, listing: Listing, notes: list[str]) -> LabelReport | None:
     """Report on the labels, if the examples have any, and note what is doubtful."""
     labels = writer.labels.report(writer.examples, listing.near_duplicates["example"], writer.label_errors)
-    notes += label_notes(labels) if labels else []
+    notes += [*label_notes(labels), *writer.labels.notes()] if labels else []
     return labels
 
 

@@ -25,6 +25,9 @@ MIN_EXAMPLES: tuple[tuple[Fitted, int, int], ...] = (
 )
 """Method, and the validation examples that it needs in all and for each option; with fewer, it fits noise
 (Niculescu-Mizil and Caruana, 2005, Predicting good probabilities with supervised learning)."""
+MIN_SEEN = 10
+"""Validation examples that each option needs for isotonic calibration, which gives an option that it saw nowhere no
+probability anywhere."""
 RIDGE = 1e-2
 """Penalty on Platt's factors and offsets, which keeps those of classes with few examples near 1 and 0."""
 MAX_KNOTS = 200
@@ -147,6 +150,8 @@ def fit_calibrator(
     """
     n = len(probabilities)
     enough: list[Fitted] = [one for one, least, each in MIN_EXAMPLES if n >= max(least, each * len(labels))]
+    if "isotonic" in enough and targets.sum(axis=0).min() < MIN_SEEN:
+        enough.remove("isotonic")
     candidates: list[Fitted] = enough if method == "auto" else [method if n else "none"]
     held_out = {one: _held_out(one, probabilities, targets, labels, folds, independent) for one in candidates}
     losses = {one: log_loss(found, targets, independent) for one, found in held_out.items()} if n else {}
@@ -221,8 +226,11 @@ def _fit_platt(known: Calibrator, probabilities: FloatArray, targets: FloatArray
 def _fit_isotonic(known: Calibrator, probabilities: FloatArray, targets: FloatArray) -> dict[str, object]:
     from scipy.optimize import isotonic_regression
 
-    knots = []
+    knots: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
     for column in range(probabilities.shape[1]):
+        if not targets[:, column].any():  # without examples there is nothing to fit
+            knots.append(((0.0, 1.0), (0.0, 1.0)))
+            continue
         order = np.argsort(probabilities[:, column], kind="stable")
         xs, ys = probabilities[order, column], isotonic_regression(targets[order, column]).x
         distinct, first = np.unique(xs, return_index=True)

@@ -7,7 +7,8 @@ with the least log loss on the validation split is kept.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -257,7 +258,8 @@ def _support_vectors(rows: Any, train: Material, known: IntArray, independent: b
                 for i, one in enumerate(each)
             ])  # fmt: skip
             return coefficients, intercepts
-        model = LinearSVC(C=1.0, random_state=seed).fit(*shared_out(part, targets))
+        with _few_examples():
+            model = LinearSVC(C=1.0, random_state=seed).fit(*shared_out(part, targets))
         return model.coef_, model.intercept_
 
     targets = train.targets[:, known]
@@ -309,11 +311,19 @@ def _scale_of(margins: FloatArray, targets: FloatArray, independent: bool) -> fl
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 4.0), method="bounded").x))
 
 
+@contextmanager
+def _few_examples() -> Iterator[None]:
+    """Keep scikit-learn from asking whether labels with hardly any examples are numbers; a note counts such labels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        yield
+
+
 def _regression(rows: Any, targets: FloatArray) -> Weights:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
+    with _few_examples():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the loss hardly changes any more
         model = LogisticRegression(C=20.0, max_iter=60, tol=1e-3).fit(*shared_out(rows, targets))
     return Weights(model.coef_.astype(np.float32), model.intercept_.astype(np.float32), 1.0)

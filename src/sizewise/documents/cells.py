@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from sizewise.documents.reading import ReadOptions
+from sizewise.documents.reading import LABEL_KEYS, ReadOptions
 from sizewise.documents.tables import by_name, column_name
 from sizewise.documents.values import BadRow, first_key, text_of, without_surrogates
 
@@ -15,7 +15,6 @@ from sizewise.documents.values import BadRow, first_key, text_of, without_surrog
 PROMPT_KEYS = ("prompt", "question", "instruction", "input", "query")
 CONTEXT_KEYS = ("input", "context")
 TURN_KEYS = ("messages", "conversations", "conversation", "contents")
-LABEL_KEYS = ("label_text", "label_name", "label", "labels")
 ANSWER_KEYS = (
     *("references", "reference", "answers", "answer", "completion", "output", "response", "target"),
     *("expected_output", "expectedoutput", "expected", "ideal", "gold", "ground_truth"),

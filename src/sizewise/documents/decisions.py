@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import unicodedata
@@ -9,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from sizewise.documents.cells import ANSWER_KEYS, LABEL_KEYS, TURN_KEYS, Cells
+from sizewise.documents.cells import ANSWER_KEYS, TURN_KEYS, Cells
+from sizewise.documents.reading import LABEL_KEYS
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.errors import UsageError
 from sizewise.records import Option, QuestionType, StatedQuestion
+from sizewise.text import visible_text
 
 TYPES: tuple[QuestionType, ...] = get_args(QuestionType)
 DISTRIBUTION_KEYS = ("label_distribution", "label_probabilities", "soft_labels", "soft_label")
@@ -23,6 +26,8 @@ DEFAULT_OPTIONS = (Option(value="yes"), Option(value="no"))
 """Options of a predicate whose data name none; the first is the positive one."""
 MAX_OPTIONS = 2_000
 """With more, a column is no class: each option needs examples, and a prompt or a page lists them all."""
+MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
+"""What programs write, in small letters, where there is no value."""
 SEPARATOR = "; "
 """Between the labels of a text, where an answer is written."""
 _VALUE_KEYS, _DESCRIPTION_KEYS = ("value", "name", "label", "id", "option"), ("description", "text", "meaning")
@@ -32,12 +37,12 @@ _WHOLE = re.compile(r"\A([-+]?\d+)\.0+\Z")
 
 
 def label_key(label: str) -> str:
-    """Return a comparison key of a label: without case, blanks around it and repeated blanks; 1.0 counts as 1.
+    """Return a comparison key of a label: without case, invisible characters and needless blanks; 1.0 counts as 1.
 
-    A single letter keeps its case: `a` and `A` may be two classes.
+    A single letter keeps its case: `a` and `A` may be two classes. Letters stay letters: `Maße` isn't `Masse`.
     """
-    text = " ".join(unicodedata.normalize("NFC", label).split())
-    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.casefold())
+    text = " ".join(visible_text(label).split()) or unicodedata.normalize("NFC", label)
+    return text if len(text) == 1 else _WHOLE.sub(r"\1", text.lower())
 
 
 class Decided(NamedTuple):
@@ -157,13 +162,13 @@ def decided(cells: Cells, question: StatedQuestion | None, names: Mapping[str, S
     def named(one: Any) -> str:
         return _value(one, options, listed, key)
 
+    if isinstance(value, str) and multi:
+        value = _separated(value.strip(), key, commas=not options)
     if isinstance(value, list):
         value = _by_place(value, key, [option.value for option in options] or list(listed))
     if isinstance(value, dict):
         spread = _distributed({named(one): number for one, number in value.items()}, options, multi)
         return key, _with_label(cells, spread, named) if key in DISTRIBUTION_KEYS and not multi else spread
-    if isinstance(value, str) and multi:
-        value = re.split(r"\s*[|;,]\s*" if not options else r"\s*[|;]\s*", value.strip())
     if not isinstance(value, list):
         return key, Decided(label=named(value))
     found = [named(one) for one in value if one not in (None, "")]
@@ -180,6 +185,24 @@ def decided(cells: Cells, question: StatedQuestion | None, names: Mapping[str, S
         )
     spread = _distributed(dict(Counter(found)), options, False)
     return key, _with_label(cells, spread, named) if key in ANNOTATION_KEYS else spread
+
+
+def _separated(value: str, key: str, *, commas: bool) -> list[Any]:
+    """Split the labels in a cell: a list as pandas or JSON write it, or labels with `;`, `|` or, if nothing else, `,`.
+
+    Raises:
+        BadRow: It is written as a list but isn't one.
+    """
+    if not (value.startswith("[") and value.endswith("]")):
+        by_comma = commas and not re.search("[|;]", value)  # "Food, Beverage; Retail" are two labels
+        return re.split(r"\s*,\s*" if by_comma else r"\s*[|;]\s*", value)
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list) or re.search(r"['\"]\s+['\"]", value):  # adjacent texts would become one
+        raise BadRow(f"'{key}' is {value[:50]}, which looks like a list but isn't one, as in ['a', 'b']")
+    return found
 
 
 def _by_place(value: list[Any], key: str, names: Sequence[str]) -> Any:

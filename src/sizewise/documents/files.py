@@ -18,7 +18,9 @@ from sizewise.documents.class_folders import InClass, find_classes, read_in_clas
 from sizewise.documents.converted import documents_of, read_converted
 from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
 from sizewise.documents.folders import named_files
+from sizewise.documents.guessing import guess_columns
 from sizewise.documents.parts import CannotConvert, Conversion, Part
+from sizewise.documents.peeking import PEEKED
 from sizewise.documents.personal_data import PersonalData, check_choice
 from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
@@ -255,7 +257,11 @@ def _read_spreadsheet(file: File) -> FileRead:
         raise Unreadable(f"{file.kind}, {error}") from error
     found = spreadsheets.sheet_rows(file.path, known_columns(file.options))
     if found is None:
-        return _read_converted(file)
+        read = _read_converted(file)
+        named = guess_columns(*spreadsheets.first_rows(file.path, PEEKED))
+        if named:
+            read.notes.append(f"{file.name}: read as text; if each row is an example, name its columns: {named}")
+        return read
     read = _read_open_rows(file, row_files.OpenRows(map(of_cells, found.rows), notes=found.notes))
     if found.others:
         read.notes.append(f"{file.name}: sheets without known headings, not read: {', '.join(found.others)}")

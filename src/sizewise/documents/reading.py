@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sizewise.documents.personal_data import PersonalData, PersonalDataChoice, Tokens
-from sizewise.errors import shown_path
+from sizewise.documents.tables import column_name
+from sizewise.errors import UsageError, shown_path
 from sizewise.records import Document, Example, RejectedRow, StatedQuestion
 
 T = TypeVar("T")
+LABEL_KEYS = ("label_text", "label_name", "label", "labels")
+"""Columns of the class, if none is named."""
 MAX_REJECTS = 0.05
 MAX_HELD_ROWS = 20_000
 MAX_HELD_CHARACTERS = 20_000_000
@@ -56,6 +59,30 @@ class ReadOptions:
     max_pages: int = 1
     groups: tuple[str, ...] = ()
     question: StatedQuestion | None = None
+
+    def __post_init__(self) -> None:
+        """Check that no column is named twice, and that a group isn't what would be the class by default.
+
+        Raises:
+            UsageError: One is.
+        """
+        named = [("--prompt", self.prompt), ("--reference", self.reference), ("--label", self.label)]
+        seen: dict[str, str] = {}
+        for option, column in (*named, *(("--groups", column) for column in self.groups)):
+            if column and column_name(column) in seen:
+                raise UsageError(
+                    f"The column '{column}' is named twice: {seen[column_name(column)]} and {option}.",
+                    "a column of its own for each",
+                    "name another column, or leave one option out",
+                )
+            seen[column_name(column)] = option
+        classes = [one for one in self.groups if column_name(one) in LABEL_KEYS]
+        if classes and not self.label and not self.reference:
+            raise UsageError(
+                f"The column '{classes[0]}' is read as the class of a text by default, so it can't be a group as well.",
+                "another column of groups, or --label with the column of the class",
+                "",
+            )
 
 
 @dataclass

@@ -14,7 +14,6 @@ from typing import Any
 from sizewise.documents.cells import (
     ANSWER_KEYS,
     GROUP_KEYS,
-    LABEL_KEYS,
     PROMPT_KEYS,
     REFERENCE_KEYS,
     TIME_KEYS,
@@ -25,7 +24,7 @@ from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.decisions import ANNOTATION_KEYS, DISTRIBUTION_KEYS, decides
 from sizewise.documents.decoding import Unreadable
-from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
+from sizewise.documents.reading import LABEL_KEYS, FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
 from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
 from sizewise.documents.tickets import ticket_rows

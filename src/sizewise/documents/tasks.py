@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from sizewise.documents.cells import (
     ANSWER_KEYS,
     CONTEXT_KEYS,
-    LABEL_KEYS,
     PROMPT_KEYS,
     REFERENCE_KEYS,
     TURN_KEYS,
@@ -17,6 +16,7 @@ from sizewise.documents.cells import (
 )
 from sizewise.documents.decisions import TEXT_KEYS as DECISION_TEXTS
 from sizewise.documents.decisions import Decided, decided, decides, has_turns, question_of
+from sizewise.documents.reading import LABEL_KEYS
 from sizewise.documents.tables import column_name
 from sizewise.documents.turns import content_of, conversation, is_call, same_turns, text_turns
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of

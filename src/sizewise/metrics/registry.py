@@ -24,7 +24,7 @@ from sizewise.metrics.groundedness import CitationPrecision, CitationRecall, Gro
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent, Perplexity, WordPerplexity
-from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
+from sizewise.metrics.manner import AnswerLanguage, AnswerWords, LexicalGrounding, Refusals, Repetition
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
 from sizewise.metrics.pass_rates import PassAt, pass_at_parts
@@ -58,7 +58,7 @@ METRICS = _by_name(
         ),
         *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
         *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
-        *(LexicalGrounding(), Refusals(), AnswerWords(), Voice()),
+        *(LexicalGrounding(), Refusals(), AnswerWords(), Repetition(), AnswerLanguage(), Voice()),
         *(AnsweredAccuracy(), AbstentionRecall(), RiskCoverageArea()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),

@@ -11,6 +11,7 @@ from sizewise.documents import MAX_REJECTS
 from sizewise.documents.cell_tables import UnknownColumns
 from sizewise.documents.cells import TURN_KEYS
 from sizewise.documents.decoding import Unreadable
+from sizewise.documents.grades import read_grade
 from sizewise.documents.row_files import open_rows
 from sizewise.documents.tables import Row, by_name
 from sizewise.documents.tasks import prompt_of
@@ -22,7 +23,6 @@ from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whol
 from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
 from sizewise.models.recorded_columns import ANSWER_KEYS, has_answers, known_columns, rename_columns, unknown_columns
 from sizewise.models.recorded_confidence import read_confidence, token_confidence
-from sizewise.models.recorded_grades import read_grade
 from sizewise.models.recorded_passages import PASSAGE_KEYS, read_passages
 from sizewise.models.recorded_usage import Usage, price_recording, read_usage, usd_of, widened
 from sizewise.models.recordings import recording_name

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from sizewise.models.spending import cost_of
-from sizewise.records import Completion, Question, Request
+from sizewise.records import Completion, Option, Question, Request
 from sizewise.records.tool_calls import conversation_text
 
 DECISION_MODELS = ("gpt-6-luna",)
@@ -15,6 +15,8 @@ MAX_ROUNDING = 0.05
 """Most that the probabilities of one question may miss 1 by."""
 ANSWER = "answer"
 """Name of the question, or with the number of an option, of one question for each."""
+_PLAIN = ("yes", "no", "true", "false", "1", "0")
+"""Options of a predicate that mean nothing beside what is asked."""
 
 
 def makes_decisions(kind: str, name: str) -> bool:
@@ -79,13 +81,20 @@ def _client_questions(question: Question) -> dict[str, Any]:
         }
     instructions = question.instructions or "Which option fits the text?"
     if question.type == "predicate":
-        true, false = (option.description or None for option in question.options)
+        true, false = map(_criterion, question.options)
         return {ANSWER: NoulQuestion(instructions=instructions, criteria=NoulCriteria(true=true, false=false))}
     if question.type == "score":
         levels = [": ".join(filter(None, (one.value, one.description))) for one in question.options]
         return {ANSWER: ScoreQuestion(instructions=instructions, criteria=list(levels))}
     options = {one.value: one.description or None for one in question.options}
     return {ANSWER: ChoiceQuestion(instructions=instructions, criteria=dict(options))}
+
+
+def _criterion(option: Option) -> str | None:
+    """Say what an option of a predicate means: the API sees only the criteria, so a name such as spam is part of it."""
+    if option.value.casefold() in _PLAIN:
+        return option.description or None
+    return ": ".join(filter(None, (option.value, option.description)))
 
 
 def _probabilities(question: Question, answers: dict[str, Any]) -> dict[str, float]:

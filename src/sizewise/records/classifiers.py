@@ -73,6 +73,8 @@ class Calibrator(Record):
             raise ValueError(f"knots of {len(self.knots)} options for {count} options")
         if not all(map(math.isfinite, (self.temperature, *self.slopes, *self.offsets))):
             raise ValueError("a parameter of the calibration isn't finite")
+        if min(self.slopes, default=0.0) < 0:
+            raise ValueError("a slope below 0 turns the order of probabilities around")
         for xs, ys in self.knots:
             if not (len(xs) == len(ys) > 0 and list(xs) == sorted(xs) and all(0 <= one <= 1 for one in (*xs, *ys))):
                 raise ValueError("the knots of an option aren't ascending probabilities with one value each")

@@ -160,5 +160,6 @@ class Cascade:
 def _less_than(minimum: float, outcome: Outcome) -> str:
     if outcome.top >= minimum:
         return ""
-    probability = f"{outcome.decided_by}: probability {outcome.top:.3f} of the most likely option"
+    among = " among all that it knows" if outcome.total < 1 else ""
+    probability = f"{outcome.decided_by}: probability {outcome.top:.3f} of the most likely option{among}"
     return f"{probability}; below the threshold {minimum:.3f}"

@@ -73,6 +73,8 @@ class Outcome:
     """Why a larger model or people decide, or what to know about the probabilities."""
     explanation: Explanation | None = None
     """What drove the decision, if the client asked for it."""
+    total: float = 1.0
+    """Probability that the model gives these options together; below 1 if it has others, and it was scaled to 1."""
 
     @property
     def decided(self) -> bool:
@@ -81,8 +83,8 @@ class Outcome:
 
     @property
     def top(self) -> float:
-        """The probability of the most likely option; zero if there are no probabilities."""
-        return max(self.probabilities, default=0.0)
+        """The model's own probability of the most likely option, before any scaling; zero if there is none."""
+        return max(self.probabilities, default=0.0) * self.total
 
 
 def asked_questions(body: DecisionRequest | NamedDecisionRequest) -> list[Asked]:
@@ -320,7 +322,7 @@ def outcome_of(asked: Asked, fit: Fit | None, completion: Completion, model: str
     if fit is None or not fit.subset:
         return Outcome(model, found, calibrated)
     reason = f"{model} gives these options a probability of {total:.3g} together; it was scaled to 1"
-    return Outcome(model, tuple(value / total for value in found), False, reason=reason)
+    return Outcome(model, tuple(value / total for value in found), False, reason=reason, total=min(1.0, total))
 
 
 def _probabilities(given: Mapping[str, float], options: Sequence[str]) -> tuple[float, ...]:
@@ -403,9 +405,8 @@ def tempered(probabilities: Sequence[float], temperature: float | None) -> tuple
     """Divide the logarithms of probabilities by a temperature, and scale the result to sum to 1."""
     if temperature is None or not probabilities:
         return tuple(probabilities)
-    logs = [math.log(value) / temperature if value > 0 else -math.inf for value in probabilities]
-    largest = max(logs)
-    powers = [math.exp(value - largest) for value in logs]
+    largest = math.log(max(probabilities))
+    powers = [math.exp((math.log(value) - largest) / temperature) if value > 0 else 0.0 for value in probabilities]
     total = math.fsum(powers)
     return tuple(power / total for power in powers)
 

@@ -180,6 +180,8 @@ def _gaps(
     parts = np.zeros((items, count))
     parts[np.arange(items), bins] = successes - probabilities
     sums = sum_groups(parts, groups)
+    if len(sums) < 2:  # one source document shows no spread
+        return sums.sum(axis=0) / items, np.full((count, count), np.nan), np.full((count, count), np.nan)
     measured = np.atleast_2d(np.cov(sums, rowvar=False)) * len(sums) / items**2
     # Where every item of a bin succeeds, its spread is unknown rather than zero.
     stated = np.bincount(bins, weights=probabilities * (1 - probabilities), minlength=count) / items**2

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtr, stdtrit
 
 from sizewise.stats.inference import LEVEL
 
@@ -148,17 +148,17 @@ def quantile(found: Crossed, freedom: FloatArray, reading: Reading = "once") -> 
         freedom: degrees of freedom of the estimates, (m,).
         reading: how often the estimate is read, see `Reading`.
     """
-    normal = float(student_t.ppf(1 - LEVEL / 2, np.inf))
+    normal = float(ndtri(1 - LEVEL / 2))
     if reading == "once" or (reading == "with bets" and found.raters == 0):
-        return Quantile(freedom, np.asarray(student_t.ppf(1 - LEVEL / 2, freedom), dtype=np.float64))
+        return Quantile(freedom, np.asarray(stdtrit(freedom, 1 - LEVEL / 2), dtype=np.float64))
     if 0 < found.raters < OPEN_RATERS:
         freedom = np.minimum(freedom, max(1.0, found.raters - 1))
     if reading == "with bets":
-        errors = np.asarray(student_t.ppf(1 - BETS_LEVEL / 2, freedom), dtype=np.float64)
+        errors = np.asarray(stdtrit(freedom, 1 - BETS_LEVEL / 2), dtype=np.float64)
         return Quantile(freedom, errors, p_factor=LEVEL / BETS_LEVEL)
     tuning = (-2 * log(LEVEL) + log(-2 * log(LEVEL) + 1)) / OPEN_DOCUMENTS * found.documents
     widening = sqrt((tuning + 1) / tuning * log((tuning + 1) / LEVEL**2)) / normal
-    return Quantile(freedom, np.asarray(student_t.ppf(1 - LEVEL / 2, freedom) * widening, dtype=np.float64), widening)
+    return Quantile(freedom, np.asarray(stdtrit(freedom, 1 - LEVEL / 2) * widening, dtype=np.float64), widening)
 
 
 def estimate_share(
@@ -195,11 +195,21 @@ def estimate_share(
 
 
 def imagined_documents(shares: FloatArray, documents: IntArray) -> tuple[float, FloatArray]:
-    """Add imagined documents at both ends of the scale: the mean with them, and what they add to the variance."""
+    """Add imagined documents at both ends of the scale: the mean with them, and what they add to the variance.
+
+    All votes on an imagined document agree. Where those on real documents don't, it adds less: the sums by document,
+    with the imagined ones, relative to what they would be if the votes on each document agreed.
+    """
     votes = len(shares)
-    typical = votes / len(np.unique(documents))  # votes on a document
+    index, sizes = np.unique(documents, return_inverse=True, return_counts=True)[1:]
+    typical = votes / len(sizes)  # votes on a document
     shrunk = float((shares.sum() + PSEUDO * typical) / (votes + 2 * PSEUDO * typical))
-    return shrunk, np.array([[PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2) / votes**2]])
+    added = PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2)
+    deviations = shares - shares.mean()
+    by_document = np.bincount(index, deviations)
+    agreeing = float(np.square(sizes.astype(np.float64)).sum()) * float(np.square(deviations).mean())
+    alike = min(1.0, (float(by_document @ by_document) + added) / (agreeing + added))
+    return shrunk, np.array([[alike * added / votes**2]])
 
 
 def share_interval(
@@ -226,5 +236,5 @@ def share_interval(
     center = (value + size / 2) / (1 + size)
     half = sqrt(size) / (1 + size) * sqrt(max(0.0, value * (1 - value)) + size / 4)
     distance = abs(value - null) / sqrt(null * (1 - null) / effective) / by.widening
-    p = min(1.0, float(2 * student_t.sf(distance, by.freedom[0])) * by.p_factor)
+    p = min(1.0, float(2 * stdtr(by.freedom[0], -distance)) * by.p_factor)
     return Estimate(value, max(0.0, min(value, center - half)), min(1.0, max(value, center + half)), p)

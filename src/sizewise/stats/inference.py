@@ -16,12 +16,12 @@ data; Westfall and Young (1993), Resampling-based multiple testing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student_t
+from scipy.special import stdtr, stdtrit
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -185,7 +185,7 @@ class Systems:
             return Interval(value, np.nan, np.nan)
         ends = []
         if within and (constant or self._successes is not None or self._all_or_nothing(system)):
-            ends.append(self._wilson(value, pseudo, constant))
+            ends.append(self._wilson(value, system, constant))
         if not constant and (not ends or self.items > self.clusters or self._successes is None):
             df = self._score_df
             ends += [test[1:] for test in (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))]
@@ -228,15 +228,21 @@ class Systems:
     def _df(self) -> int:
         return len(self._sums) - 1
 
-    def _wilson(self, value: float, pseudo: FloatArray, constant: bool) -> Bounds:
-        """Compute a score interval for the share of the range, with the effective number of independent items."""
+    def _wilson(self, value: float, system: int, constant: bool) -> Bounds:
+        """Compute a score interval for the share of the range, with the effective number of independent items.
+
+        Right-or-wrong items count as one each at most. Others vary less than right and wrong answers with the same
+        mean would, so each counts as more.
+        """
         lower, upper = self.bounds
-        share = (value - lower) / (upper - lower)
+        share, pseudo = (value - lower) / (upper - lower), self.pseudo[:, system]
         size = float(len(pseudo))
         if not constant:
             variance = _error(pseudo) ** 2 / (upper - lower) ** 2
-            size = min(self.items, share * (1 - share) / variance)
-        z = float(student_t.isf(LEVEL / 2, self._score_df))
+            spread = share * (1 - share)
+            by_item = spread if self._successes is not None else min(spread, float(self._shares(system).var()))
+            size = min(self.items / (by_item / spread), spread / variance)
+        z = _t_isf(LEVEL / 2, self._score_df)
         center = (share + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
         return lower + (upper - lower) * max(0.0, center - half), lower + (upper - lower) * min(1.0, center + half)
@@ -370,7 +376,7 @@ def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]],
 def _level_of(statistic: float, count: int) -> float:
     """Convert a sum of signed clusters over the root of their squares to the two-sided level of a t-test."""
     squared = min(statistic**2, count * (1 - 1e-12))
-    return float(2 * student_t.sf(statistic * np.sqrt((count - 1) / (count - squared)), count - 1))
+    return float(2 * _t_sf(statistic * np.sqrt((count - 1) / (count - squared)), count - 1))
 
 
 def _resized(statistics: FloatArray, rows: int) -> FloatArray:
@@ -388,7 +394,7 @@ def _flipped(influence: FloatArray, pairs: Sequence[tuple[int, int]], seed: int)
     if count <= EXACT_CLUSTERS:
         signs = 1.0 - 2.0 * ((np.arange(2 ** (count - 1))[:, None] >> np.arange(count)) & 1)
     else:
-        drawn = np.random.default_rng(seed).integers(0, 2, (FAMILY_DRAWS, count), dtype=np.int8)
+        drawn = _draws(FAMILY_DRAWS, count, seed)
         signs = np.vstack([np.ones(count), 1.0 - 2.0 * drawn])
     left, right = (np.array(side) for side in zip(*pairs, strict=True))
     gram = influence.T @ influence
@@ -424,8 +430,8 @@ def detectable(contrast: Contrast, clusters: int, level: float = LEVEL, power: f
     interval. Counts move in steps, so an exact test of proportions needs one step more.
     """
     df = max(1, clusters - 1)
-    half = (contrast.ci_high - contrast.ci_low) / 2 * float(student_t.isf(level / 2, df) / student_t.isf(LEVEL / 2, df))
-    return _RESERVE * (half + float(student_t.isf(1 - power, df)) * contrast.error) + contrast.step
+    half = (contrast.ci_high - contrast.ci_low) / 2 * float(_t_isf(level / 2, df) / _t_isf(LEVEL / 2, df))
+    return _RESERVE * (half + _t_isf(1 - power, df) * contrast.error) + contrast.step
 
 
 def family_interval(
@@ -442,7 +448,7 @@ def family_interval(
     """
     value, lower, upper = contrast
     df = max(1, clusters - 1)
-    factor = float(student_t.isf(level / 2, df) / student_t.isf(LEVEL / 2, df))
+    factor = float(_t_isf(level / 2, df) / _t_isf(LEVEL / 2, df))
     lower, upper = value - factor * (value - lower), value + factor * (upper - value)
     if not significant:
         return min(lower, 0.0), max(upper, 0.0)
@@ -463,11 +469,21 @@ def _constant(pseudo: FloatArray, value: float) -> bool:
     return float(np.ptp(pseudo)) <= _TIE * len(pseudo) * max(abs(value), float(np.abs(pseudo).max()), 1e-300)
 
 
+def _t_isf(level: float, df: float) -> float:
+    """Return what a t-distributed value exceeds with probability `level`; without the overhead of scipy.stats."""
+    return float(-stdtrit(df, level))
+
+
+def _t_sf(value: float, df: float) -> float:
+    """Return how likely a t-distributed value exceeds this one."""
+    return float(stdtr(df, -value))
+
+
 def _t_test(value: float, error: float, df: float) -> _Test:
     if error <= _TIE * abs(value):
         return _Test(0.0 if value else 1.0, value, value)
-    half = float(student_t.isf(LEVEL / 2, df)) * error
-    return _Test(float(2 * student_t.sf(abs(value) / error, df)), value - half, value + half)
+    half = _t_isf(LEVEL / 2, df) * error
+    return _Test(float(2 * _t_sf(abs(value) / error, df)), value - half, value + half)
 
 
 def _skewed_t_test(value: float, pseudo: FloatArray, df: float) -> _Test:
@@ -486,15 +502,21 @@ def _skewed_t_test(value: float, pseudo: FloatArray, df: float) -> _Test:
         z -= skewness / (6 * count)
         return z if abs(third) < 1e-9 else (float(np.cbrt(1 + 3 * third * z)) - 1) / third
 
-    half = float(student_t.isf(LEVEL / 2, df)) / np.sqrt(count)
-    p = float(2 * student_t.sf(abs(transformed(value / spread)) * np.sqrt(count), df))
+    half = _t_isf(LEVEL / 2, df) / np.sqrt(count)
+    p = float(2 * _t_sf(abs(transformed(value / spread)) * np.sqrt(count), df))
     return _Test(p, value - spread * inverse(half), value - spread * inverse(-half))
+
+
+@lru_cache(maxsize=2)
+def _draws(rows: int, count: int, seed: int) -> npt.NDArray[np.int8]:
+    """Draw zeros and ones, (rows, count); all metrics of a comparison share them."""
+    return np.random.default_rng(seed).integers(0, 2, (rows, count), dtype=np.int8)
 
 
 def _subset_batches(count: int, seed: int) -> list[FloatArray]:
     """Draw subsets of clusters as rows of zeros and ones; all non-empty ones of few clusters."""
     if count <= EXACT_CLUSTERS:
         return [((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1).astype(np.float64)]
-    drawn = np.random.default_rng(seed).integers(0, 2, (DRAWS, count), dtype=np.int8)
+    drawn = _draws(DRAWS, count, seed)
     rows = max(1, _BATCH // count)
     return [drawn[start : start + rows].astype(np.float64) for start in range(0, DRAWS, rows)]

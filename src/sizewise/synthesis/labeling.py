@@ -9,7 +9,7 @@ shows how often an agreed label is right.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -142,22 +142,36 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
         SizewiseError: A label is none of the options.
     """
     path = ask_path(out)
-    known = {label_key(option.value): option.value for option in question.options}
+    own = _spellings(question)
     filled = read_filled(path) if path.exists() else []
     for row in filled:
-        label = known.get(label_key(row.label))
+        label = own(row.label)
         if label is None:
             raise SizewiseError(
                 f"{path}, line {row.line}: the label '{row.label[:50]}' is none of the options.",
-                ", ".join(list(known.values())[:20]),
+                ", ".join(option.value for option in question.options[:20]),
                 f"fix line {row.line}; then run the same command again",
             )
         journal.settle(text_key(row.text), Settled(label, row.reason, row.suggested))
     for key, text in texts.items():
-        label = known.get(label_key(text.given)) if text.given else None
+        label = own(text.given) if text.given else None
         if label is not None and key not in journal.settled:
             journal.settle(key, Settled(label, "given", ""))
     journal.flush()
+
+
+def _spellings(question: Question) -> Callable[[str], str | None]:
+    """Return the function that finds the option that a label means: the same text, else the only one spelled alike."""
+    values = [option.value for option in question.options]
+    alike: dict[str, list[str]] = {}
+    for value in values:
+        alike.setdefault(label_key(value), []).append(value)
+
+    def own(label: str) -> str | None:
+        found = [label] if label in values else alike.get(label_key(label), [])
+        return found[0] if len(found) == 1 else None
+
+    return own
 
 
 def text_key(text: str) -> str:

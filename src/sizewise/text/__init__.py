@@ -2,6 +2,7 @@
 
 from sizewise.text.graphemes import graphemes_of, shorten_text
 from sizewise.text.languages import count_languages, detect_language, language_name, main_language
+from sizewise.text.level_words import ordered_levels
 from sizewise.text.ngrams import NGRAM
 from sizewise.text.normalization import fold_text, normalize_text, visible_text
 from sizewise.text.opposites import positive_first
@@ -21,6 +22,7 @@ __all__ = [
     "language_name",
     "main_language",
     "normalize_text",
+    "ordered_levels",
     "phrase_pattern",
     "pieces_of",
     "positive_first",

@@ -8,14 +8,22 @@ from collections.abc import Sequence
 _POSITIVE = ("yes", "true", "1", "y", "t", "ja", "oui", "si", "sí", "sim", "tak", "да", "是", "はい", "예", "positive")
 _NEGATIVE = (*("no", "false", "0", "n", "f", "nein", "non", "não", "nie", "нет", "否", "いいえ", "아니요", "negative"),)
 _PAIRS = (("spam", "ham"), ("pos", "neg"), ("fraud", "legit"), ("fraud", "legitimate"), ("unsafe", "safe"))
-_NOT = r"(?:not?|non|un|in|kein|nicht|pas|sin)[\s_-]*"
+_NOT = r"(?:(?:not?|non|un|in|kein|nicht)[\s_-]*|(?:pas|sin)[\s_-]+)"
+_OTHER_WORDS = frozenset(
+    (
+        *("inbound", "inbox", "income", "incoming", "indoor", "indoors", "inflight", "inflow", "inform", "inland"),
+        *("inlet", "inpatient", "input", "inside", "insight", "install", "instore", "intake", "intend", "intent"),
+        *("invent", "invest", "invoice", "invoices", "invoicing", "notable", "notice", "union", "unit", "units"),
+    )
+)
+"""Words that begin like a negation of another word: an invoice is no opposite of a voice."""
 
 
 def positive_first(labels: Sequence[str]) -> list[str] | None:
     """Order two labels that are yes and no, or a class and its opposite, the positive one first; None for others."""
     for one, other in (labels, labels[::-1]):
         a, b = one.casefold(), other.casefold()
-        opposite = re.fullmatch(_NOT + re.escape(a), b)
+        opposite = b not in _OTHER_WORDS and re.fullmatch(_NOT + re.escape(a), b)
         if (a in _POSITIVE and b in _NEGATIVE) or (a, b) in _PAIRS or opposite:
             return [one, other]
     return None

@@ -1,9 +1,12 @@
 # ruff: noqa: RUF001
-"""Grounding in the prompt, refusals and length."""
+"""Grounding in the prompt, refusals, length, repetition and language."""
 
 from __future__ import annotations
 
 from tests.metrics.tables.cases import NOT_MEASURED, Case, a
+
+ENGLISH = "The meeting was moved to Thursday because two of the members could not come on the day before."
+GERMAN = "Die Sitzung wurde auf Donnerstag verschoben, weil zwei der Mitglieder am Tag davor nicht kommen konnten."
 
 CASES = {
     "lexical_grounding": [
@@ -54,5 +57,28 @@ CASES = {
         Case([a("...")], 1, "a token of punctuation"),
         Case([a("https://example.com/a")], 1, "an address"),
         Case([a("one 一二")], 2, "mixed"),
+    ],
+    "repetition": [
+        Case([a("yes yes yes yes yes")], 0.5, "two runs, the second is the first"),
+        Case([a("one two three four five six")], 0, "three different runs"),
+        Case([a("one two three")], 0, "too short for a run"),
+        Case([a("")], 0, "empty"),
+        Case([a("go on and on. Go on and on!")], 1 / 5, "five runs; the last is the first, in other letters"),
+        Case([a("a b c d " * 25)], 93 / 97, "97 runs, four different ones"),
+        Case([a("我是人我是人我是人")], 0.5, "six runs of four characters, three different"),
+        Case([a("1, 2, 3, 4; 1, 2, 3, 4")], 1 / 5, "numbers are words"),
+        Case([a("yes yes yes yes yes"), a("fine")], 0.25, "mean over answers, whatever their length"),
+    ],
+    "answer_language": [
+        Case([a(ENGLISH, GERMAN)], 0, "German was expected"),
+        Case([a(GERMAN, GERMAN)], 1, "German, as expected"),
+        Case([a(ENGLISH, prompt=ENGLISH)], 1, "without a reference, the prompt's language"),
+        Case([a(ENGLISH, prompt=GERMAN)], 0, "not the prompt's language"),
+        Case([a(GERMAN, GERMAN, prompt=ENGLISH)], 1, "the reference goes before the prompt"),
+        Case([a(ENGLISH, GERMAN, ENGLISH)], 1, "any reference"),
+        Case([a("ok", GERMAN)], NOT_MEASURED, "too short"),
+        Case([a(ENGLISH, "42")], NOT_MEASURED, "a number has no language"),
+        Case([a("", prompt=ENGLISH)], NOT_MEASURED, "empty"),
+        Case([a(ENGLISH, ENGLISH), a(ENGLISH, GERMAN)], 0.5, "mean"),
     ],
 }

@@ -1,4 +1,4 @@
-"""Grades that people gave to recorded answers, in a column of their file."""
+"""Grades that people gave to answers, in a column of a file."""
 
 from __future__ import annotations
 
