@@ -65,8 +65,13 @@ def ladder(part: Row) -> str:
         for name, one in part["rungs"].items()
         if "alone" in one
     )
+    trained = "".join(
+        f"\n\n{name}, on a machine that other processes kept busy: {one['notes'][0]}"
+        for name, one in part["rungs"].items()
+        if name.endswith("head")
+    )
     quiet = f"\n\nMeasured again with the machine to itself: {alone}." if alone else ""
-    return f"{quality}\n\nThe validation split chooses **{chosen}**.\n\n{effort}{quiet}"
+    return f"{quality}\n\nThe validation split chooses **{chosen}**.\n\n{effort}{trained}{quiet}"
 
 
 def tasks(part: Row) -> str:
@@ -229,11 +234,13 @@ def deciding(result: Row) -> str:
     """Write what a decision costs beside the libraries that compute it."""
     rows = [
         [name, f"{one['decisions_per_processor_s']:,.0f}", f"{one['peer_decisions_per_processor_s']:,.0f}",
-         f"{one['ratio']:.2f} [{one['ratio_min']:.2f}, {one['ratio_max']:.2f}]", f"{one['largest_difference']:.1g}"]
+         f"{one['ratio']:.2f} [{one['ratio_min']:.2f}, {one['ratio_max']:.2f}]", f"{one['largest_difference']:.1g}",
+         f"{one['p50_processor_ms']:.1f} ms"]
         for name, one in result["parts"].items()
     ]  # fmt: skip
     headings = ["Rung", "Decisions per second of processor time", "Libraries called directly",
-                "Processor time, ours / theirs [least, most]", "Largest difference of a probability"]  # fmt: skip
+                "Processor time, ours / theirs [least, most]", "Largest difference of a probability",
+                "Processor time of one decision alone, p50"]  # fmt: skip
     return f"{result['machine']}.\n\n{table(headings, rows)}"
 
 
