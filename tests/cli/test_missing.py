@@ -114,6 +114,8 @@ def examples(folder: Path) -> list[list[str]]:
         ["route", "calibrate", votes],
         ["redteam", "fake:echo"],
         ["runs"],
+        ["push"],
+        ["pull", "study-1"],
         ["audit", "study-1"],
         ["watch", "fake:echo", "--data", texts],
         ["deploy", "study-1", "--to", "compose", "--out", str(folder / "deployed")],

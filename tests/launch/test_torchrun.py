@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +92,32 @@ def test_a_worker_that_is_always_killed_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(SizewiseError, match="was killed by signal 9, 3 times without getting any further"):
         start(code, tmp_path)
     assert (tmp_path / "starts").read_text().count("1") == torchrun.ATTEMPTS
+
+
+def until(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    code = SCRIPT + (
+        "from sizewise.launch.address import end_with_launcher\nend_with_launcher()\n"
+        "(folder / rank).write_text(str(os.getpid()))\ntime.sleep(120)\n"
+    )
+    start = f"run_processes(['-c', {code!r}, {str(tmp_path)!r}], 2, int)"
+    launching = f"from sizewise.launch.torchrun import run_processes\n{start}"
+    with subprocess.Popen([sys.executable, "-c", launching], stderr=subprocess.DEVNULL) as launcher:
+        try:
+            assert until(
+                lambda: all((tmp_path / rank).is_file() and (tmp_path / rank).read_text() for rank in "01"), 60
+            )
+        finally:
+            launcher.kill()
+    for rank in "01":
+        worker = Path("/proc") / (tmp_path / rank).read_text()
+        assert until(lambda worker=worker: not worker.exists(), 20)
 
 
 def command(data: str, *more: str) -> list[str]:

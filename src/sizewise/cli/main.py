@@ -40,6 +40,7 @@ from sizewise.cli import (
     route,
     runs,
     serve,
+    sharing,
     study,
     synthesize,
     train,
@@ -49,7 +50,7 @@ from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
 from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
-from sizewise.launch.address import LAUNCHED
+from sizewise.launch.address import LAUNCHED, end_with_launcher
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
@@ -107,7 +108,7 @@ COMMANDS: dict[str, tuple[Any, ...]] = {
     DECIDE: (study, init, compare, decisions, choose, judge),
     MEASURE: (read, index, synthesize, label, train, adjust, evaluate, watch, export, models),
     SERVE: (serve, deploy, keys, chat, loadtest, redteam, route),
-    RECORDS: (runs, audit, doctor, bundle),
+    RECORDS: (runs, sharing, audit, doctor, bundle),
 }
 for panel, modules in COMMANDS.items():
     for module in modules:
@@ -119,6 +120,7 @@ def main() -> NoReturn:
     as_json = "--json" in sys.argv[1:]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # half of a surrogate pair is escaped as in JSON
+    end_with_launcher()
     try:
         with naming_extras():
             code = app(sys.argv[1:] or ["--help"], prog_name="sizewise", standalone_mode=False)

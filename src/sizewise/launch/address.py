@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -12,7 +15,9 @@ from sizewise.errors import UsageError
 LAUNCH = "SIZEWISE_LAUNCH"
 """Environment variable of where measuring runs, so that threads do the same."""
 LAUNCHED = "SIZEWISE_LAUNCHED"
-"""Environment variable of processes that a launcher started, which reports for them that it was interrupted."""
+"""Environment variable of processes that a launcher started: its number. It reports for them when it is interrupted."""
+ENDING_S = 30.0
+"""Seconds in which a process saves and ends when its launcher is gone."""
 
 
 class Launch(NamedTuple):
@@ -81,3 +86,22 @@ def use_launch(place: str | None) -> Iterator[None]:
             os.environ.pop(LAUNCH, None)
         else:
             os.environ[LAUNCH] = before
+
+
+def end_with_launcher() -> None:
+    """End this process soon after its launcher is gone, as Ctrl-C does: killed, it can't stop what it has started.
+
+    Otherwise its processes would go on, and those of the same command, started again, would write to the same run.
+    """
+    launcher = os.environ.get(LAUNCHED, "")
+    if not launcher.isdecimal():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(launcher):
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(ENDING_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="launcher").start()

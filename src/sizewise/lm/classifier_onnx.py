@@ -40,7 +40,7 @@ class _Masked(torch.nn.Module):
 
 @contextmanager
 def _without_onnxscript() -> Iterator[None]:
-    """Let PyTorch export without the package `onnx`."""
+    """Leave out the step of the export that needs the package `onnx`."""
     from torch.onnx._internal.torchscript_exporter import onnx_proto_utils as protos
 
     plain = protos._add_onnxscript_fn

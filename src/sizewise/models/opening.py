@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -458,7 +459,8 @@ def _unknown(uri: str) -> UsageError:
         names = " or ".join(found)
         return UsageError(f"'{uri}' is a name, not a URI. Did you mean {names}?", EXPECTED, f"sizewise models '{uri}'")
     known = [f"pkg:{name}" for name in (*PACKAGED, *ENCODERS)] + [f"fake:{name}" for name in NAMES]
-    near = get_close_matches(uri, known, n=1, cutoff=0.4)
+    is_id = re.fullmatch("(run|classifier)-[0-9a-f]{10}", uri) is not None
+    near = [f"run:{uri}"] if is_id else get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f". Did you mean {near[0]}?" if near else "."
     return UsageError(f"'{uri}' doesn't name a model{hint}", EXPECTED, "sizewise models")
 

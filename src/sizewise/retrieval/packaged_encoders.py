@@ -168,7 +168,9 @@ def encoder_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
     if kind == "hf" and name:
         return fetch_from_hub(name, HUB_FILES, offline())
     if kind == "run" and name:
-        folders = [store.folder(kind_of_run, name) / "model" for kind_of_run in ("checkpoint", "classifier")]
+        kinds = ("checkpoint", "classifier")
+        any(store.exists(one, name) for one in kinds)  # a run of another machine is fetched
+        folders = [store.folder(one, name) / "model" for one in kinds]
         folder = next((folder for folder in folders if (folder / "config.json").is_file()), None)
     else:
         folder = Path(uri).expanduser() if uri else None

@@ -75,6 +75,8 @@ class StartSection(_Section):
     replicas: int = Field(1, ge=1, le=64)
     env: dict[str, str] = {}
     """Environment variables to add; `{port}` is replaced here, too."""
+    hung_s: float = Field(120.0, ge=0)
+    """Seconds without an answer after which an engine that has answered before is started again; 0: never."""
 
     @model_validator(mode="after")
     def _check_port(self) -> StartSection:

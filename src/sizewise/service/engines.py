@@ -5,6 +5,7 @@ The process that owns the port of the service owns the engines; its workers read
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sizewise.service.config_file import ModelSection, ServiceConfig
@@ -28,6 +29,7 @@ STABLE_S = 60.0
 STOP_S = 15.0
 """Seconds that an engine has to end after SIGTERM."""
 POLL_S = 0.2
+PROBE_S, PROBE_TIMEOUT_S = 5.0, 20.0
 LAST_LINES = 15
 MAX_LINE = 500
 PORT = "{port}"
@@ -43,10 +45,14 @@ class Engine:
         command: its command; `{port}` is replaced by its port.
         env: environment variables to add; `{port}` is replaced here, too.
         folder: folder of the file that says why it isn't running.
+        hung_s: seconds without an answer after which a process that has answered before is killed; 0: never.
     """
 
-    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], env: dict[str, str], folder: Path, hung_s: float = 0.0
+    ) -> None:
         self.port = _free_port()
+        self._hung_s, self._answered, self._killed = hung_s, 0.0, False
         self._name = name
         self._command = [part.replace(PORT, str(self.port)) for part in command]
         self._env = {key: value.replace(PORT, str(self.port)) for key, value in env.items()}
@@ -63,10 +69,15 @@ class Engine:
             if self._process.poll() is None:
                 if now - self._started > STABLE_S:
                     self._why.unlink(missing_ok=True)
+                if self._hung_s and self._answered and now - self._answered > self._hung_s and not self._killed:
+                    self._killed = True
+                    self._signal(signal.SIGKILL)
                 return
             if self._reader is not None:
                 self._reader.join(1.0)
             ended = f"ended with exit code {self._process.returncode}"
+            if self._killed:
+                ended = f"didn't answer for {self._hung_s:.0f} s, and was killed"
             self._report(f"{ended}; its last lines:\n" + "\n".join(self._lines) if self._lines else ended)
             self._process = None
             stable = now - self._started > STABLE_S
@@ -77,7 +88,7 @@ class Engine:
 
     def _start(self) -> None:
         self._lines.clear()
-        self._started = time.monotonic()
+        self._started, self._answered, self._killed = time.monotonic(), 0.0, False
         # The engine ends with this process, also if that is killed.
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
@@ -99,6 +110,18 @@ class Engine:
             return
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
+        if self._hung_s:
+            threading.Thread(target=self._probe, args=(self._process,), daemon=True).start()
+
+    def _probe(self, process: subprocess.Popen[str]) -> None:
+        """Note when the process last answered. Any HTTP answer counts: a full engine isn't a hung one."""
+        while process.poll() is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_S)
+            with closing(connection), suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/health")
+                connection.getresponse()
+                self._answered = time.monotonic()
+            time.sleep(PROBE_S)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -129,7 +152,7 @@ class Engine:
                 os.killpg(self._process.pid, number)
 
 
-Opening = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...], int]
+Opening = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...], int, float]
 
 
 class Engines:
@@ -155,7 +178,8 @@ class Engines:
                 if key not in self._engines and section.start is not None:
                     start = section.start
                     self._engines[key] = [
-                        Engine(section.name, start.command, start.env, self._folder) for _ in range(start.replicas)
+                        Engine(section.name, start.command, start.env, self._folder, start.hung_s)
+                        for _ in range(start.replicas)
                     ]
             ports = {key[0]: [engine.port for engine in engines] for key, engines in self._engines.items()}
         write_atomically(self._folder / ADDRESSES, json.dumps(ports))
@@ -227,7 +251,7 @@ def why_not_running(folder: Path, uri: str) -> str:
 def _opening(section: ModelSection) -> Opening:
     start = section.start
     assert start is not None
-    return section.name, start.command, tuple(sorted(start.env.items())), start.replicas
+    return section.name, start.command, tuple(sorted(start.env.items())), start.replicas, start.hung_s
 
 
 def _free_port() -> int:

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.privacy import offline
+from sizewise.store.disks import journal_mode
 from sizewise.store.sharing import VARIABLE, shared_url
 
 HEAD = "2"
@@ -139,6 +140,7 @@ def _engine(url: str) -> Engine:
         if not url.startswith("sqlite"):
             return create_engine(url, pool_pre_ping=True)
         engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_S})
+        mode = journal_mode(Path(engine.url.database or ""))
     except ModuleNotFoundError as error:
         if error.name == "psycopg":
             raise MissingExtraError("psycopg", "postgres") from error
@@ -151,7 +153,7 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin below
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute("PRAGMA synchronous=NORMAL")  # a killed process loses nothing
 
     @event.listens_for(engine, "begin")

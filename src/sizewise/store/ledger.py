@@ -10,6 +10,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.records.upgrades import SCHEMA, upgrade
+from sizewise.store.disks import journal_mode
 from sizewise.store.files import make_folder, make_private, whole_characters
 
 
@@ -29,7 +30,7 @@ class Ledger:
         make_folder(path.parent)
         make_private(path)  # SQLite copies the permissions to its journal files
         self._connection = sqlite3.connect(path, timeout=30, check_same_thread=not any_thread)
-        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(f"PRAGMA journal_mode={journal_mode(path)}")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS entries "
             "(number INTEGER PRIMARY KEY, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from html import escape
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -42,6 +43,7 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.records.upgrades import SCHEMA, upgrade
+from sizewise.store.artifacts import artifacts_url, push_or_warn, shared_artifacts
 from sizewise.store.files import make_folder, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
 from sizewise.store.rows import RowFile, damaged
@@ -224,8 +226,25 @@ class Store:
         return self.home / "wheels"
 
     def exists(self, kind: str, record_id: str) -> bool:
-        """Check whether a record exists."""
-        return self.record_path(kind, record_id).is_file()
+        """Check whether a record exists; one that only other machines have is fetched from where they share records.
+
+        Raises:
+            SizewiseError: the shared storage can't be used.
+        """
+        return self.record_path(kind, record_id).is_file() or self.pull(kind, record_id)
+
+    def push(self, kind: str, record_id: str) -> None:
+        """Copy a record's files to SIZEWISE_ARTIFACTS_URL; a failure is only a warning, because they are safe here."""
+        push_or_warn(kind, record_id, self.folder(kind, record_id))
+
+    def pull(self, kind: str, record_id: str) -> bool:
+        """Fetch a record and its files from SIZEWISE_ARTIFACTS_URL; returns whether it is there.
+
+        Raises:
+            SizewiseError: the shared storage can't be used.
+        """
+        shared = shared_artifacts()
+        return shared is not None and shared.pull(kind, record_id, self.folder(kind, record_id))
 
     def write(self, record_id: str, record: R) -> Saved[R]:
         """Write a record once, after its other files.
@@ -255,6 +274,7 @@ class Store:
             "record": record.model_dump(mode="json"),
         }
         write_atomically(path, json.dumps(envelope, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        self.push(kind, record_id)
         return Saved(record_id, path, record, created)
 
     def write_new(self, record: R) -> Saved[R]:
@@ -275,7 +295,7 @@ class Store:
         """
         kind = KIND_OF[record_type]
         path = self.record_path(kind, record_id)
-        if not path.is_file():
+        if not self.exists(kind, record_id):
             raise SizewiseError(
                 f"There is no {kind} with the id '{record_id}' in {self.home}.",
                 f"the id of {_with_article(kind)}",
@@ -304,9 +324,10 @@ class Store:
         Raises:
             SizewiseError: no record has this id.
         """
-        for kind in KINDS:
-            if self.exists(kind, record_id):
-                return kind
+        here = (kind for kind in KINDS if self.record_path(kind, record_id).is_file())
+        elsewhere = (kind for kind in KINDS if self.pull(kind, record_id))
+        for kind in chain(here, elsewhere):
+            return kind
         raise SizewiseError(
             f"There is no record with the id '{record_id}' in {self.home}.",
             "the id of a record",
@@ -347,6 +368,7 @@ class Store:
         Raises:
             SizewiseError: the file is missing or damaged, or only a newer version can read it.
         """
+        self._fetch(folder)
         path, schema = folder / name, SCHEMA
         try:
             schema = _schema_of(folder)
@@ -363,6 +385,7 @@ class Store:
         Raises:
             SizewiseError: the file is missing, or only a newer version can read it.
         """
+        self._fetch(folder)
         path, schema = folder / name, SCHEMA
         try:
             schema = _schema_of(folder)
@@ -373,6 +396,11 @@ class Store:
         if schema == SCHEMA:
             return RowFile(path, row_type)
         return RowFile(path, row_type, lambda row: upgrade(row, schema, row_type.__name__))
+
+    def _fetch(self, folder: Path) -> None:
+        """Fetch the record of a folder if only other machines have it."""
+        if artifacts_url() and folder.parent.parent == self.home and folder.parent.name in KINDS:
+            self.exists(folder.parent.name, folder.name)
 
     def reading_folder(self, key: str) -> Path:
         """Return the folder in which files are read before they become a dataset."""

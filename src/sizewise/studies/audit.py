@@ -134,6 +134,7 @@ def _repeated(store: Store, record_id: str, kind: str) -> list[str]:
 
 
 def _files(store: Store, kind: str, record_id: str) -> list[Path]:
+    store.exists(kind, record_id)  # a record of another machine is fetched
     folder = store.folder(kind, record_id)
     extra_files = {
         "evaluation": EVALUATION_FILES,

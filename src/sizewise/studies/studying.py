@@ -342,6 +342,7 @@ class _StudyRun(Steps):
             keep_explanations(evaluation, self.store, EXPLANATION_S)
         self._show(self.conclusion, provisional=False)
         self.progress.show_report(self._write_report(saved.record, saved.id))
+        self.store.push("study", saved.id)
         if not is_new and saved.id != self.place:
             self._remove_interim()
         return saved

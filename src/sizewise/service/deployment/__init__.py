@@ -1,4 +1,4 @@
-"""Files that run a study's pick on other machines: Docker Compose, Kubernetes or SkyPilot. They hold no secret."""
+"""Files that run a study's pick elsewhere: with Compose, Kubernetes, Helm, KubeRay or SkyPilot. They hold no secret."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.providers import PROVIDERS
 from sizewise.records import Evaluation, ModelDescription, Study
+from sizewise.report import STUDY_FILE
 from sizewise.service.measured import resolve_studies
 from sizewise.store import Store, make_folder, write_atomically
 
-Target = Literal["compose", "kubernetes", "skypilot"]
-TARGETS: tuple[Target, ...] = ("compose", "kubernetes", "skypilot")
+Target = Literal["compose", "kubernetes", "helm", "kuberay", "skypilot"]
+TARGETS: tuple[Target, ...] = ("compose", "kubernetes", "helm", "kuberay", "skypilot")
 FOLDER = Path(__file__).parent / "files"
 FILES: Mapping[str, Mapping[str, str]] = {
     "compose": {
@@ -32,9 +33,22 @@ FILES: Mapping[str, Mapping[str, str]] = {
         "grafana/dashboard.json": "grafana/dashboard.json",
         "README.md": "kubernetes.md",
     },
+    "helm": {
+        "Chart.yaml": "helm/Chart.yaml",
+        "values.yaml": "helm/values.yaml",
+        "templates/sizewise.yaml": "helm/templates/sizewise.yaml",
+        "grafana/dashboard.json": "grafana/dashboard.json",
+        "README.md": "helm.md",
+    },
+    "kuberay": {
+        "rayjob.yaml": "kuberay-job.yaml",
+        "rayservice.yaml": "kuberay-service.yaml",
+        "README.md": "kuberay.md",
+    },
     "skypilot": {"skypilot.yaml": "skypilot.yaml", "service.toml": "service.toml", "README.md": "skypilot.md"},
 }
 """Files of each target, and the templates that they are made from."""
+RAY_SERVICE = "rayservice.yaml"
 BASE_MEMORY_GB = 3
 MEMORY_FACTOR = 1.5
 """Memory of a served model with its cache, as a multiple of its weights."""
@@ -71,12 +85,17 @@ def deploy(study: str, to: Target, out: Path, *, image: str = "", store: Store |
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SizewiseError(f"{out} already exists and isn't empty.", "a new or empty folder", "--out OTHER_FOLDER")
     values = _values(study, image, store)
+    if to == "kuberay":
+        values["study_file"] = _study_file(study, store)
     written = []
     for name, template in FILES[to].items():
+        if name == RAY_SERVICE and not values["weights_path"]:  # vLLM can't serve this pick
+            continue
         path = out / name
         make_folder(path.parent)
         text = (FOLDER / template).read_text(encoding="utf-8")
-        write_atomically(path, text if name.endswith(".json") else _rendered(text, values))
+        as_it_is = name.endswith(".json") or name.startswith("templates/")  # Helm fills in its own templates
+        write_atomically(path, text if as_it_is else _rendered(text, values))
         written.append(path)
     return Deployment(str(values["uri"]), tuple(written))
 
@@ -99,7 +118,12 @@ def _values(study_id: str, image: str, store: Store) -> dict[str, Any]:
     described = store.read(Evaluation, evaluations[0]).model if evaluations else None
     weights = (described.memory_bytes if isinstance(described, ModelDescription) else None) or 0
     provider = PROVIDERS.get(kind)
+    weights_path = (
+        uri.removeprefix("hf:") if kind == "hf" else f"/data/checkpoint/{name_of(uri)}/model" if kind == "run" else ""
+    )
     values: dict[str, Any] = {
+        "version": __version__,
+        "weights_path": weights_path,
         "study": study_id,
         "name": name_of(uri),
         "uri": uri,
@@ -114,6 +138,23 @@ def _values(study_id: str, image: str, store: Store) -> dict[str, Any]:
         "gpu": "L4:1" if weights >= LARGE_BYTES else "",
     }
     return values | {"service": _rendered((FOLDER / "service.toml").read_text(encoding="utf-8"), values)}
+
+
+def _study_file(study_id: str, store: Store) -> str:
+    """Read the file that a study was run from.
+
+    Raises:
+        SizewiseError: it isn't beside the record.
+    """
+    path = store.folder("study", study_id) / STUDY_FILE
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SizewiseError(
+            f"{path} can't be read.",
+            "the file that the study was run from",
+            "run the study again; it keeps its answers",
+        ) from error
 
 
 def _rendered(text: str, values: Mapping[str, Any]) -> str:
