@@ -104,7 +104,7 @@ def _compared(test: Decided, people: GroupData) -> dict[str, tuple[np.ndarray, l
 
 
 def group_notes(test: Decided, people: GroupData) -> list[str]:
-    """Say which cases, groups and columns aren't compared: without them, equal rates may look fairer than they are."""
+    """List which cases, groups and columns aren't compared: without them, equal rates may look fairer than they are."""
     notes = []
     for column, groups in people.groups.items():
         spellings: dict[str, set[str]] = {}
@@ -115,12 +115,12 @@ def group_notes(test: Decided, people: GroupData) -> list[str]:
                 clusters[groups[item]].add(cluster)
         for name in members:
             spellings.setdefault(fold_text(name), set()).add(name)
-        missing = len(test.items) - members.total()
+        without = len(test.items) - members.total()
         if not 2 <= len(members) <= MAX_GROUPS:
             notes.append(f"{column}: not compared, because the cases have {_counted(members)}.")
             continue
-        if missing:
-            notes.append(f"{column}: {missing} of {len(test.items)} cases have no group and aren't compared.")
+        if without:
+            notes.append(f"{column}: {without} of {len(test.items)} cases have no group and aren't compared.")
         small = [f"'{name}' ({n})" for name, n in members.items() if len(clusters[name]) < MIN_CLUSTERS]
         if small:
             listed = ", ".join(small)

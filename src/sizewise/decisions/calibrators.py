@@ -226,7 +226,7 @@ def _fit_platt(known: Calibrator, probabilities: FloatArray, targets: FloatArray
 def _fit_isotonic(known: Calibrator, probabilities: FloatArray, targets: FloatArray) -> dict[str, object]:
     from scipy.optimize import isotonic_regression
 
-    knots = []
+    knots: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
     for column in range(probabilities.shape[1]):
         if not targets[:, column].any():  # without examples there is nothing to fit
             knots.append(((0.0, 1.0), (0.0, 1.0)))
