@@ -49,7 +49,7 @@ MIN_COVERAGE, MAX_COVERAGE, MIN_POWER, MAX_WIDTH = 0.93, 0.97, 0.8, 1.3
 def code_version() -> str:
     """Fingerprint the simulated code, so that cells of other code aren't kept."""
     folder = HERE.parent / "src" / "sizewise" / "stats"
-    files = [folder / name for name in ("inference.py", "crossed.py", "sequential.py", "power.py")]
+    files = [folder / name for name in ("inference.py", "t_tests.py", "crossed.py", "sequential.py", "power.py")]
     files += [HERE / name for name in ("stats_cells.py", "simulated_items.py", "reference_intervals.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.exists())).hexdigest()[:10]
 

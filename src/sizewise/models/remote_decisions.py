@@ -91,7 +91,7 @@ def _client_questions(question: Question) -> dict[str, Any]:
 
 
 def _criterion(option: Option) -> str | None:
-    """Say what an option of a predicate means: the API sees only the criteria, so a name such as spam is part of it."""
+    """Return the meaning of a predicate's option; the API sees only criteria, so a name such as spam is part of it."""
     if option.value.casefold() in _PLAIN:
         return option.description or None
     return ": ".join(filter(None, (option.value, option.description)))

@@ -21,15 +21,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr, stdtrit
+
+from sizewise.stats.t_tests import LEVEL as LEVEL
+from sizewise.stats.t_tests import TIE, TTest, skewed_t_test, t_isf, t_sf, t_test
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 ValueOfSums = Callable[[FloatArray], FloatArray]
 Bounds = tuple[float, float]
 
-LEVEL = 0.05
-"""Significance level of a claim; intervals are at 1 - LEVEL."""
 MIN_CLUSTERS = 8
 """Minimum number of independent clusters (source documents) for an interval, a p-value or a claim."""
 MAX_GROUPS = 1_000
@@ -41,7 +41,6 @@ DRAWS = 9_999
 FAMILY_DRAWS = 1_999
 """Random sign flips for a family of claims."""
 UNBOUNDED: Bounds = (-np.inf, np.inf)
-_TIE = 1e-9  # relative distance below which two values are equal
 _NEAR = 0.1  # share of the range within which items are nearly at a bound
 _BIMODAL = 0.4  # share of the variance of right and wrong answers from which items count as nearly all or nothing
 _RESERVE = 1.06  # standard errors are estimates, and the larger of two p-values decides: measured with simulated data
@@ -67,12 +66,6 @@ class Contrast(NamedTuple):
     """Jackknife standard error."""
     step: float = 0.0
     """How much one item more changes a difference of proportions; 0 for other metrics."""
-
-
-class _Test(NamedTuple):
-    p: float
-    lower: float
-    upper: float
 
 
 def group_clusters(clusters: Sequence[str]) -> tuple[IntArray, int]:
@@ -188,7 +181,7 @@ class Systems:
             ends.append(self._wilson(value, system, constant))
         if not constant and (not ends or self.items > self.clusters or self._successes is None):
             df = self._score_df
-            ends += [test[1:] for test in (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))]
+            ends += [test[1:] for test in (t_test(value, _error(pseudo), df), skewed_t_test(value, pseudo, df))]
         lower, upper = max(lower, min(end[0] for end in ends)), min(upper, max(end[1] for end in ends))
         return Interval(value, min(lower, value), max(upper, value))
 
@@ -242,7 +235,7 @@ class Systems:
             spread = share * (1 - share)
             by_item = spread if self._successes is not None else min(spread, float(self._shares(system).var()))
             size = min(self.items / (by_item / spread), spread / variance)
-        z = _t_isf(LEVEL / 2, self._score_df)
+        z = t_isf(LEVEL / 2, self._score_df)
         center = (share + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
         return lower + (upper - lower) * max(0.0, center - half), lower + (upper - lower) * min(1.0, center + half)
@@ -268,7 +261,7 @@ class Systems:
             test, size = self._paired_proportions(left, right, value, pseudo)
             tests, step = [test], span / size
         else:
-            tests = [_t_test(value, error, self._df), _skewed_t_test(value, pseudo, self._df)]
+            tests = [t_test(value, error, self._df), skewed_t_test(value, pseudo, self._df)]
         p = max(self._swap_p(left, right), *(test.p for test in tests))
         lower = max(-span, min(value, *(test.lower for test in tests)))
         upper = min(span, max(value, *(test.upper for test in tests)))
@@ -297,12 +290,12 @@ class Systems:
         """
         values = self._subsets[:, left] - self._subsets[:, right]
         known = np.isfinite(values)
-        tie = _TIE * max(1e-300, float(np.abs(values[known]).max(initial=0.0)))
+        tie = TIE * max(1e-300, float(np.abs(values[known]).max(initial=0.0)))
         below = 1 + int((~known | (values <= tie)).sum())  # the empty subset counts against every claim
         above = 1 + int((~known | (values >= -tie)).sum())
         return min(1.0, 2 * min(below, above) / (len(values) + 1))
 
-    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> tuple[_Test, float]:
+    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> tuple[TTest, float]:
         """Test a difference of paired proportions as if one more item of each kind had been seen.
 
         Where systems agree on every item, or every cluster says the same, the spread is unknown rather than zero.
@@ -322,7 +315,7 @@ class Systems:
         padded = size + 2
         won, lost = (won * size + 1) / padded, (lost * size + 1) / padded
         error = np.sqrt((won + lost - (won - lost) ** 2) / padded)
-        return _t_test(span * (won - lost), span * error, self._df), size
+        return t_test(span * (won - lost), span * error, self._df), size
 
 
 class Family(NamedTuple):
@@ -361,7 +354,7 @@ def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]],
     observed, drawn = statistics[0], statistics[1:]
     order = np.argsort(observed)
     largest = np.maximum.accumulate(drawn[:, order], axis=1)
-    exceeding = (largest >= observed[order] * (1 - _TIE)).sum(axis=0)
+    exceeding = (largest >= observed[order] * (1 - TIE)).sum(axis=0)
     p = (1 + exceeding) / (1 + len(drawn))
     p = np.maximum.accumulate(p[::-1])[::-1]  # a smaller statistic never has a smaller p-value
     for position, claim in enumerate(order):
@@ -376,7 +369,7 @@ def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]],
 def _level_of(statistic: float, count: int) -> float:
     """Convert a sum of signed clusters over the root of their squares to the two-sided level of a t-test."""
     squared = min(statistic**2, count * (1 - 1e-12))
-    return float(2 * _t_sf(statistic * np.sqrt((count - 1) / (count - squared)), count - 1))
+    return float(2 * t_sf(statistic * np.sqrt((count - 1) / (count - squared)), count - 1))
 
 
 def _resized(statistics: FloatArray, rows: int) -> FloatArray:
@@ -400,7 +393,7 @@ def _flipped(influence: FloatArray, pairs: Sequence[tuple[int, int]], seed: int)
     gram = influence.T @ influence
     size = gram[left, left] + gram[right, right] - 2 * gram[left, right]
     sums = signs @ influence
-    scale = np.sqrt(np.where(size > _TIE**2 * (gram[left, left] + gram[right, right]), size, np.inf))
+    scale = np.sqrt(np.where(size > TIE**2 * (gram[left, left] + gram[right, right]), size, np.inf))
     found: FloatArray = np.abs(sums[:, left] - sums[:, right]) / scale
     return found
 
@@ -430,8 +423,8 @@ def detectable(contrast: Contrast, clusters: int, level: float = LEVEL, power: f
     interval. Counts move in steps, so an exact test of proportions needs one step more.
     """
     df = max(1, clusters - 1)
-    half = (contrast.ci_high - contrast.ci_low) / 2 * float(_t_isf(level / 2, df) / _t_isf(LEVEL / 2, df))
-    return _RESERVE * (half + _t_isf(1 - power, df) * contrast.error) + contrast.step
+    half = (contrast.ci_high - contrast.ci_low) / 2 * float(t_isf(level / 2, df) / t_isf(LEVEL / 2, df))
+    return _RESERVE * (half + t_isf(1 - power, df) * contrast.error) + contrast.step
 
 
 def family_interval(
@@ -448,7 +441,7 @@ def family_interval(
     """
     value, lower, upper = contrast
     df = max(1, clusters - 1)
-    factor = float(_t_isf(level / 2, df) / _t_isf(LEVEL / 2, df))
+    factor = float(t_isf(level / 2, df) / t_isf(LEVEL / 2, df))
     lower, upper = value - factor * (value - lower), value + factor * (upper - value)
     if not significant:
         return min(lower, 0.0), max(upper, 0.0)
@@ -466,45 +459,7 @@ def _error(pseudo: FloatArray) -> float:
 
 def _constant(pseudo: FloatArray, value: float) -> bool:
     """Return whether all clusters say the same, up to rounding."""
-    return float(np.ptp(pseudo)) <= _TIE * len(pseudo) * max(abs(value), float(np.abs(pseudo).max()), 1e-300)
-
-
-def _t_isf(level: float, df: float) -> float:
-    """Return what a t-distributed value exceeds with probability `level`; without the overhead of scipy.stats."""
-    return float(-stdtrit(df, level))
-
-
-def _t_sf(value: float, df: float) -> float:
-    """Return how likely a t-distributed value exceeds this one."""
-    return float(stdtr(df, -value))
-
-
-def _t_test(value: float, error: float, df: float) -> _Test:
-    if error <= _TIE * abs(value):
-        return _Test(0.0 if value else 1.0, value, value)
-    half = _t_isf(LEVEL / 2, df) * error
-    return _Test(float(2 * _t_sf(abs(value) / error, df)), value - half, value + half)
-
-
-def _skewed_t_test(value: float, pseudo: FloatArray, df: float) -> _Test:
-    """Test with a t-statistic that a cubic transformation freed of the skewness of the clusters (Hall, 1992)."""
-    count = len(pseudo)
-    spread = float(pseudo.std(ddof=1))
-    if spread == 0:
-        return _Test(0.0 if value else 1.0, value, value)
-    skewness = float(((pseudo - pseudo.mean()) ** 3).mean() / pseudo.std() ** 3)
-    third = skewness / 3
-
-    def transformed(w: float) -> float:
-        return w + third * w**2 + third**2 * w**3 / 3 + skewness / (6 * count)
-
-    def inverse(z: float) -> float:
-        z -= skewness / (6 * count)
-        return z if abs(third) < 1e-9 else (float(np.cbrt(1 + 3 * third * z)) - 1) / third
-
-    half = _t_isf(LEVEL / 2, df) / np.sqrt(count)
-    p = float(2 * _t_sf(abs(transformed(value / spread)) * np.sqrt(count), df))
-    return _Test(p, value - spread * inverse(half), value - spread * inverse(-half))
+    return float(np.ptp(pseudo)) <= TIE * len(pseudo) * max(abs(value), float(np.abs(pseudo).max()), 1e-300)
 
 
 @lru_cache(maxsize=2)
