@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from sizewise.documents.reading import LABEL_KEYS, ReadOptions
+from sizewise.documents.reading import LABEL_KEYS as LABEL_KEYS
+from sizewise.documents.reading import ReadOptions
 from sizewise.documents.tables import by_name, column_name
 from sizewise.documents.values import BadRow, first_key, text_of, without_surrogates
 
