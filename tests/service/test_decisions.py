@@ -24,6 +24,7 @@ from sizewise.guard import Found
 from sizewise.models import Model
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.classifier import ClassifierModel
+from sizewise.models.deciding import is_calibrated
 from sizewise.models.fake import FakeModel
 from sizewise.records import (
     Calibrator,
@@ -145,7 +146,7 @@ def test_official_client_reads_all_kinds_of_answers() -> None:
         assert refused.value.param == "questions"
 
 
-def small_classifier(folder: Path) -> tuple[ClassifierModel, list[str]]:
+def small_classifier(folder: Path, calibrated_on: int = 60) -> tuple[ClassifierModel, list[str]]:
     """Fit a linear classifier with a temperature on a few texts; returns it with texts that it hasn't seen."""
     rng, labels = random.Random(0), list(WORDS)
     question = Question(options=tuple(Option(value=label) for label in labels))
@@ -171,7 +172,7 @@ def small_classifier(folder: Path) -> tuple[ClassifierModel, list[str]]:
         memory_bytes=1,
         disk_bytes=1,
         engine="scikit-learn",
-        calibrator=Calibrator(method="temperature", labels=question.values, temperature=1.7),
+        calibrator=Calibrator(method="temperature", labels=question.values, temperature=1.7, n=calibrated_on),
         seconds=1.0,
         origin="test",
         license="test",
@@ -195,6 +196,12 @@ def test_probabilities_served_are_those_measured(tmp_path: Path, store: Store) -
         assert answer["choice"] == max(served, key=lambda value: served[value])
     parts = [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
     assert answers(client, parts, choice(*reversed(list(WORDS)))) == [answer]
+
+
+def test_a_calibration_on_few_texts_is_none(tmp_path: Path) -> None:
+    for number, (calibrated_on, calibrated) in enumerate(((0, False), (49, False), (50, True))):
+        model, _ = small_classifier(tmp_path / str(number), calibrated_on)
+        assert is_calibrated(model) == calibrated
 
 
 @pytest.mark.parametrize("kind", ["choice", "predicate", "multi", "score"])

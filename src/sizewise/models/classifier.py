@@ -23,6 +23,8 @@ from sizewise.retrieval import Encoder
 from sizewise.retrieval.encoder import write_graph
 
 BATCH = 64
+MIN_CALIBRATED = 50
+"""Validation examples, at least one for each option, below which a calibration says little about other texts."""
 MULTI_THRESHOLD = 0.5
 
 
@@ -77,8 +79,10 @@ class ClassifierModel(Model):
 
     @property
     def calibrated(self) -> bool:
-        """Whether its probabilities were calibrated on the validation split, or found best there as they are."""
+        """Whether its probabilities were calibrated on enough validation texts, or found best there as they are."""
         calibrator = self._record.calibrator
+        if calibrator.n < max(MIN_CALIBRATED, len(calibrator.labels)):
+            return False
         return calibrator.method != "none" or len(calibrator.log_loss) > 1
 
     def signature(self) -> str:
