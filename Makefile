@@ -42,8 +42,11 @@ WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? c
 test: $(VENV)/.all  ## the tests, without network and real weights; one core for each of several processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does not start
+$(VENV)/.browser: $(VENV)/.all
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
+	touch $@
+
+test-browser: $(VENV)/.browser  ## pages in a real Chromium; skipped where it does not start
 	$(BIN)/python -m pytest -m browser tests/browser
 
 docs: $(VENV)/.all  ## the documentation as a site, in site/; lists benchmarks that the code has moved past
