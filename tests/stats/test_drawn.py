@@ -56,3 +56,15 @@ def test_too_few_documents_have_no_interval() -> None:
     found = drawn_mean(values, np.zeros(40), np.full(40, 0.15), [str(i) for i in range(40)])
     assert np.isnan(found.p)
     assert np.isinf(found.ci_high)
+
+
+@pytest.mark.parametrize("count", [20, 50, 200])
+def test_without_a_single_other_value_the_interval_reaches_as_far_as_an_exact_one(count: int) -> None:
+    """None of n: the true share may be up to 1 - 0.025 ** (1 / n), which Clopper and Pearson (1934) give."""
+    size = 4 * count
+    chances = np.full(size, 0.25)
+    values = np.full(size, np.nan)
+    values[:count] = 0.0
+    found = drawn_mean(values, np.zeros(size), chances, [str(item) for item in range(size)])
+    assert found.value == 0
+    assert found.ci_high == pytest.approx(1 - 0.025 ** (1 / count), rel=0.2)
