@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufffe\\uffff]")
 """C0 and C1, line separators, what changes the direction of text, and what neither a file nor XML can hold."""
+MAX_CELL = 10_000_000
+"""Most characters of a CSV cell."""
 _FORMULA = re.compile(r"[=@\t\r\uff1d\uff0b\uff0d\uff20]|[-+]")
 _NUMBER = re.compile(r"[-+](?:(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?%?(?: \[[-+\d., a-z]*\])?(?: points)?)?")
 """A signed number as the tables write it, with its interval; a dash alone means that there is none."""
@@ -46,3 +49,9 @@ def spreadsheet_cell(value: object) -> str:
     """Write a cell that no spreadsheet runs as a formula: text that looks like one gets an apostrophe."""
     text = "" if value is None else escape_controls(str(value), "\n\t\r")
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def csv_rows(lines: Iterable[str], *, delimiter: str = ",", strict: bool = True) -> csv.DictReader[str]:
+    """Open a CSV file whose cells may be as long as a prompt; Python's own limit is 131,072 characters."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
+    return csv.DictReader(lines, delimiter=delimiter, strict=strict)

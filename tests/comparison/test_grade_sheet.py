@@ -135,3 +135,14 @@ def test_what_cannot_be_written_or_read_is_refused(systems: Systems, store: Stor
         compare(systems, store=store, grades=sheet)
     with pytest.raises(SizewiseError, match="can't be read"):
         compare(systems, store=store, grades=tmp_path / "absent.csv")
+
+
+def test_a_sheet_with_a_very_long_prompt_is_read(
+    systems: Systems, store: Store, tmp_path: Path, right: dict[str, list[bool]]
+) -> None:
+    sheet = tmp_path / "grades.csv"
+    write_grade_sheet(sheet, systems, store=store, items=GRADED)
+    rows = _filled(sheet, right)
+    rows[0]["prompt"] = "word " * 40_000
+    _write(sheet, rows)
+    assert compare(systems, store=store, grades=sheet).record.differences

@@ -312,12 +312,17 @@ def test_an_engine_that_hangs_is_started_again(tmp_path: Path, monkeypatch: pyte
 
 def pids_on(port: int) -> list[int]:
     """Return the processes of the engine with a port."""
+    return processes_with(str(port), "engine.py")
+
+
+def processes_with(*ends: str) -> list[int]:
+    """Return the processes of whose command line some words end so."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(port).encode() in words and any(word.endswith(b"engine.py") for word in words):
+        if all(any(word.endswith(end.encode()) for word in words) for end in ends):
             found.append(int(folder.name))
     return found

@@ -19,6 +19,7 @@ import httpx
 from sizewise.lm import gguf_writing, hf_format
 from tests.service.test_config import ready, served
 from tests.service.test_health import until
+from tests.service.test_replicas import processes_with
 
 SERVER = """
 import sys, time, xllamacpp
@@ -37,18 +38,6 @@ def section(name: str, command: list[str], model: str, replicas: int) -> str:
         f'[[model]]\nname = "{name}"\n[model.start]\ncommand = {json.dumps(command)}\n'
         f'model = "{model}"\nreplicas = {replicas}\n'
     )
-
-
-def processes_with(word: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if word.encode() in words and b"setpriv" not in words[0]:
-            found.append(int(folder.name))
-    return found
 
 
 @pytest.mark.scale

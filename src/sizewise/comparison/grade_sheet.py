@@ -16,7 +16,7 @@ import numpy as np
 
 from sizewise.comparison.content import MATCH, RECALL, Content, GradeSheet, read_content
 from sizewise.comparison.naming import check_same, name_evaluations
-from sizewise.controls import spreadsheet_cell
+from sizewise.controls import csv_rows, spreadsheet_cell
 from sizewise.documents.grades import read_grade
 from sizewise.documents.values import BadRow
 from sizewise.errors import SizewiseError, UsageError
@@ -185,7 +185,7 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SizewiseError(f"{path} can't be read: {error}.", "a grade sheet (CSV, UTF-8)", _NEXT) from error
-    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if text.startswith("answer;") else ",")
+    lines = csv_rows(io.StringIO(text, newline=""), delimiter=";" if text.startswith("answer;") else ",", strict=False)
     try:
         rows = list(enumerate(lines, start=2))
     except csv.Error as error:

@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
 
+from sizewise.controls import csv_rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import ROLES, conversation_text
 from sizewise.judging.ballot import Ballot
@@ -261,7 +262,7 @@ def _joined(value: Any) -> str:
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from csv.DictReader(lines, strict=True)
+        yield from csv_rows(lines)
 
 
 def _jsonl_rows(path: Path) -> Iterator[Mapping[str, Any]]:

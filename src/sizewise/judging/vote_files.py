@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.controls import csv_rows
 from sizewise.errors import SizewiseError
 
 IntArray = npt.NDArray[np.int64]
@@ -50,7 +51,7 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
     empty = True
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
+            reader = csv_rows(lines)
             given = [column_name(name) for name in reader.fieldnames or ()]
             reader.fieldnames = given
             twice = {name for name in given if given.count(name) > 1} & _KNOWN.union(*columns)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.controls import csv_rows
 from sizewise.errors import SizewiseError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Score
@@ -74,7 +75,7 @@ def read_labeled(path: Path) -> LabeledPrompts:
     logprobs: list[float] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
+            reader = csv_rows(lines)
             absent = [name for name in required if name not in (reader.fieldnames or ())]
             if absent:
                 raise ValueError(f"missing column {', '.join(absent)}")
