@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.labels import read_labels
+from sizewise.judging.labels import MISSING, look_alikes, read_labels
 from sizewise.judging.vote_files import DOCUMENT_COLUMNS, ITEM_COLUMNS, RATER_COLUMNS, read_rows
 from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
 from sizewise.records import Agreement, JudgePlan, Score
@@ -23,6 +23,7 @@ from sizewise.stats.crossed import MIN_RATERS
 
 FEW_GROUPS = 20
 REPEAT_SHARE = 0.1
+_ROUNDING = 1e-9
 MIN_DETECT = 1e-4
 """Smallest difference that a round is planned for; it takes over a hundred million votes."""
 
@@ -47,7 +48,10 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         {"label": row["label"]}
         | {unit: next((row[name] for name in columns if row.get(name)), "") for unit, columns in names.items()}
         for row in read
+        if row["label"].casefold() not in MISSING
     ]
+    if not rows:
+        raise SizewiseError(f"{path.name} has no ratings: every label is a missing value.", "at least one rating", "")
     used = next((name for name in DOCUMENT_COLUMNS if any(row.get(name) for row in read)), None)
     found = agree_rows(rows, path.name, level)
     independent = (
@@ -55,7 +59,9 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         if used
         else "no column 'document': every item is treated as independent of the others"
     )
-    return found.model_copy(update={"notes": (*found.notes, independent)})
+    missing = len(read) - len(rows)
+    left_out = [f"rows whose label is a missing value, such as NaN, were left out: {missing}"] if missing else []
+    return found.model_copy(update={"notes": (*found.notes, *left_out, independent)})
 
 
 class _Ratings(NamedTuple):
@@ -140,6 +146,7 @@ def _agreement_notes(ratings: _Ratings, independent: int) -> Iterable[str]:
         yield "there is only one label, so agreement beyond chance can't be measured"
     if note := raters_note(len(ratings.raters)):
         yield note
+    yield from look_alikes(map(str, ratings.raters), "raters")
 
 
 def _coefficients(ratings: _Ratings, level: Level, values: np.ndarray) -> dict[str, Score]:
@@ -290,6 +297,13 @@ def plan(
             f"Each item needs {votes_per_item} raters, but there are {raters}.",
             "at least as many raters as votes on an item",
             "",
+        )
+    if detect > (1 - tie_share) / 2 + _ROUNDING:
+        raise UsageError(
+            f"A win rate of {0.5 + detect:.4g} is impossible with a share of {tie_share:g} ties, each of which counts "
+            "as one half.",
+            f"at most {max(0.0, 1 - 2 * detect):.4g} ties, or a detect of at most {(1 - tie_share) / 2:.4g}",
+            f"sizewise judge plan --detect {detect:g} --ties {max(0.0, 1 - 2 * detect):.4g}",
         )
     variance = (1 - tie_share) / 4
     variance_if_different = max(variance - detect**2, 0.0)
