@@ -12,6 +12,7 @@ from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import PlanAssumptions, agreement, plan, rank
 from sizewise.stats import MIN_CLUSTERS
+from sizewise.stats.crossed import estimate_share
 from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
@@ -243,6 +244,15 @@ def test_a_win_rate_that_ties_rule_out_is_not_planned(detect: float, ties: float
         plan(detect, assumptions=PlanAssumptions(ties))
     detected, possible = refused.value.next_step.split()[4], refused.value.next_step.split()[6]
     assert plan(float(detected), assumptions=PlanAssumptions(float(possible))).detect == detect
+
+
+@pytest.mark.parametrize(("detect", "ties"), [(0.25, 0.0), (0.3, 0.3)])
+def test_small_rounds_have_the_power_they_are_planned_for(detect: float, ties: float) -> None:
+    votes = plan(detect, assumptions=PlanAssumptions(ties)).votes
+    won = (1 - ties) / 2 + detect
+    shares = np.random.default_rng(0).choice([1, 0.5, 0], (600, votes), p=[won, ties, 1 - ties - won])
+    found = np.mean([estimate_share(row, None, np.arange(votes)).p < 0.05 for row in shares])
+    assert 0.78 < found < 0.93
 
 
 def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

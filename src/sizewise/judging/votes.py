@@ -272,7 +272,8 @@ def plan(
     """Compute how many pairwise votes are needed to detect a difference.
 
     The test compares a win rate with one half, a tie counting as one half. Votes on one item are correlated, which the
-    design effect of Kish (1965) accounts for. A round never has fewer than MIN_CLUSTERS items, which a claim needs.
+    design effect of Kish (1965) accounts for. Without the added z squared, rounds of 13 to 30 votes that were planned
+    for a power of 80 % had 72 to 80 %. A round never has fewer than MIN_CLUSTERS items, which a claim needs.
 
     Args:
         detect: smallest distance of the win rate from one half to detect: 0.1 is a win rate of 60 %.
@@ -309,6 +310,7 @@ def plan(
     variance_if_different = max(variance - detect**2, 0.0)
     z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
     effective = ((z_alpha * sqrt(variance) + z_power * sqrt(variance_if_different)) / detect) ** 2
+    effective += z_alpha**2  # the spread of few votes is an estimate, and they move in steps
     votes = ceil(effective * (1 + (votes_per_item - 1) * item_correlation))
     items = max(ceil(votes / votes_per_item), MIN_CLUSTERS)
     votes = items * votes_per_item
