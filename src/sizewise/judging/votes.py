@@ -287,24 +287,12 @@ def plan(
         UsageError: a number is out of range.
     """
     tie_share, item_correlation, seconds_per_vote = assumptions or PlanAssumptions()
-    if not MIN_DETECT <= detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
-        raise UsageError(
-            f"Can't plan a round with detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
-            f"{MIN_DETECT:g} <= detect < 0.5, and shares between 0 and 1",
-            "sizewise judge plan --detect 0.1",
-        )
+    _check_plan(detect, power, alpha, tie_share)
     if votes_per_item > raters or min(raters, votes_per_item) < 1:
         raise UsageError(
             f"Each item needs {votes_per_item} raters, but there are {raters}.",
             "at least as many raters as votes on an item",
             "",
-        )
-    if detect > (1 - tie_share) / 2 + _ROUNDING:
-        raise UsageError(
-            f"A win rate of {0.5 + detect:.4g} is impossible with a share of {tie_share:g} ties, each of which counts "
-            "as one half.",
-            f"at most {max(0.0, 1 - 2 * detect):.4g} ties, or a detect of at most {(1 - tie_share) / 2:.4g}",
-            f"sizewise judge plan --detect {detect:g} --ties {max(0.0, 1 - 2 * detect):.4g}",
         )
     variance = (1 - tie_share) / 4
     variance_if_different = max(variance - detect**2, 0.0)
@@ -329,3 +317,20 @@ def plan(
         seconds_per_vote=seconds_per_vote,
         minutes_per_rater=(votes + repeats) * seconds_per_vote / 60 / raters,
     )
+
+
+def _check_plan(detect: float, power: float, alpha: float, tie_share: float) -> None:
+    """Refuse numbers that are out of range, and win rates that the ties rule out."""
+    if not MIN_DETECT <= detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
+        raise UsageError(
+            f"Can't plan a round with detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
+            f"{MIN_DETECT:g} <= detect < 0.5, and shares between 0 and 1",
+            "sizewise judge plan --detect 0.1",
+        )
+    if detect > (1 - tie_share) / 2 + _ROUNDING:
+        raise UsageError(
+            f"A win rate of {0.5 + detect:.4g} is impossible with a share of {tie_share:g} ties, each of which counts "
+            "as one half.",
+            f"at most {max(0.0, 1 - 2 * detect):.4g} ties, or a detect of at most {(1 - tie_share) / 2:.4g}",
+            f"sizewise judge plan --detect {detect:g} --ties {max(0.0, 1 - 2 * detect):.4g}",
+        )
