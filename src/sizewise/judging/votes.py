@@ -59,8 +59,8 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         if used
         else "no column 'document': every item is treated as independent of the others"
     )
-    missing = len(read) - len(rows)
-    left_out = [f"rows whose label is a missing value, such as NaN, were left out: {missing}"] if missing else []
+    without = len(read) - len(rows)
+    left_out = [f"rows whose label is a missing value, such as NaN, were left out: {without}"] if without else []
     return found.model_copy(update={"notes": (*found.notes, *left_out, independent)})
 
 
