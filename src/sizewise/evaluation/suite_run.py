@@ -14,6 +14,7 @@ import numpy as np
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.closed_book import ANSWER_TOKENS, knowledge_request, knowledge_rows
+from sizewise.evaluation.code_problems import code_request, code_stats
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
 from sizewise.evaluation.forced_choice import (
     CHOICE_TOKENS,
@@ -210,6 +211,7 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
         requests = [_words_request(run, item, chat=model.describe().can_chat) for item in run.items]
         answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
         stats_of = partial(problem_stats, run.suite.metrics[0]) if run.suite.worked else None
+        stats_of = code_stats if run.suite.runs_code else stats_of
         return knowledge_rows(run.items, answers, run.as_wrong, stats_of)
     if not run.is_scored(model):
         return _chosen_by_letter(run, inquiry)
@@ -219,6 +221,8 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
 
 
 def _words_request(run: _Run, item: SuiteItem, *, chat: bool) -> Request:
+    if run.suite.runs_code:
+        return code_request(item, WORKING_TOKENS, chat=chat)
     return problem_request(run.name, item, chat=chat) if run.suite.worked else knowledge_request(item, chat=chat)
 
 
@@ -353,7 +357,8 @@ def _method(model: Model, run: _Run) -> str:
         method = f"written on, {CONTINUATION_TOKENS} tokens"
     if run.suite.closed_book:
         form = "chat" if model.describe().can_chat else "few_shot"
-        method = f"{CLOSED_BOOK}|form:{form}" + ("|with working" if run.suite.worked else "")
+        working = "|run in a process of its own" if run.suite.runs_code else "|with working" * run.suite.worked
+        method = f"{CLOSED_BOOK}|form:{form}{working}"
     return method + (f"|{FAILURES_AS_WRONG}" if run.as_wrong else "")
 
 
