@@ -194,7 +194,7 @@ def _closed(text: str, pairs: Mapping[str, str]) -> bool:
 
 def _rules(rng: random.Random) -> list[Task]:
     k, price, word = rng.randint(2, 9), rng.randint(2, 9), rng.choice(WORDS)
-    pairs = dict(rng.sample(["()", "[]", "{}", "<>"], 2))
+    pairs = {brackets[0]: brackets[1] for brackets in rng.sample(("()", "[]", "{}", "<>"), 2)}
     shown = " and ".join(f"'{one}{other}'" for one, other in pairs.items())
     signs = "".join([*pairs, *pairs.values()])
     return [
