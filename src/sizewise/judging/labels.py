@@ -45,8 +45,11 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
     written = sorted(set(spellings), key=lambda label: (len(label), label))
     numbers = _numbers(written)
     if numbers is None and level != "nominal":
+        word = next(label for label in written if _numbers([label]) is None)
         raise SizewiseError(
-            f"{source} has labels that are not numbers.", f"numbers, for agreement of {level} labels", "--level nominal"
+            f"{source} has labels that are not numbers, such as '{word}'.",
+            f"numbers, for agreement of {level} labels",
+            "--level nominal",
         )
     if numbers is None:
         names = sorted(written)
@@ -54,7 +57,7 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
             names,
             np.arange(len(names), dtype=np.float64),
             {name: i for i, name in enumerate(names)},
-            tuple(_look_alikes(names)),
+            tuple(look_alikes(names, "labels")),
         )
     else:
         spelled: dict[Decimal, list[str]] = defaultdict(list)
@@ -85,14 +88,19 @@ def _one_number(groups: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"labels that are the same number count as one: {_listed(groups)}"
 
 
-def _look_alikes(names: Sequence[str]) -> Iterator[str]:
-    """Note words that differ only in case, white space or punctuation between words."""
+def look_alikes(names: Iterable[str], what: str) -> Iterator[str]:
+    """Note names that differ only in case, white space, hyphens or underscores.
+
+    Args:
+        names: different names.
+        what: what they name, in the plural.
+    """
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         alike["".join(name.casefold().replace("_", " ").replace("-", " ").split())].append(name)
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:
-        yield f"labels that differ only in case or spaces count as different: {_listed(groups)}"
+        yield f"{what} that differ only in case or spaces count as different: {_listed(groups)}"
 
 
 def _listed(groups: Sequence[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import ceil, isfinite, sqrt
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.labels import read_labels
+from sizewise.judging.labels import look_alikes, read_labels
 from sizewise.judging.vote_files import DOCUMENT_COLUMNS, ITEM_COLUMNS, RATER_COLUMNS, read_rows
 from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
 from sizewise.records import Agreement, JudgePlan, Score
@@ -83,8 +84,12 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         source: where the ratings come from, for messages.
         level: level of measurement of the labels.
     """
-    if len({(row["rater"], row["item"]) for row in rows}) < len(rows):
-        raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating per rater and item", "")
+    given = Counter((row["rater"], row["item"]) for row in rows)
+    if len(given) < len(rows):
+        (by, of), times = given.most_common(1)[0]
+        raise SizewiseError(
+            f"{source} has {times} ratings of item {of} by {by}.", "one rating per rater and item", "delete the others"
+        )
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
     labels = read_labels({row["label"] for row in rows}, level, source)
@@ -140,6 +145,7 @@ def _agreement_notes(ratings: _Ratings, independent: int) -> Iterable[str]:
         yield "there is only one label, so agreement beyond chance can't be measured"
     if note := raters_note(len(ratings.raters)):
         yield note
+    yield from look_alikes(map(str, ratings.raters), "raters")
 
 
 def _coefficients(ratings: _Ratings, level: Level, values: np.ndarray) -> dict[str, Score]:
