@@ -209,7 +209,7 @@ def require_answers(uri: str, answers: Mapping[str, Completion], retry: str = "t
     transient = any(answer.transient for answer in answers.values())
     if uri.startswith("recorded:") and not transient:
         raise SizewiseError(
-            f"{uri} has no usable answer to any of the {len(answers)} examples: {reason}",
+            f"All {len(answers)} requests to {uri} failed: {reason}",
             "answers with the ids or the prompts of the data",
             f"correct them in the file, or name their columns: '{uri.partition('#')[0]}#id_column=COLUMN' "
             "(or prompt_column=COLUMN)",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sizewise import datasets
-from sizewise.choice import choose
+from sizewise.choice import alternatives, choose
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate
@@ -215,6 +215,9 @@ def test_a_threshold_without_its_metric_keeps_the_metric_it_was_set_for(store: S
     assert choose(comparison, Needs(quality="reference_match", min_quality=0.9), store=store).record.pick is None
     advice = " ".join(choose(comparison, Needs(), store=store).record.sensitivity)
     assert 'set quality = "reference_match" and min_quality' in advice
+    record = store.read(Comparison, comparison)
+    tried = alternatives(record, comparison, Needs())  # with minimums of the metric that decided
+    assert {one.recommendation.quality for one in tried} <= {"reference_match"}
 
 
 def test_candidates_have_the_names_that_the_user_chose(store: Store, tmp_path: Path) -> None:
