@@ -207,6 +207,13 @@ def require_answers(uri: str, answers: Mapping[str, Completion], retry: str = "t
         return
     reason = _summarize([str(answer.error) for answer in answers.values()])
     transient = any(answer.transient for answer in answers.values())
+    if uri.startswith("recorded:") and not transient:
+        raise SizewiseError(
+            f"All {len(answers)} requests to {uri} failed: {reason}",
+            "answers with the ids or the prompts of the data",
+            f"correct them in the file, or name their columns: '{uri.partition('#')[0]}#id_column=COLUMN' "
+            "(or prompt_column=COLUMN)",
+        )
     raise SizewiseError(
         f"All {len(answers)} requests to {uri} failed: {reason}",
         "a service that is up and accepts requests" if transient else "a model that accepts these requests",
@@ -233,7 +240,10 @@ def failure_notes(answers: Iterable[Completion], *, as_wrong: bool | None = None
     if permanent:
         scored = "count as wrong" if as_wrong else "aren't scored"
         scored += " (--count-failures-as-wrong scores them as wrong)" if as_wrong is False else ""
-        notes.append(f"{len(permanent)} of {len(answers)} requests were refused and {scored}: {_summarize(permanent)}.")
+        notes.append(
+            f"{len(permanent)} of {len(answers)} requests were refused or have no answer and {scored}: "
+            f"{_summarize(permanent)}."
+        )
     return notes
 
 

@@ -121,6 +121,23 @@ def test_a_damaged_sheet_is_refused_with_its_row(
     assert says in str(caught.value)
 
 
+def test_a_sheet_may_come_from_a_spreadsheet_but_holds_one_grade_an_answer(
+    systems: Systems, store: Store, tmp_path: Path, right: dict[str, list[bool]]
+) -> None:
+    sheet = tmp_path / "grades.csv"
+    write_grade_sheet(sheet, systems, store=store, items=GRADED)
+    rows = _filled(sheet, right)
+    expected = compare(systems, store=store, grades=sheet).record.scores["human_grade"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter="\t")
+    writer.writerows([list(rows[0]), *([*map(str, row.values())] for row in [*rows, rows[0]])])
+    sheet.write_bytes(text.getvalue().encode("utf-16"))
+    assert compare(systems, store=store, grades=sheet).record.scores["human_grade"] == expected
+    _write(sheet, [*rows, rows[0] | {"grade": "0.5"}])
+    with pytest.raises(SizewiseError, match=r"the answer has the grades [01] and 0\.5"):
+        compare(systems, store=store, grades=sheet)
+
+
 def test_what_cannot_be_written_or_read_is_refused(systems: Systems, store: Store, tmp_path: Path) -> None:
     sheet = tmp_path / "grades.csv"
     with pytest.raises(UsageError, match="0 items"):

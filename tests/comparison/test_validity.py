@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sizewise import datasets
-from sizewise.choice import choose
+from sizewise.choice import alternatives, choose
 from sizewise.comparison import compare
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, Needs, Recommendation
 from sizewise.store import Saved, Store
@@ -168,6 +168,7 @@ def graded(store: Store, folder: Path, grades: dict[str, list[object]]) -> Compa
         ([True, False, True], [60, 70, 80], ("0 to 1", "0 to 100")),
         ([2, 5, 4], [60, 70, 80], ("1 to 5", "0 to 100")),
         ([-1, 0, 1], [0, 1, 1], ("-1 to 1", "0 to 1")),
+        ([80, 0.5, 100], [60, 70, 80], ("both 0.5 and 100", "percentages")),
     ],
 )
 def test_grades_on_unlike_scales_are_left_out_with_both_named(
@@ -209,6 +210,14 @@ def test_a_threshold_without_its_metric_keeps_the_metric_it_was_set_for(store: S
     decided(store, tmp_path, {"a": answers(0.4, False, 1), "b": answers(0.8, True, 2)})
     comparison = next(saved.id for saved in store.saved(Comparison))
     assert choose(comparison, Needs(min_quality=30), store=store).record.quality == "chrf"
+    with pytest.raises(UsageError, match=r"min_quality is 0\.9, but chrF ranges from 0 to 100"):
+        choose(comparison, Needs(min_quality=0.9), store=store)
+    assert choose(comparison, Needs(quality="reference_match", min_quality=0.9), store=store).record.pick is None
+    advice = " ".join(choose(comparison, Needs(), store=store).record.sensitivity)
+    assert 'set quality = "reference_match" and min_quality' in advice
+    record = store.read(Comparison, comparison)
+    tried = alternatives(record, comparison, Needs())  # with minimums of the metric that decided
+    assert {one.recommendation.quality for one in tried} <= {"reference_match"}
 
 
 def test_candidates_have_the_names_that_the_user_chose(store: Store, tmp_path: Path) -> None:

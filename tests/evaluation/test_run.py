@@ -196,7 +196,7 @@ def test_a_prompt_too_long_for_the_model_is_reported_and_not_scored(
     assert (record.failed, record.unanswered, record.items) == (1, 0, 4)
     assert record.scores["exact_match"].n == 3
     assert record.scores["latency_s"].n == 3
-    assert any("1 of 4 requests were refused and aren't scored" in note for note in record.notes)
+    assert any("1 of 4 requests were refused or have no answer and aren't scored" in note for note in record.notes)
     (row,) = [row for row in rows_of(store, stored) if row.error]
     assert (row.completion, row.stats) == (None, {})
 

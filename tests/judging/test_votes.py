@@ -199,7 +199,7 @@ def test_bad_votes_are_named(tmp_path: Path, rows: list[dict[str, Any]], said: s
 
 
 def test_bad_ratings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SizewiseError, match="two ratings of one item by one rater"):
+    with pytest.raises(SizewiseError, match="2 ratings of item 1 by a"):
         agreement(write(tmp_path / "twice.csv", [{"rater": "a", "item": "1", "label": "x"}] * 2))
     with pytest.raises(SizewiseError, match="No item"):
         agreement(ratings(tmp_path / "one.csv", [["x", "y"]]))

@@ -114,3 +114,14 @@ def test_values_that_are_no_shares_are_refused(wrong: float) -> None:
 def test_the_ends_of_the_scale_cannot_be_tested(null: float) -> None:
     with pytest.raises(ValueError, match="null value"):
         estimate_share(np.full(20, 0.5), None, np.arange(20), null=null)
+
+
+def test_one_rater_with_nearly_all_votes_decides_nothing_for_the_others() -> None:
+    votes, others = 30_000, 10
+    documents = np.concatenate([np.arange(votes), np.arange(others * 4)])
+    raters = np.concatenate([np.zeros(votes, dtype=np.int64), np.repeat(np.arange(1, others + 1), 4)])
+    shares = np.concatenate([np.ones(votes), np.zeros(others * 4)])
+    found = estimate_share(shares, raters, documents)
+    assert found.value > 0.99
+    assert found.ci_low < 0.1
+    assert found.p > 0.5

@@ -43,6 +43,7 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
     If several changes lead to the same result, only the first (the loosest) is kept. At most a dozen are returned.
     """
     choice = Choice(comparison, needs)
+    needs = needs.model_copy(update={"quality": choice.quality})  # a minimum alone could be one of another metric
     alternatives, seen = [], {_result(decide(comparison, comparison_id, needs))}
     for description, change in _changes(choice, needs):
         recommendation = decide(comparison, comparison_id, needs.model_copy(update=change))

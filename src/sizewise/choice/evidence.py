@@ -86,12 +86,14 @@ class Choice:
             )
         units = {score.unit for score in comparison.scores[self.quality].values()}
         self._check_incumbent()
-        if needs.min_quality is not None and units == {"0-100"} and not 0 <= needs.min_quality <= 100:
-            raise UsageError(
-                f"min_quality is {needs.min_quality:g}, but {title_in_text(self.quality)} ranges from 0 to 100.",
-                "a number between 0 and 100",
-                "set min_quality under [needs]",
-            )
+        if (minimum := needs.min_quality) is not None and units == {"0-100"}:
+            fraction = needs.quality is None and 0 < minimum <= 1 and "reference_match" in measures
+            if fraction or not 0 <= minimum <= 100:
+                raise UsageError(
+                    f"min_quality is {minimum:g}, but {title_in_text(self.quality)} ranges from 0 to 100.",
+                    "a number between 0 and 100" + (", or the metric that is meant" if fraction else ""),
+                    'set quality = "reference_match" under [needs]' if fraction else "set min_quality under [needs]",
+                )
         for key, value in {"min_quality": needs.min_quality, "max_loss": needs.max_loss}.items():
             if value is not None and units == {"share"} and not 0 <= value <= 1:
                 raise UsageError(

@@ -33,9 +33,11 @@ def sensitivity_of(choice: Choice, verdict: Verdict, break_evens: Sequence[Break
         scores = choice.comparison.scores[choice.quality].values()
         fraction = any(is_percentage(choice.quality, score.unit) for score in scores)
         scale = " as a fraction from 0 to 1" if fraction else ""
+        # Without its metric, a minimum is one of the metric that was the default before.
+        named = 'quality = "reference_match" and ' if choice.quality == "reference_match" else ""
         lines.append(
-            f"a minimum score: set min_quality ({choice.title}{scale}) under [needs]; only your experts can say what "
-            "is good enough"
+            f"a minimum score: set {named}min_quality ({choice.title}{scale}) under [needs]; only your experts can say "
+            "what is good enough"
         )
     if choice.comparison.language_modeling_proxy:
         lines.append(

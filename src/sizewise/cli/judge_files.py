@@ -133,6 +133,8 @@ def import_(
         print_line(f"{name}: {count} votes")
     if read.empty:
         print_line(f"{read.empty} empty annotations were left out")
+    if read.replaced:
+        print_line(f"{read.replaced} rows were replaced by a later row of the same rater on the same task")
     if read.corrected or read.unchanged:
         print_line(f"{read.corrected} votes corrected earlier ones; {read.unchanged} were known already")
     if read.without_place:

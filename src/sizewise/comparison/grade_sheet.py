@@ -16,8 +16,9 @@ import numpy as np
 
 from sizewise.comparison.content import MATCH, RECALL, Content, GradeSheet, read_content
 from sizewise.comparison.naming import check_same, name_evaluations
-from sizewise.controls import csv_rows, spreadsheet_cell
+from sizewise.controls import spreadsheet_cell
 from sizewise.documents.grades import read_grade
+from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.documents.values import BadRow
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Evaluation, ItemRow, fingerprint
@@ -163,8 +164,8 @@ def read_grade_sheet(path: str | Path, evaluations: Mapping[str, str], store: St
             grade = read_grade({"grade": row["grade"]})
         except BadRow as error:
             raise _damaged(path, number, str(error)) from error
-        if grade is not None:
-            grades[name][item] = grade
+        if grade is not None and grades[name].setdefault(item, grade) != grade:
+            raise _damaged(path, number, f"the answer has the grades {grades[name][item]:g} and {grade:g}")
     graded = [item for item in chances if all(item in one for one in grades.values())]
     if not graded:
         raise SizewiseError(
@@ -182,15 +183,16 @@ def read_grade_sheet(path: str | Path, evaluations: Mapping[str, str], store: St
 def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Read the rows with their numbers, the header being row 1."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_csv(path, strict=False) as lines:
+            rows, names = [], lines.fieldnames or ()
+            for number, row in enumerate(lines, start=2):
+                check_cells(lines, row)
+                rows.append((number, row))
+    except (OSError, ValueError) as error:
         raise SizewiseError(f"{path} can't be read: {error}.", "a grade sheet (CSV, UTF-8)", _NEXT) from error
-    lines = csv_rows(io.StringIO(text, newline=""), delimiter=";" if text.startswith("answer;") else ",", strict=False)
-    try:
-        rows = list(enumerate(lines, start=2))
     except csv.Error as error:
         raise SizewiseError(f"{path} isn't a CSV file: {error}.", "a grade sheet", _NEXT) from error
-    absent = [name for name in ("answer", "chance", "grade") if name not in (lines.fieldnames or ())]
+    absent = [name for name in ("answer", "chance", "grade") if name not in names]
     if absent:
         raise SizewiseError(f"{path} has no column '{absent[0]}'.", f"a grade sheet with {', '.join(COLUMNS)}", _NEXT)
     return [(number, {key: value or "" for key, value in row.items() if key in COLUMNS}) for number, row in rows]

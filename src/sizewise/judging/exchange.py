@@ -18,11 +18,12 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
 
-from sizewise.controls import csv_rows
+from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import ROLES, conversation_text
 from sizewise.judging.ballot import Ballot
 from sizewise.judging.harm import flagged_candidates
+from sizewise.judging.vote_files import column_name
 from sizewise.records import REASONS, SCALES, JudgeTask, Vote
 from sizewise.store import read_lines, write_atomically
 
@@ -137,6 +138,8 @@ class Imported(NamedTuple):
     """Votes that were known already."""
     without_place: int = 0
     """Votes that flagged harm in a task with several answers without naming the answer."""
+    replaced: int = 0
+    """Rows that a later row of the file replaced, by the same rater on the same task."""
 
 
 def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
@@ -164,8 +167,8 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
             raise ValueError(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
         rows = [_stripped(row) for row in READERS[form](path)]
         filled = [row for row in rows if not _is_empty(row)]
-        if rows and not filled:
-            raise ValueError(f"none of its {len(rows)} rows has a choice")
+        if not filled:
+            raise ValueError(f"none of its {len(rows)} rows has a choice" if rows else "it holds no votes")
         votes = list({(vote.rater, vote.task): vote for vote in (_vote(row, ballot) for row in filled)}.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         reason = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else str(error)
@@ -191,7 +194,8 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
         unchanged += before == vote
         counts[vote.rater] = counts.get(vote.rater, 0) + 1
     without_place = sum(flagged_candidates(ballot.tasks[vote.task], vote) is None for vote in votes)
-    return Imported(counts, len(rows) - len(filled), corrected, unchanged, without_place)
+    replaced = len(filled) - len(votes)
+    return Imported(counts, len(rows) - len(filled), corrected, unchanged, without_place, replaced)
 
 
 def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,17 +209,20 @@ def _is_empty(row: Mapping[str, Any]) -> bool:
 
 def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
     name = str(row["task"])
-    if row["rater"] in (None, ""):
+    if row.get("rater") in (None, ""):
         raise ValueError(f"a vote on task '{name}' names no rater")
     if name not in ballot.tasks:
         raise ValueError(f"{ballot.id} has no task '{name}'")
     ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
     given = row.get("preference")
-    preference = None if given in (None, "") or ballot.round.kind != "pair" else float(str(given))
+    preference = None if given in (None, "") or ballot.round.kind != "pair" else _number(given, name, "preference")
     choice = str(row.get("choice") or ("rated" if ratings else _choice_of(preference)))
     choices = ballot.tasks[name].choices(ballot.round.kind)
+    choice = column_name(choice) if column_name(choice) in (*choices, "skip") else choice
     if choice not in (*choices, "skip"):
         raise ValueError(f"task '{name}' has the choice '{choice}', not {' or '.join((*choices, 'skip'))}")
+    if preference is not None and (_choice_of(preference), choice) in (("left", "right"), ("right", "left")):
+        raise ValueError(f"task '{name}' has the choice '{choice}', but its preference {preference:g} is for the other")
     return Vote(
         task=name,
         rater=f"imported {row['rater']}",
@@ -228,8 +235,16 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
         preference=preference if choice != "skip" else None,
         comment=str(row.get("comment") or ""),
         correction=str(row.get("correction") or ""),
-        seconds=float(row.get("seconds") or 0.0),
+        seconds=_number(row.get("seconds") or 0.0, name, "seconds"),
     )
+
+
+def _number(value: Any, task: str, column: str) -> float:
+    """Read a number, also with the decimal comma of many spreadsheets."""
+    try:
+        return float(str(value).replace(",", "."))
+    except ValueError as error:
+        raise ValueError(f"task '{task}' has the {column} '{value}', not a number") from error
 
 
 def _choice_of(preference: float | None) -> str:
@@ -263,8 +278,16 @@ def _joined(value: Any) -> str:
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from csv_rows(lines)
+    with open_csv(path) as reader:
+        names = reader.fieldnames = [column_name(name) for name in reader.fieldnames or ()]
+        absent = [name for name in ("task", "rater") if name not in names]
+        if not {"choice", "preference", *SCALES} & set(names):
+            absent.append("choice")
+        if absent:
+            raise ValueError(f"it has no column {', '.join(absent)}, but {', '.join(names) or 'no header'}")
+        for row in reader:
+            check_cells(reader, row)
+            yield {key: value for key, value in row.items() if key is not None}
 
 
 def _jsonl_rows(path: Path) -> Iterator[Mapping[str, Any]]:

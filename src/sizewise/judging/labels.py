@@ -49,8 +49,11 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
     written = sorted(set(spellings), key=lambda label: (len(label), label))
     numbers = _numbers(written)
     if numbers is None and level != "nominal":
+        word = next(label for label in written if _numbers([label]) is None)
         raise SizewiseError(
-            f"{source} has labels that are not numbers.", f"numbers, for agreement of {level} labels", "--level nominal"
+            f"{source} has labels that are not numbers, such as '{word}'.",
+            f"numbers, for agreement of {level} labels",
+            "--level nominal",
         )
     if numbers is None:
         names = sorted(written)

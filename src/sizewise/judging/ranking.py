@@ -10,8 +10,16 @@ import numpy as np
 
 from sizewise.errors import SizewiseError
 from sizewise.judging.labels import look_alikes
-from sizewise.judging.vote_files import Clusters, IntArray, cluster_votes, columns_of, read_rows
-from sizewise.judging.vote_scores import clustering, raters_note, sampled_raters, vote_score
+from sizewise.judging.vote_files import (
+    Clusters,
+    IntArray,
+    cluster_votes,
+    column_name,
+    columns_of,
+    read_rows,
+    repeated_votes,
+)
+from sizewise.judging.vote_scores import clustering, rater_notes, raters_note, sampled_raters, vote_score
 from sizewise.records import Ranked, Ranking, Score
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.crossed import Reading
@@ -19,6 +27,8 @@ from sizewise.stats.ranking import Votes, fit_strengths, needs_prior, ranks_of, 
 
 SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
 FEW_GROUPS = 20
+MIN_CHANGED = 6
+"""Votes on pairs shown in both orders from which on always choosing one side says something about a rater."""
 
 
 def rank(path: Path, seed: int = 0) -> Ranking:
@@ -36,7 +46,8 @@ def rank(path: Path, seed: int = 0) -> Ranking:
     """
     votes = _parse_votes(read_rows(path, ("left", "right", ("winner", "preference"))), path.name)
     found = _rank_votes(votes, path.name, "once")
-    return found.model_copy(update={"notes": (*found.notes, *votes.notes, *_column_notes(votes.clusters))})
+    notes = (*found.notes, *votes.notes, *_people_notes(votes), *_column_notes(votes.clusters))
+    return found.model_copy(update={"notes": notes})
 
 
 class _PairVotes(NamedTuple):
@@ -87,8 +98,11 @@ def _parse_votes(rows: Iterable[Mapping[str, str]], source: str) -> _PairVotes:
             if both.any():
                 notes.append(f"votes with both a winner and a preference: {int(both.sum())}; the preference counts")
         share = np.where(column.codes > 0, read, share)
-        both_bad += sum(int((column.codes == i).sum()) for i, value in enumerate(column.values) if value == "both_bad")
-    notes += look_alikes(names, "candidates")
+        bad = [i for i, value in enumerate(column.values) if column_name(value) == "both_bad"]
+        both_bad += sum(int((column.codes == i).sum()) for i in bad)
+    pairs = np.minimum(left, right) * len(names) + np.maximum(left, right)
+    if again := repeated_votes(columns, pairs):
+        notes.append(f"votes on an item and pair that the same rater had judged before: {again:,}; all of them count")
     return _PairVotes(names, left, right, share, both_bad, cluster_votes(columns), tuple(notes))
 
 
@@ -115,10 +129,10 @@ def _check_contradictions(winner: np.ndarray, preference: np.ndarray, both: np.n
 
 def _share(winner: str, source: str) -> float:
     """Return the share of a vote that goes to the left side."""
-    if winner in SHARES:
-        return SHARES[winner]
+    if (word := column_name(winner)) in SHARES:
+        return SHARES[word]
     try:
-        share = float(winner)
+        share = float(winner.replace(",", "."))  # the decimal sign of many spreadsheets
     except ValueError:
         share = float("nan")
     if not 0 <= share <= 1:
@@ -203,6 +217,33 @@ def _on_few_documents(votes: _PairVotes) -> list[str]:
     sides = [np.unique(np.column_stack([side, documents]), axis=0) for side in (votes.left, votes.right)]
     covered = np.bincount(np.unique(np.concatenate(sides), axis=0)[:, 0], minlength=len(votes.names))
     return [name for name, count in zip(votes.names, covered, strict=True) if count < MIN_CLUSTERS]
+
+
+def _people_notes(votes: _PairVotes) -> Iterable[str]:
+    """Note candidates and raters whose names look alike, and raters who cast most votes or always chose one side."""
+    yield from look_alikes(votes.names, "candidates")
+    if votes.raters is None:
+        return
+    names = votes.clusters.rater_names
+    cast = np.bincount(votes.raters, minlength=len(names))[: len(names)]
+    yield from rater_notes({name: int(cast[i]) for i, name in enumerate(names) if i and cast[i]})
+    # Pairs that a rater saw in both orders, so that no candidate explains the choices.
+    count = len(votes.names)
+    shown, turned = (
+        (votes.raters * count + one) * count + other
+        for one, other in ((votes.left, votes.right), (votes.right, votes.left))
+    )
+    both = (votes.raters < len(names)) & np.isin(shown, turned)
+    for side, chosen in (("left", votes.share > 0.5), ("right", votes.share < 0.5)):
+        decided, same, changed = (
+            np.bincount(votes.raters, which & (votes.raters < len(names)), minlength=len(names))[: len(names)]
+            for which in (votes.share != 0.5, chosen, both & chosen)
+        )
+        found = np.flatnonzero((decided >= MIN_CLUSTERS) & (same == decided) & (changed >= MIN_CHANGED))
+        if len(found):
+            listed = ", ".join(f"{names[i]} ({decided[i]:.0f} votes)" for i in found[:3])
+            more = f" and {len(found) - 3} raters more" if len(found) > 3 else ""
+            yield f"always chose the {side} side: {listed}{more}"
 
 
 def _column_notes(clusters: Clusters) -> Iterable[str]:

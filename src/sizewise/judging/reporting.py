@@ -17,7 +17,7 @@ from sizewise.judging.identical import identical_notes, with_identical
 from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, score_votes, win_rate, won_by_longer
 from sizewise.judging.ranking import rank_rows
-from sizewise.judging.vote_scores import raters_note, vote_score
+from sizewise.judging.vote_scores import rater_notes, raters_note, vote_score
 from sizewise.judging.votes import agree_rows
 from sizewise.records import (
     SCALES,
@@ -138,7 +138,7 @@ def _notes(
         )
     if note := raters_note(len({vote.rater for _, vote in counted})):
         notes.append(note)
-    return notes
+    return [*notes, *rater_notes(Counter(vote.rater for _, vote in counted))]
 
 
 def _reading_notes(closed: bool, fixed: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.controls import csv_rows
+from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.errors import SizewiseError
 
 IntArray = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
 
     White space around a value and the Unicode composition of its letters are normalized, so that they never create a
     second label or name. Names of columns are matched in any case, with spaces or hyphens for underscores; rows have
-    them in lower case with underscores.
+    them in lower case with underscores. Cells may be separated by semicolons or tabs, as spreadsheets write them.
 
     Args:
         path: the file.
@@ -50,8 +50,7 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
     described = ", ".join(_any_of(names) for names in columns)
     empty = True
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv_rows(lines)
+        with open_csv(path) as reader:
             given = [column_name(name) for name in reader.fieldnames or ()]
             reader.fieldnames = given
             twice = {name for name in given if given.count(name) > 1} & _KNOWN.union(*columns)
@@ -59,8 +58,10 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
                 raise ValueError(f"it has two columns {', '.join(sorted(twice))}")
             absent = [names for names in columns if not set(names) & set(given)]
             if absent:
-                raise ValueError(f"it has no column {', '.join(map(_any_of, absent))}, but {', '.join(given)}")
+                named = ", ".join(given) or "no header"
+                raise ValueError(f"it has no column {', '.join(map(_any_of, absent))}, but {named}")
             for read in reader:
+                check_cells(reader, read)
                 row = {key: _normalized(value or "") for key, value in read.items() if key is not None}
                 blank = next((names for names in columns if not any(row.get(name) for name in names)), None)
                 if blank:
@@ -121,6 +122,8 @@ class Clusters(NamedTuple):
     """(votes,) source document of each vote; None if no column names them."""
     notes: tuple[str, ...]
     """Which columns name them, and how many votes name none."""
+    rater_names: tuple[str, ...] = ()
+    """Name of each rater, by number; a vote without a name has a higher number."""
 
 
 def cluster_votes(columns: Mapping[str, Column]) -> Clusters:
@@ -143,7 +146,23 @@ def cluster_votes(columns: Mapping[str, Column]) -> Clusters:
     if raters is not None:
         notes.append(f"votes with the same value in column '{of_raters}' are of one rater")
         notes += _blank_note(raters, f"'{of_raters}'", "rater")
-    return Clusters(_own_if_blank(raters), _own_if_blank(named), tuple(notes))
+    names = tuple(columns[of_raters].values) if of_raters else ()
+    return Clusters(_own_if_blank(raters), _own_if_blank(named), tuple(notes), names)
+
+
+def repeated_votes(columns: Mapping[str, Column], pairs: IntArray) -> int:
+    """Count votes on a pair and item that the same rater had judged before; votes that name no rater or item aside.
+
+    Args:
+        columns: columns of the file.
+        pairs: (votes,) pair of each vote, whichever side its candidates were on.
+    """
+    raters, items = _first(columns, RATER_COLUMNS)[0], _first(columns, ITEM_COLUMNS)[0]
+    if raters is None or items is None:
+        return 0
+    named = (raters > 0) & (items > 0)
+    cells = np.unique(raters[named] * (int(items.max()) + 1) + items[named], return_inverse=True)[1]
+    return int(named.sum()) - len(np.unique(cells * (int(pairs.max()) + 1) + pairs[named]))
 
 
 def _first(columns: Mapping[str, Column], names: Sequence[str]) -> tuple[IntArray | None, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.judging.labels import look_alikes
 from sizewise.records import Score
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.crossed import MIN_RATERS, Reading, estimate_share
@@ -83,3 +84,15 @@ def raters_note(raters: int) -> str | None:
         return None
     who = "there is only one rater: nothing is known" if raters == 1 else f"{raters} raters: too little is known"
     return f"{who} about other raters, so intervals and p-values cover further items, judged by the same raters"
+
+
+def rater_notes(votes: Mapping[str, int]) -> Iterator[str]:
+    """Note raters whose names look alike, and a rater who cast more than half of the votes.
+
+    Args:
+        votes: rater -> number of votes.
+    """
+    yield from look_alikes(votes, "raters")
+    most = max(votes, key=lambda name: votes[name], default="")
+    if len(votes) > 1 and 2 * votes[most] > sum(votes.values()):
+        yield f"{most} cast {votes[most]:,} of {sum(votes.values()):,} votes, so the results are mostly that rater's"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import ceil, isfinite, sqrt
@@ -89,8 +90,12 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         source: where the ratings come from, for messages.
         level: level of measurement of the labels.
     """
-    if len({(row["rater"], row["item"]) for row in rows}) < len(rows):
-        raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating per rater and item", "")
+    given = Counter((row["rater"], row["item"]) for row in rows)
+    if len(given) < len(rows):
+        (by, of), times = given.most_common(1)[0]
+        raise SizewiseError(
+            f"{source} has {times} ratings of item {of} by {by}.", "one rating per rater and item", "delete the others"
+        )
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
     labels = read_labels({row["label"] for row in rows}, level, source)

@@ -43,6 +43,12 @@ def common_scale(grades: Mapping[str, Collection[float]]) -> tuple[tuple[float, 
                 " which is no usual scale such as 0 to 1, 1 to 5 or 0 to 100; rescale the column 'grade' of every file"
                 " to 0 to 1"
             )
+        mixed = [grade for grade in grades[name] if 0 < grade < 1]
+        if scale[1] == 100 and mixed:
+            return None, (
+                f"people's grades are left out: those of {name} hold both {mixed[0]:g} and {max(grades[name]):g}, so "
+                "some may be shares and others percentages; rescale the column 'grade' of every file to 0 to 1"
+            )
     scales = {name: scale for name, scale in known.items() if scale is not None}
     if len({scale[1] for scale in scales.values()}) > 1:
         (first, one), *others = scales.items()

@@ -102,7 +102,7 @@ def crossed(
     nothing = np.zeros_like(by_document)
     if raters is None or len(np.unique(raters)) < MIN_RATERS:
         return Crossed(nothing, corrected, corrected, lower, 0.0, effective)
-    by_rater, effective_raters, rater_count = _squares(contributions, raters)
+    by_rater, effective_raters, rater_count = _squares(contributions, raters, without=True)
     cells = np.unique(raters * (int(documents.max()) + 1) + documents, return_inverse=True)[1]
     by_cell, _, cell_count = _squares(contributions, cells)
     return Crossed(
@@ -115,11 +115,21 @@ def crossed(
     )
 
 
-def _squares(contributions: Any, groups: IntArray) -> tuple[FloatArray, float, int]:
-    """Sum contributions by group; return the sum of their outer products, and the effective and true group counts."""
+def _squares(contributions: Any, groups: IntArray, *, without: bool = False) -> tuple[FloatArray, float, int]:
+    """Sum contributions by group; return the sum of their outer products, and the effective and true group counts.
+
+    Args:
+        contributions: (votes, k) dense or sparse.
+        groups: (votes,) group of each vote.
+        without: whether a group counts by what the estimate would be without it (the jackknife; MacKinnon, Nielsen and
+            Webb, 2023, Fast and reliable jackknife and bootstrap methods for cluster-robust inference). For groups of
+            one size that is the same; a group with most of the votes pulls the estimate to itself, so its
+            contribution looks small.
+    """
     index, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]
     votes = len(groups)
-    indicator = csr_array((np.ones(votes), (index, np.arange(votes))), shape=(len(sizes), votes))
+    weights = (len(sizes) - 1) / len(sizes) / (1 - sizes / votes) if without and len(sizes) > 1 else np.ones(len(sizes))
+    indicator = csr_array((weights[index], (index, np.arange(votes))), shape=(len(sizes), votes))
     sums = indicator @ contributions
     products = sums.T @ sums
     dense: FloatArray = np.asarray(products.todense() if hasattr(products, "todense") else products, dtype=np.float64)
