@@ -185,7 +185,7 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SizewiseError(f"{path} can't be read: {error}.", "a grade sheet (CSV, UTF-8)", _NEXT) from error
-    lines = csv_rows(io.StringIO(text, newline=""), delimiter=";" if text.startswith("answer;") else ",", strict=False)
+    lines = csv_rows(io.StringIO(text, newline=""), strict=False)
     try:
         rows = list(enumerate(lines, start=2))
     except csv.Error as error:

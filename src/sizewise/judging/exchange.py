@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
 
-from sizewise.controls import csv_rows
+from sizewise.controls import cell_number, csv_rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import ROLES, conversation_text
 from sizewise.judging.ballot import Ballot
@@ -209,7 +209,7 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
         raise ValueError(f"{ballot.id} has no task '{name}'")
     ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
     given = row.get("preference")
-    preference = None if given in (None, "") or ballot.round.kind != "pair" else float(str(given))
+    preference = None if given in (None, "") or ballot.round.kind != "pair" else cell_number(str(given))
     choice = str(row.get("choice") or ("rated" if ratings else _choice_of(preference)))
     choices = ballot.tasks[name].choices(ballot.round.kind)
     if choice not in (*choices, "skip"):
@@ -226,7 +226,7 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
         preference=preference if choice != "skip" else None,
         comment=str(row.get("comment") or ""),
         correction=str(row.get("correction") or ""),
-        seconds=float(row.get("seconds") or 0.0),
+        seconds=cell_number(str(row.get("seconds") or 0.0)),
     )
 
 

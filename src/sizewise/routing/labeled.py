@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.controls import csv_rows
+from sizewise.controls import cell_number, csv_rows
 from sizewise.errors import SizewiseError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Score
@@ -101,7 +101,7 @@ def read_labeled(path: Path) -> LabeledPrompts:
 
 def _parse_finite(text: str | None, line: int) -> float:
     try:
-        value = float(text or "")
+        value = cell_number(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
