@@ -191,7 +191,7 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     count = _validated(plan, len(data))
     chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:count]
     held_out = heads.Labeled(encoder([validation.texts[i] for i in chosen]), validation.targets[chosen], independent)
-    heads.remember_states(headed, (data, held_out), plan, padding)
+    heads.remember_states(headed, held_out, plan, padding)
     if load_state(work / CHECKPOINTS) is None:
         heads.start_head(headed, data, plan, padding)
 
@@ -213,12 +213,13 @@ def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) 
     All blocks get adapters if that leaves time for enough passes. Otherwise the upper ones do: a pass over the texts
     then costs about a third, after a first one that computes the states below.
     """
-    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, steps_of_epoch
+    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, remember_states, steps_of_epoch
     from sizewise.lm.execution import execution_of
 
     if (work / PLAN).is_file():
         plan = HeadPlan(*read_json(work / PLAN))
         headed.adapt_from(plan.first_block)
+        remember_states(headed, data, plan, padding)
         return plan
     draft = HeadPlan(epochs=1, seed=settings.seed)
     per_epoch = len(steps_of_epoch(data, draft, 0, padding))
@@ -230,6 +231,7 @@ def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) 
     first = round(FROZEN_SHARE * len(execution_of(headed.network).layers))
     if affordable < min(wanted, ALL_BLOCKS_EPOCHS) and headed.adapt_from(first):
         draft = draft._replace(first_block=first)
+        remember_states(headed, data, draft, padding)
         below_s = FORWARD_SHARE * FROZEN_SHARE * step_s
         step_s = probe_step_s(headed, data, draft, padding, PROBED_STEPS)
         affordable = _passes(available_s - start * step_s, step_s * per_epoch, below_s * per_epoch)

@@ -325,11 +325,10 @@ def _logits_of_all(
     return torch.cat([logits for logits, _ in parts]), torch.cat([texts for _, texts in parts])
 
 
-def remember_states(headed: HeadedNetwork, sets: Sequence[Labeled], plan: HeadPlan, padding: int) -> None:
+def remember_states(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int) -> None:
     """Keep the lower blocks' states of these texts from now on, if the network is divided."""
-    for data in sets:
-        if headed.lower and len(data):
-            headed.lower.remember(steps_of_epoch(data, plan, 0, padding))
+    if headed.lower and len(data):
+        headed.lower.remember(steps_of_epoch(data, plan, 0, padding))
 
 
 def start_head(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int) -> int:
@@ -373,7 +372,7 @@ def probe_step_s(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: 
     times = []
     for rows in (steps_of_epoch(data, plan, 0, padding) * (steps + 1))[: steps + 1]:
         if headed.lower:
-            headed.lower.states(rows)
+            headed.lower.states(rows)  # known in all passes but the first
         start = time.perf_counter()
         logits, texts = headed.packed_logits(rows)
         loss_of_texts(logits, data, texts).backward()
