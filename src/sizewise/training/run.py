@@ -211,9 +211,7 @@ class Run:
         network, model = self._merged_network(), self.folder / "model"
         folders.save_model(network, self.start.tokenizer, model)
         seal(model)
-        to_precision(
-            network, machine_precision(self.start.device)
-        )  # what is measured are the weights as they were saved
+        to_precision(network, machine_precision(self.start.device))  # measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
         validation = score_validation(self.out, result.start, result.best)
