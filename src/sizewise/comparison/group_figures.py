@@ -351,9 +351,9 @@ def worst_error_gap(figures: Sequence[GroupFigures], people: GroupData) -> Score
     known = [score for score in found if score.value is not None]
     if not found:
         return None
-    missing = "; ".join(_not_compared(figures, people))
+    doubt = "; ".join(_not_compared(figures, people))
     if not known:
-        reason = missing or found[0].missing_reason
+        reason = doubt or found[0].missing_reason
         return found[0].model_copy(update={"metric": "group_gap", "missing_reason": reason})
     worst = max(known, key=lambda score: score.value or 0.0)
     lower, upper = (
@@ -361,7 +361,7 @@ def worst_error_gap(figures: Sequence[GroupFigures], people: GroupData) -> Score
     )
     ends = Interval(worst.value or 0.0, max(lower, default=np.nan), max(upper, default=np.nan))
     score = as_score("group_gap", ends, worst.n, signature="group_gap|largest of all pairs, rates and columns")
-    return score.model_copy(update={"ci_high": None, "ci_missing_reason": missing}) if missing else score
+    return score.model_copy(update={"ci_high": None, "ci_missing_reason": doubt}) if doubt else score
 
 
 def _not_compared(figures: Sequence[GroupFigures], people: GroupData) -> list[str]:
