@@ -15,7 +15,6 @@ from sizewise.decisions.scorers import Material, Settings, fit_scorer, load_scor
 from sizewise.errors import SizewiseError
 from sizewise.lm import classification_head, classifier_openvino
 from sizewise.lm.classification_head import HeadPlan, Labeled, pack_rows, steps_of_epoch
-from sizewise.lm.lower_states import LowerStates
 from sizewise.records import Option, Question
 
 WORDS = {"device": "device", "claim": "claim", "the code": "code 12"}
@@ -35,23 +34,11 @@ def material(n: int, seed: int = 0) -> Material:
 
 
 @pytest.fixture
-def settings(
-    request: pytest.FixtureRequest, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Settings:
-    first: int = getattr(request, "param", 0)
-
-    def plan(headed: Any, *_args: Any) -> HeadPlan:
-        assert headed.adapt_from(first) == bool(first)
-        return PLAN._replace(first_block=first)
-
-    monkeypatch.setattr(head, "_plan", plan)
+def settings(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(head, "_plan", lambda *args: PLAN)
     return Settings(QUESTION, tiny_folder, work=tmp_path / "work")
 
 
-all_or_upper_blocks = pytest.mark.parametrize("settings", [0, 1], indirect=True)
-
-
-@all_or_upper_blocks
 def test_a_head_learns_labels_and_opens_in_transformers(settings: Settings, tmp_path: Path) -> None:
     validation = material(40, 1)
     scorer = fit_scorer("head", material(160), validation, settings)
@@ -82,7 +69,6 @@ def test_a_head_learns_labels_and_opens_in_transformers(settings: Settings, tmp_
         assert np.abs(theirs - loaded.probabilities(batch)).max() < 1e-5
 
 
-@all_or_upper_blocks
 def test_the_same_seed_trains_the_same_head_also_after_a_kill(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -167,30 +153,11 @@ def test_the_head_starts_where_logistic_regression_ends(
     assert fitted < 0.5 * at_random
 
 
-def test_little_time_is_spent_on_the_upper_blocks(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(classification_head, "probe_step_s", lambda headed, *args: 0.4 if headed.lower else 1.0)
-    short = Settings(QUESTION, tiny_folder, minutes=0.1, work=tmp_path / "work")
-    scorer = fit_scorer("head", material(200), material(20, 1), short)
-    # 5.1 s: 1.2 for the head alone, and 0.73 for each step of the first pass, which computes the states below
-    assert "Trained for 5 steps" in scorer.notes[0]
-    assert "with adapters from block 2 on" in scorer.notes[0]
-    long = Settings(QUESTION, tiny_folder, minutes=0.45, work=tmp_path / "long")
-    whole = fit_scorer("head", material(200), material(20, 1), long)
-    assert "from block" not in whole.notes[0]
-    assert whole.trained_parameters > scorer.trained_parameters
-
-
-def test_a_network_that_cant_be_divided_gets_adapters_everywhere(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_allowed_limits_the_passes(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classification_head, "probe_step_s", lambda *args: 1.0)
-    monkeypatch.setattr(LowerStates, "agrees", lambda self: False)
     short = Settings(QUESTION, tiny_folder, minutes=0.1, work=tmp_path / "work")
     scorer = fit_scorer("head", material(200), material(20, 1), short)
     assert "Trained for 2 steps" in scorer.notes[0]  # 5 in the time, of which the head alone takes 3
-    assert "from block" not in scorer.notes[0]
 
 
 def test_an_epoch_contains_each_text_once_and_its_order_depends_on_the_seed_alone() -> None:

@@ -27,12 +27,7 @@ MIN_VALIDATION, MAX_VALIDATION = 100, 1_000
 """Validation texts that choose among the weights of a run."""
 EPOCHS, MIN_STEPS, MAX_EPOCHS = 6.0, 200, 30.0
 """Passes over the training texts if time allows; more if few texts make few steps."""
-PROBED_STEPS = 1
-ALL_BLOCKS_EPOCHS = 3.0
-"""Passes from which on all blocks get adapters. If time allows fewer, the upper ones do, and the states of the others
-are computed once."""
-FROZEN_SHARE = 2 / 3
-"""Share of the blocks that get no adapters then."""
+PROBED_STEPS = 2
 TRAINING_SHARE = 0.85
 """Share of the time that steps may take; the rest is for merging and scoring, and a part of it for validation."""
 VALIDATION_STEPS = 0.1
@@ -186,12 +181,11 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     network = add_lora(network, rank, settings.seed)
     prepare(network, compiled=False)
     headed = heads.HeadedNetwork(network, train.targets.shape[1], settings.seed)
-    plan = _plan(headed, data, settings, work, padding)
     trained = sum(one.numel() for one in headed.parameters() if one.requires_grad)
+    plan = _plan(headed, data, settings, work, padding)
     count = _validated(plan, len(data))
     chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:count]
     held_out = heads.Labeled(encoder([validation.texts[i] for i in chosen]), validation.targets[chosen], independent)
-    heads.remember_states(headed, held_out, plan, padding)
     if load_state(work / CHECKPOINTS) is None:
         heads.start_head(headed, data, plan, padding)
 
@@ -208,43 +202,22 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
 
 
 def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) -> HeadPlan:
-    """Plan as many steps as the time allows, or return the plan of the interrupted run.
-
-    All blocks get adapters if that leaves time for enough passes. Otherwise the upper ones do: a pass over the texts
-    then costs about a third, after a first one that computes the states below.
-    """
-    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, remember_states, steps_of_epoch
-    from sizewise.lm.execution import execution_of
+    """Plan as many steps as the time allows, or return the plan of the interrupted run."""
+    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, steps_of_epoch
 
     if (work / PLAN).is_file():
-        plan = HeadPlan(*read_json(work / PLAN))
-        headed.adapt_from(plan.first_block)
-        remember_states(headed, data, plan, padding)
-        return plan
+        return HeadPlan(*read_json(work / PLAN))
     draft = HeadPlan(epochs=1, seed=settings.seed)
     per_epoch = len(steps_of_epoch(data, draft, 0, padding))
-    wanted = min(MAX_EPOCHS, max(EPOCHS, MIN_STEPS / per_epoch))
     step_s = probe_step_s(headed, data, draft, padding, PROBED_STEPS)
     start = FORWARD_SHARE * min(START_TEXTS, len(data)) / draft.batch  # in steps
-    available_s = settings.minutes * 60 * TRAINING_SHARE
-    affordable = (available_s / step_s - start) / per_epoch
-    first = round(FROZEN_SHARE * len(execution_of(headed.network).layers))
-    if affordable < min(wanted, ALL_BLOCKS_EPOCHS) and headed.adapt_from(first):
-        draft = draft._replace(first_block=first)
-        remember_states(headed, data, draft, padding)
-        below_s = FORWARD_SHARE * FROZEN_SHARE * step_s
-        step_s = probe_step_s(headed, data, draft, padding, PROBED_STEPS)
-        affordable = _passes(available_s - start * step_s, step_s * per_epoch, below_s * per_epoch)
+    affordable = (settings.minutes * 60 * TRAINING_SHARE / step_s - start) / per_epoch
+    wanted = min(MAX_EPOCHS, max(EPOCHS, MIN_STEPS / per_epoch))
     plan = draft._replace(
         epochs=round(max(1 / per_epoch, min(wanted, affordable)), 3), limit_s=settings.minutes * 60 * LIMIT_SHARE
     )
     write_json(work / PLAN, list(plan))
     return plan
-
-
-def _passes(seconds: float, each_s: float, once_s: float) -> float:
-    """Compute how many passes over the texts fit, if the first one takes longer by `once_s`."""
-    return seconds / (each_s + once_s) if seconds < each_s + once_s else (seconds - once_s) / each_s
 
 
 def _validated(plan: HeadPlan, texts: int) -> int:
@@ -257,8 +230,6 @@ def _note(result: HeadResult, plan: HeadPlan, data: Labeled) -> str:
     passes = plan.epochs * result.steps / result.planned
     tokens = passes * sum(len(ids) for ids in data.ids)
     text = f"Trained for {result.steps} steps ({passes:.2g} passes over the training examples, {tokens:,.0f} tokens)"
-    if plan.first_block:
-        text += f" with adapters from block {plan.first_block + 1} on, to save time"
     if result.steps < result.planned:
         text += f" of {result.planned} planned, because steps took longer than the probe's"
     if result.best is None:

@@ -21,7 +21,6 @@ from sizewise.lm.adapt import base_of
 from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.execution import execution_of
 from sizewise.lm.loop import SAVE_EVERY_S, SAVE_SHARE, rate_at
-from sizewise.lm.lower_states import LowerStates
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Rows
 
@@ -54,8 +53,6 @@ class HeadPlan(NamedTuple):
     """Seed of the adapters and of the order of the texts."""
     limit_s: float = 0.0
     """Seconds of training after which a run ends, where steps turn out slower than planned; 0: none."""
-    first_block: int = 0
-    """Number of the first block with adapters; the states of those below are computed once."""
 
 
 class HeadedNetwork(torch.nn.Module):
@@ -74,22 +71,6 @@ class HeadedNetwork(torch.nn.Module):
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn((labels, width), generator=generator) * 0.02 / width**0.5
         self.score = torch.nn.Parameter(start.to(base_of(network).device))
-        self.lower: LowerStates | None = None
-
-    def adapt_from(self, first: int) -> bool:
-        """Freeze the adapters of the blocks below `first`, whose states are computed once for each text.
-
-        Returns:
-            Whether the network could be divided there. If not, nothing is changed.
-        """
-        layers = execution_of(self.network).layers
-        lower = LowerStates(self.network, first) if 0 < first < len(layers) else None
-        if lower is None or not lower.agrees():
-            return False
-        for block in layers[:first]:
-            block.requires_grad_(False)
-        self.lower = lower
-        return True
 
     def packed_logits(self, rows: Rows, score: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute logits (texts, labels) in fp32 of packed rows, and each text's index.
@@ -97,7 +78,7 @@ class HeadedNetwork(torch.nn.Module):
         `rows.targets` has a text's index at its last token, NO_TARGET elsewhere. `score` takes the place of the head.
         """
         execution = execution_of(self.network)
-        hidden = self.lower.row_states(rows) if self.lower else execution.row_states(rows, execution.decoded)
+        hidden = execution.row_states(rows, execution.decoded)
         targets = torch.from_numpy(rows.targets).to(hidden.device)
         last = targets != NO_TARGET
         return hidden[last].float() @ (self.score if score is None else score).T, targets[last]
@@ -132,7 +113,7 @@ def row_tokens(data: Labeled, batch: int) -> int:
 def steps_of_epoch(data: Labeled, plan: HeadPlan, epoch: int, padding: int) -> list[Rows]:
     """Pack the texts in the order of an epoch, a pure function of (seed, epoch), into the rows of its steps."""
     size = row_tokens(data, plan.batch)
-    order = _order(data, plan, epoch)
+    order = np.random.default_rng([plan.seed, epoch]).permutation(len(data))
     packed: list[list[int]] = [[]]
     room = size
     for i in order:
@@ -144,10 +125,6 @@ def steps_of_epoch(data: Labeled, plan: HeadPlan, epoch: int, padding: int) -> l
     texts_per_row = len(data) / len(packed)
     rows = max(1, round(plan.batch / texts_per_row))
     return [pack_rows(data, packed[k : k + rows], size, padding) for k in range(0, len(packed), rows)]
-
-
-def _order(data: Labeled, plan: HeadPlan, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng([plan.seed, epoch]).permutation(len(data))
 
 
 def pack_rows(data: Labeled, rows: Sequence[Sequence[int]], size: int, padding: int) -> Rows:
@@ -316,19 +293,13 @@ def loss_of_texts(logits: torch.Tensor, data: Labeled, texts: torch.Tensor) -> t
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _logits_of_all(
     headed: HeadedNetwork, data: Labeled, batch: int, padding: int, score: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     rows = steps_of_epoch(data, HeadPlan(epochs=1, batch=batch), 0, padding)
     parts = [headed.packed_logits(some, score) for some in rows]
     return torch.cat([logits for logits, _ in parts]), torch.cat([texts for _, texts in parts])
-
-
-def remember_states(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int) -> None:
-    """Keep the lower blocks' states of these texts from now on, if the network is divided."""
-    if headed.lower and len(data):
-        headed.lower.remember(steps_of_epoch(data, plan, 0, padding))
 
 
 def start_head(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int) -> int:
@@ -343,14 +314,14 @@ def start_head(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: in
         plan: settings of the run.
         padding: id that fills rows.
     """
-    order = _order(data, plan, 0)[:START_TEXTS]  # the texts of the first steps, whose lower states are needed anyway
+    order = np.random.default_rng([plan.seed, START_TEXTS]).permutation(len(data))[:START_TEXTS]
     some = Labeled([data.ids[i] for i in order], data.targets[order], data.independent)
     identity = torch.eye(headed.score.shape[1], device=headed.score.device)
     headed.eval()
     states, texts = _logits_of_all(headed, some, plan.batch, padding, identity)
     headed.train()
     scale = states.square().mean(0).sqrt().clamp_min(1e-6)
-    states = states / scale
+    states = (states / scale).clone()  # a tensor of inference mode can't take part in a gradient
     weights = torch.zeros_like(headed.score, requires_grad=True)
     search = torch.optim.LBFGS([weights], max_iter=START_ITERATIONS, line_search_fn="strong_wolfe")
 
@@ -371,8 +342,6 @@ def probe_step_s(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: 
     """Measure the seconds of a training step without changing any weight; the first one warms up."""
     times = []
     for rows in (steps_of_epoch(data, plan, 0, padding) * (steps + 1))[: steps + 1]:
-        if headed.lower:
-            headed.lower.states(rows)  # known in all passes but the first
         start = time.perf_counter()
         logits, texts = headed.packed_logits(rows)
         loss_of_texts(logits, data, texts).backward()
