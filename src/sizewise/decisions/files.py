@@ -92,5 +92,5 @@ def damaged(path: Path, error: Exception) -> SizewiseError:
     return SizewiseError(
         f"{path} can't be read: {str(error) or type(error).__name__}.",
         "the files as training wrote them",
-        f"remove {saved.parent}, then run the same sizewise train command again",
+        f"remove {saved}, then run the same sizewise train command again",
     )
