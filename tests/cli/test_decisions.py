@@ -40,6 +40,18 @@ def test_decisions_of_an_evaluation(
     assert found["record"]["costs"]["hand_over"] == 0.5
     code, out, _ = call(capsys, monkeypatch, "decisions", evaluation, "--csv")
     assert out.startswith("label,n,precision,recall,F1,ROC AUC\nham,")
+    costs.write_bytes("\ufeffCorrect;Decided;Cost\r\nham;spam;20,5\r\nspam;ham;0,250\r\n".encode())
+    code, out, _ = call(capsys, monkeypatch, *arguments, "--json")
+    assert (code, json.loads(out)["record"]["costs"]["matrix"]) == (0, [[0.0, 20.5], [0.25, 0.0]])
+    for content, said in (
+        ("correct;decided;cost\nham;spam;1.500\n", "is '1.500': '1.500' may mean 1.500 or 1500"),
+        ("correct,decided,cost\nham,spam,20,5\n", "Row 1 of"),
+        ('correct,decided,cost\nham,spam,"1,500"\n', "may mean 1.500 or 1500"),
+        ("correct;decided;cost\nham;spam;1.500,5\n", "is '1.500,5'."),
+    ):
+        costs.write_text(content, encoding="utf-8")
+        code, _, err = call(capsys, monkeypatch, *arguments)
+        assert (code, said in err) == (2, True), err
     assert call(capsys, monkeypatch, "decisions", evaluation, "--cost", "ham=2")[0] == 2
     code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "--cost", "ham:spam=much")
     assert code == 2

@@ -98,6 +98,15 @@ def test_a_planted_gap_is_found_and_compared_with_an_evaluation_without_it() -> 
     assert worst.value == pytest.approx(gaps["false_positive_rate", ""].size.value)
 
 
+def _compared(gap: Score) -> Comparison:
+    model = ModelDescription(uri="m", origin="x", license="x", engine="test", precision="none")
+    score = Score(metric="accuracy", value=0.8, n=10, unit="share", signature="x")
+    return Comparison(
+        data="d", evaluations={"m": "e"}, models={"m": model}, scores={"accuracy": {"m": score}},
+        better={"accuracy": "higher"}, differences=(), language_modeling_proxy=False, seed=0, group_gaps={"m": gap},
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("gap", "limit", "expected"), [(0.3, 0.02, "missed"), (0.0, 0.4, "kept"), (0.0, 0.02, "unverified")]
 )
@@ -105,17 +114,35 @@ def test_max_bias_gap_applies_to_groups(gap: float, limit: float, expected: str)
     rows, _, people = made(1_200, gap=gap)
     found = error_gap(rows, people)
     assert found is not None
-    model = ModelDescription(uri="m", origin="x", license="x", engine="test", precision="none")
-    score = Score(metric="accuracy", value=0.8, n=10, unit="share", signature="x")
-    comparison = Comparison(
-        data="d", evaluations={"m": "e"}, models={"m": model}, scores={"accuracy": {"m": score}},
-        better={"accuracy": "higher"}, differences=(), language_modeling_proxy=False, seed=0, group_gaps={"m": found},
-    )  # fmt: skip
-    checked = check_limits(Choice(comparison, Needs(max_bias_gap=limit)), "m")
+    checked = check_limits(Choice(_compared(found), Needs(max_bias_gap=limit)), "m")
     outcome = "missed" if checked.missed else "unverified" if checked.unverified else "kept"
     assert outcome == expected
     if expected != "kept":
         assert "gap in error rates between groups" in (checked.missed or checked.unverified or "")
+
+
+@pytest.mark.parametrize(
+    ("gap", "groups", "expected"),
+    [
+        (0.9, ("a", "b", "c"), "missed"),  # the compared groups exceed it already
+        (0.0, ("a", "b", "c"), "unverified"),
+        (0.0, ("a", "c"), "unverified"),
+        (0.0, ("a", "b"), "kept"),
+    ],
+)
+def test_a_group_too_small_to_compare_leaves_max_bias_gap_unverified(
+    gap: float, groups: tuple[str, ...], expected: str
+) -> None:
+    rows, _, people = made(1_200, gap=gap)
+    named = people.groups["band"] | dict.fromkeys(("i1", "i2", "i3", "i4"), "c")
+    found = error_gap(rows, GroupData({"band": {item: one for item, one in named.items() if one in groups}}, {}))
+    assert found is not None
+    checked = check_limits(Choice(_compared(found), Needs(max_bias_gap=0.4)), "m")
+    outcome = "missed" if checked.missed else "unverified" if checked.unverified else "kept"
+    assert outcome == expected
+    if expected == "unverified":
+        assert "can't be verified against the limit of 0.4" in (checked.unverified or "")
+        assert "'c' (" in (checked.unverified or "")
 
 
 def test_bad_probabilities_and_unknown_labels() -> None:

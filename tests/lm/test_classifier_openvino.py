@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from sizewise.lm import classifier_openvino
-from sizewise.lm.classifier_format import Encoder, SavedClassifier, as_classifier, padding_of
+from sizewise.lm.classifier_format import (
+    Encoder,
+    SavedClassifier,
+    as_classifier,
+    load_classifier,
+    padding_of,
+    save_classifier,
+)
 from sizewise.lm.classifier_openvino import OpenVinoClassifier, write_graph
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from tests.conftest import make_tiny
@@ -36,6 +43,20 @@ def test_openvino_computes_the_same_probabilities(classifier: SavedClassifier, t
     assert np.abs(opened.probabilities(TEXTS) - expected).max() < 1e-4
     assert np.abs(opened.probabilities(TEXTS[:1]) - expected[:1]).max() < 1e-4
     assert opened.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("classifier", ["full"], indirect=True)
+def test_saving_rounds_weights_and_not_the_frequencies_of_positions(
+    classifier: SavedClassifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path / "saved")
+    loaded = load_classifier(tmp_path / "saved")
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = (dict(getattr(one.network, kind)()) for one in (classifier, loaded))
+        assert any("inv_freq" in name for name in ours) == (kind == "named_buffers")
+        for name, value in ours.items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, theirs[name]), name
 
 
 @pytest.mark.parametrize("classifier", ["full"], indirect=True)

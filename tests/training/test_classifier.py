@@ -101,6 +101,17 @@ def test_a_killed_training_leaves_nothing_that_is_taken_for_a_model(
     assert train(LINEAR, messages, store=store).record.n > 100
 
 
+def test_a_classifier_whose_files_changed_is_refused(messages: Saved[Dataset], store: Store) -> None:
+    saved = train(LINEAR, messages, store=store)
+    open_model(f"run:{saved.id}", store=store).close()
+    weights = next((saved.path.parent / "model").rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 64  # another number in place of a weight: a valid file
+    weights.write_bytes(content)
+    with pytest.raises(SizewiseError, match="has changed since training"):
+        open_model(f"run:{saved.id}", store=store)
+
+
 def test_fewer_examples_of_each_label(messages: Saved[Dataset], store: Store) -> None:
     few = train(LINEAR.model_copy(update={"max_examples": 5}), messages, store=store)
     assert few.record.counts == {"ham": 5, "spam": 5}

@@ -33,6 +33,8 @@ class _Measured(NamedTuple):
     unit: str
     exact: bool = False
     """Whether the value is a fact, without sampling noise."""
+    doubt: str = ""
+    """What couldn't be measured, so that the value may be larger."""
 
 
 def check_limits(choice: Choice, name: str) -> Checked:
@@ -45,6 +47,9 @@ def check_limits(choice: Choice, name: str) -> Checked:
         if found.limit is None:
             continue
         limit_text = f"{found.limit:g} {found.unit}".rstrip()
+        if found.value is None and found.doubt:
+            unverified = unverified or _unverified(found, limit_text)
+            continue
         if found.value is None:
             return Checked(f"its {found.what} wasn't measured, so the limit of {limit_text} can't be checked", None)
         value, lower, upper = found.value, found.lower, found.upper
@@ -59,14 +64,18 @@ def check_limits(choice: Choice, name: str) -> Checked:
 
 
 def _unverified(found: _Measured, limit_text: str) -> str:
-    assert found.value is not None
+    against = f"its {found.what} can't be verified against the limit of {limit_text}"
+    if found.value is None:
+        return f"{against}: {found.doubt}"
+    if found.doubt:
+        return f"{against}: {number(found.value)} where it was measured, but {found.doubt}"
     if found.lower is None and found.upper is None:
         ends = "too few measurements for an interval"
     else:
         upper = "any value" if found.upper is None else number(found.upper)
         ends = f"95% interval: {number(found.lower or 0.0)} to {upper}"
     shown = f"{number(found.value)} {found.unit}".rstrip()
-    return f"its {found.what} can't be verified against the limit of {limit_text}: {shown} ({ends})"
+    return f"{against}: {shown} ({ends})"
 
 
 def _excluded(choice: Choice, name: str) -> str | None:
@@ -150,6 +159,7 @@ def _bias(choice: Choice, name: str) -> tuple[_Measured, ...]:
     if gap is None:
         return (_stereotype_bias(choice, name),)
     found = _with_interval("gap in error rates between groups", gap, choice.needs.max_bias_gap, "")
+    found = found._replace(doubt=gap.missing_reason or gap.ci_missing_reason)
     return (found,) if choice.bias_gap(name) is None else (found, _stereotype_bias(choice, name))
 
 

@@ -21,6 +21,7 @@ from sizewise.cli.output import (
     print_verdict,
     reporting,
 )
+from sizewise.controls import cell_number
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,28 +142,44 @@ def _costs(file: Path | None, pairs: list[str]) -> dict[str, dict[str, float]] |
     if file is None and not pairs:
         return None
     found: dict[str, dict[str, float]] = {}
-    for correct, decided, value in [*(_rows(file) if file else ()), *map(_pair, pairs)]:
+    rows, commas = _rows(file) if file else ([], False)
+    for correct, decided, value in [*rows, *map(_pair, pairs)]:
         try:
-            number = float(value)
-        except ValueError:
+            number = cell_number(value, commas=commas)
+        except ValueError as error:
             number = math.nan
+            doubt = f": {error}" if "may mean" in str(error) else ""
+        else:
+            doubt = ""
         if not math.isfinite(number):
-            raise UsageError(f"The cost of deciding '{decided}' for '{correct}' is '{value}'.", "a number", "")
+            raise UsageError(f"The cost of deciding '{decided}' for '{correct}' is '{value}'{doubt}.", "a number", "")
         if found.setdefault(correct, {}).setdefault(decided, number) != number:
             raise UsageError(f"Deciding '{decided}' for '{correct}' has two costs.", "one cost for each error", "")
     return found
 
 
-def _rows(file: Path) -> list[tuple[str, str, str]]:
+def _rows(file: Path) -> tuple[list[tuple[str, str, str]], bool]:
+    """Read costs of errors, and whether the file separates cells by semicolons, so that numbers may have commas."""
+    from sizewise.documents.saved_csv import open_csv
+
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(csv_files.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv_files.Error) as error:
+        with open_csv(file) as reader:
+            rows = [{(key or "").strip().lower(): value for key, value in row.items()} for row in reader]
+    except (OSError, ValueError, csv_files.Error) as error:
         raise UsageError(f"Can't read {file}: {error}.", "a CSV file in UTF-8", "") from error
     columns = ("correct", "decided", "cost")
     if not rows or not set(columns) <= set(rows[0]):
         raise UsageError(f"{file} has no rows with costs.", f"the columns {', '.join(columns)}", f"edit {file}")
-    return [(row["correct"], row["decided"], row["cost"] or "") for row in rows]
+    found = []
+    for number, row in enumerate(rows, start=1):
+        if row.get(""):
+            raise UsageError(
+                f"Row {number} of {file} has more cells than the header.",
+                "a decimal point, or semicolons between the cells",
+                f"edit {file}",
+            )
+        found.append(tuple((row[name] or "").strip() for name in columns))
+    return [(correct, decided, cost) for correct, decided, cost in found], reader.reader.dialect.delimiter == ";"
 
 
 def _pair(text: str) -> tuple[str, str, str]:

@@ -167,7 +167,7 @@ def error_gap(rows: Sequence[ItemRow], people: GroupData, seed: int = 0) -> Scor
     test = decided_rows(rows, labels)
     positive = positive_label(labels, test.correct, "")
     people = GroupData(people.groups, {})
-    return worst_error_gap(group_figures(test, test.likeliest, labels, positive, people, None, seed))
+    return worst_error_gap(group_figures(test, test.likeliest, labels, positive, people, None, seed), people)
 
 
 def count_cells(rows: Sequence[ItemRow], validation: Sequence[DecidedItem]) -> CostCells | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sizewise.comparison.content import MATCH, RECALL, Content, GradeSheet, read_content
 from sizewise.comparison.naming import check_same, name_evaluations
-from sizewise.controls import spreadsheet_cell
+from sizewise.controls import cell_number, spreadsheet_cell
 from sizewise.documents.grades import read_grade
 from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.documents.values import BadRow
@@ -201,7 +201,7 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
 def _chance(path: Path, number: int, given: str, before: float | None) -> float:
     """Read the chance of an item; a spreadsheet may have written its decimal point as a comma."""
     try:
-        chance = float(given.strip().replace(",", "."))
+        chance = cell_number(given)
     except ValueError:
         chance = float("nan")
     if not 0 < chance <= 1 or (before is not None and abs(chance - before) > 1e-4 * before):

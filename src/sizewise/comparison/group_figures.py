@@ -170,7 +170,12 @@ def _rates(test: Decided, actions: IntArray, positive: int | None) -> dict[str, 
 
 
 def _by_group(rate: str, gaps: Gaps) -> dict[str, Score]:
-    return {one.group: as_score(rate, one.rate, one.n, signature=f"{rate}|by source document") for one in gaps.rates}
+    return {
+        one.group: as_score(rate, one.rate, one.n, signature=f"{rate}|by source document").model_copy(
+            update={"clusters": one.clusters}
+        )
+        for one in gaps.rates
+    }
 
 
 def _gap(rate: str, gaps: Gaps, compared_with: str = "") -> GroupGap:
@@ -336,18 +341,44 @@ def _naive_bayes(
     return found
 
 
-def worst_error_gap(figures: Sequence[GroupFigures]) -> Score | None:
+def worst_error_gap(figures: Sequence[GroupFigures], people: GroupData) -> Score | None:
     """Return the largest gap in an error rate between any two groups, over all columns; None without groups.
 
-    Its interval covers all of them, because the rates share the level.
+    Its interval covers all of them, because the rates share the level. It has no upper end if some group or column
+    couldn't be compared, because that gap may be any.
     """
     found = [gap.size for one in figures for gap in one.gaps if gap.rate in ERROR_RATES and not gap.compared_with]
     known = [score for score in found if score.value is not None]
+    if not found:
+        return None
+    doubt = "; ".join(_not_compared(figures, people))
     if not known:
-        return found[0].model_copy(update={"metric": "group_gap"}) if found else None
+        reason = doubt or found[0].missing_reason
+        return found[0].model_copy(update={"metric": "group_gap", "missing_reason": reason})
     worst = max(known, key=lambda score: score.value or 0.0)
     lower, upper = (
         [end for score in known if (end := getattr(score, side)) is not None] for side in ("ci_low", "ci_high")
     )
     ends = Interval(worst.value or 0.0, max(lower, default=np.nan), max(upper, default=np.nan))
-    return as_score("group_gap", ends, worst.n, signature="group_gap|largest of all pairs, rates and columns")
+    score = as_score("group_gap", ends, worst.n, signature="group_gap|largest of all pairs, rates and columns")
+    return score.model_copy(update={"ci_high": None, "ci_missing_reason": doubt}) if doubt else score
+
+
+def _not_compared(figures: Sequence[GroupFigures], people: GroupData) -> list[str]:
+    """Name the groups with too few cases for one of the error rates, and the columns with too many groups."""
+    reasons = []
+    for one in figures:
+        groups = dict.fromkeys(group for rates in one.rates.values() for group in rates)
+        for rate in (rate for rate in ERROR_RATES if rate in one.rates):
+            sizes = {group: one.rates[rate][group].clusters or 0 if group in one.rates[rate] else 0 for group in groups}
+            small = [f"'{group}' ({size})" for group, size in sizes.items() if size < MIN_CLUSTERS]
+            if small:
+                reasons.append(
+                    f"{one.column}: too few source documents for the {rate.replace('_', ' ')} (at least "
+                    f"{MIN_CLUSTERS}) of {', '.join(small)}"
+                )
+    for column, members in people.groups.items():
+        count = len(set(filter(None, members.values())))
+        if count > MAX_GROUPS:
+            reasons.append(f"{column}: {count:,} groups, more than {MAX_GROUPS}")
+    return reasons

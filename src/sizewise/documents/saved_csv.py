@@ -13,15 +13,12 @@ from typing import Any, TextIO
 from sizewise.controls import csv_rows
 from sizewise.documents.decoding import Unreadable, decode_file
 
-DELIMITERS = ",;\t"
 _CHUNK = 1 << 20
 
 
 @contextmanager
 def open_csv(path: Path, *, strict: bool = True) -> Iterator[csv.DictReader[str]]:
-    """Open a CSV file, row by row if it is UTF-8.
-
-    A spreadsheet writes semicolons where the comma is the decimal sign; the header shows what separates the cells.
+    """Open a CSV file (see `csv_rows`), row by row if it is UTF-8.
 
     Args:
         path: the file.
@@ -32,10 +29,7 @@ def open_csv(path: Path, *, strict: bool = True) -> Iterator[csv.DictReader[str]
         ValueError: its encoding is unclear.
     """
     with _open_text(path) as lines:
-        header = lines.readline()
-        lines.seek(0)
-        delimiter = max(DELIMITERS, key=header.count)
-        yield csv_rows(lines, delimiter=delimiter, strict=strict)
+        yield csv_rows(lines, strict=strict)
 
 
 def check_cells(reader: csv.DictReader[str], row: dict[Any, Any]) -> None:

@@ -25,7 +25,7 @@ from sizewise.models.classifier import ClassifierModel, text_of
 from sizewise.progress import Reporter
 from sizewise.records import Classifier, Export, Parity, Score, fingerprint
 from sizewise.stats import wilson
-from sizewise.store import Joined, Saved, Store, sha256_of, versions
+from sizewise.store import Joined, Saved, Store, check_seal, sha256_of, versions
 
 ONNX = "onnx"
 FORMATS = ("hf", "openvino", ONNX)
@@ -59,6 +59,7 @@ def export_classifier(
     name, begun = uri.removeprefix("run:"), time.monotonic()
     record = store.read(Classifier, name)
     source = store.folder("classifier", name) / "model"
+    check_seal(source)
     _check(record, to, source)
     compared = _texts(store, data or record.data, texts)
     reporter.say(f"Writing {to}")

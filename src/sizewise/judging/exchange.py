@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
 
+from sizewise.controls import cell_number
 from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import ROLES, conversation_text
@@ -242,7 +243,7 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
 def _number(value: Any, task: str, column: str) -> float:
     """Read a number, also with the decimal comma of many spreadsheets."""
     try:
-        return float(str(value).replace(",", "."))
+        return cell_number(str(value))
     except ValueError as error:
         raise ValueError(f"task '{task}' has the {column} '{value}', not a number") from error
 

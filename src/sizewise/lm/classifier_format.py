@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,7 +168,23 @@ def as_classifier(network: Any, score: torch.Tensor, labels: Sequence[str], padd
     classifier.score = torch.nn.Linear(score.shape[1], score.shape[0], bias=False, device=score.device)
     classifier.score.weight = torch.nn.Parameter(score.detach().clone())
     classifier.base_model.config.use_cache = False
-    return classifier.to(torch.bfloat16).float().eval()
+    with _in_bf16(classifier):
+        pass
+    return classifier.eval()
+
+
+@contextmanager
+def _in_bf16(network: Any) -> Iterator[None]:
+    """Convert a network to bf16 and back. Buffers, such as the frequencies of rotary positions, keep their values."""
+    modules = list(network.modules())
+    exact = [(one, name, buffer.clone()) for one in modules for name, buffer in one.named_buffers(recurse=False)]
+    network.to(torch.bfloat16)
+    try:
+        yield
+    finally:
+        network.float()
+        for module, name, buffer in exact:
+            setattr(module, name, buffer)
 
 
 def save_classifier(classifier: SavedClassifier, folder: Path) -> None:
@@ -188,7 +205,8 @@ def save_classifier(classifier: SavedClassifier, folder: Path) -> None:
     tokenizer.pad_token_id = network.config.pad_token_id
     tokenizer.model_max_length = encoder.limit
     try:
-        network.to(torch.bfloat16).save_pretrained(folder)
+        with _in_bf16(network):
+            network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         settings = {"suffix": encoder.suffix, "limit": encoder.limit, "begin": encoder.begin}
         (folder / SETTINGS).write_text(json.dumps(settings) + "\n", encoding="utf-8")
@@ -198,8 +216,6 @@ def save_classifier(classifier: SavedClassifier, folder: Path) -> None:
             "a writable folder with enough free space",
             "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
         ) from error
-    finally:
-        network.float()
 
 
 def _copied(tokenizer: Any, folder: Path) -> Path:

@@ -48,7 +48,7 @@ from sizewise.records import Checkpoint, Classifier, ModelDescription, ModelSize
 from sizewise.retrieval import ENCODERS
 from sizewise.retrieval.encoder_folder import is_encoder
 from sizewise.retrieval.packaged_encoders import packaged_encoder_folder
-from sizewise.store import Saved, Store, offline, uri_of
+from sizewise.store import Saved, Store, check_seal, offline, uri_of
 
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
@@ -308,6 +308,7 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     from sizewise.models.classifier import ClassifierModel
 
     record, folder = store.read(Classifier, name), store.folder("classifier", name) / "model"
+    check_seal(folder)
     needs_base = record.recipe.method in ("embedding", "options")
     base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
     return ClassifierModel(record, name, folder, base)
@@ -413,7 +414,9 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         return folder, PACKAGED[name].origin, PACKAGED[name].license
     if kind == "run":
         checkpoint = store.read(Checkpoint, name)
-        return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
+        folder = store.folder("checkpoint", name) / "model"
+        check_seal(folder)
+        return folder, checkpoint.origin, checkpoint.license
     if kind == "hf":
         folder = fetch_from_hub(name, HUB_FILES, offline())
         return _with_base(folder, uri, store, say) or (folder, *_hub_facts(name))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from sizewise.controls import cell_number
+
 CONFIDENCE_KEY, LOGPROB_KEYS = "confidence", ("mean_logprob", "avg_logprob")
 
 
@@ -31,8 +33,10 @@ def token_confidence(logprobs: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
     try:
-        found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except ValueError:
+        found = cell_number(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None

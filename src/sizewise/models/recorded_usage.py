@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from sizewise.controls import cell_number
 from sizewise.models.identity import Identity
 from sizewise.models.spending import seller_cost
 from sizewise.records import ListPrice, Request, StatedFacts
@@ -87,7 +88,7 @@ def _number(row: Mapping[str, Any], keys: tuple[str, ...]) -> float | None:
         if given is None or isinstance(given, bool) or given == "":
             continue
         try:
-            value = float(given)
+            value = cell_number(given) if isinstance(given, str) else float(given)
         except (TypeError, ValueError):
             continue
         if math.isfinite(value) and value >= 0:

@@ -42,7 +42,12 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
     higher = comparison.better[quality] == "higher"
     alt = load_altair()
     base = alt.Chart(alt.Data(values=rows)).encode(color=candidate_colors(alt, rows))
-    x = alt.X("x:Q", title="Cost per 1,000 requests (USD)", scale=alt.Scale(type="log", nice=False, padding=80))
+    x = alt.X(
+        "x:Q",
+        title="Cost per 1,000 requests (USD)",
+        scale=alt.Scale(type="log", nice=False, padding=80),
+        axis=alt.Axis(grid=False),
+    )
     y = alt.Y("y:Q", scale=alt.Scale(zero=False), **quality_axis(alt, comparison, quality))
     baselines = baselines_of(comparison, quality)
     chart = alt.layer(

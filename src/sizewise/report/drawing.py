@@ -63,6 +63,8 @@ def draw(title: str, caption: str, chart: Any) -> Plot:
             labelFontSize=12,
             titleFontSize=12,
             titleFontWeight="normal",
+            labelOverlap="greedy",
+            labelSeparation=10,
         )
         .configure_text(color=ink, fontSize=12)
         .configure_legend(labelColor=ink, titleColor=ink)

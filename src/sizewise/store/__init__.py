@@ -13,6 +13,7 @@ from sizewise.store.files import (
 )
 from sizewise.store.ledger import Ledger
 from sizewise.store.rows import Joined, RowFile
+from sizewise.store.seals import check_seal, seal
 from sizewise.store.store import Listed, Saved, Store, id_of, same_facts, uri_of, versions
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Saved",
     "Store",
     "cannot_write",
+    "check_seal",
     "id_of",
     "make_folder",
     "numbered_lines",
@@ -31,6 +33,7 @@ __all__ = [
     "read_jsonl",
     "read_lines",
     "same_facts",
+    "seal",
     "sha256_of",
     "uri_of",
     "versions",

@@ -33,7 +33,7 @@ from sizewise.records import (
     Score,
     fingerprint,
 )
-from sizewise.store import Saved, Store, id_of, make_folder, versions
+from sizewise.store import Saved, Store, id_of, make_folder, seal, versions
 
 CLASSIFIER_VERSION = 2
 """Raised when the same recipe makes another classifier; part of its id."""
@@ -318,6 +318,7 @@ def _save_model(scorer: Scorer, folder: Path) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     scorer.save(folder)
+    seal(folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -39,7 +39,7 @@ from sizewise.records import (
     Recipe,
     Representation,
 )
-from sizewise.store import Store, versions, write_atomically
+from sizewise.store import Store, seal, versions, write_atomically
 from sizewise.training import memorization, representation
 from sizewise.training.adjusting import describe_change
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
@@ -210,9 +210,8 @@ class Run:
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
         network, model = self._merged_network(), self.folder / "model"
         folders.save_model(network, self.start.tokenizer, model)
-        to_precision(
-            network, machine_precision(self.start.device)
-        )  # what is measured are the weights as they were saved
+        seal(model)
+        to_precision(network, machine_precision(self.start.device))  # measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
         validation = score_validation(self.out, result.start, result.best)
