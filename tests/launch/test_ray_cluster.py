@@ -16,7 +16,7 @@ from tests.launch.fake_ray import FakeRay
 
 
 class Doubler:
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, threads: int) -> None:
         self.word = word
 
     def about(self) -> str:
@@ -30,6 +30,9 @@ class Doubler:
 
 
 class Unready:
+    def __init__(self, threads: int) -> None:
+        pass
+
     def about(self) -> str:
         raise ModuleNotFoundError("No module named 'sizewise'")
 
