@@ -4,6 +4,7 @@
 - reshard: the run is stopped three times and goes on with 1, 2 (FSDP2) and 1 processes.
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
+- ray_training: the same on two Ray nodes; then a worker is killed and a node is removed.
 - ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
 - lost_node: the same, with one node removed midway.
 
@@ -13,6 +14,7 @@ Each part that is done is kept in results/scale.json; --again measures it again.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -39,23 +41,32 @@ HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
 KILLS = int(os.environ.get("KILLS", "20"))
 INTERRUPTED = 130
-NEED_RAY = ("ray", "lost_node")
+NEED_RAY = ("ray_training", "ray", "lost_node")
 
 
-def launched(folder: Path, processes: int, *options: str) -> subprocess.Popen[bytes]:
-    """Start a run of scale_steps.py under the launcher of `sizewise train --launch torchrun:N`."""
+def launched(folder: Path, processes: int | str, *options: str) -> subprocess.Popen[bytes]:
+    """Start a run of scale_steps.py under a launcher of `sizewise train`: so many processes, or ray:ADDRESS."""
     command = [sys.executable, "-m", "benchmarks.scale", "--launch", str(processes), str(folder), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=HERE.parent)
 
 
-def launch(processes: int, folder: str, options: list[str]) -> int:
+def launch(place: str, folder: str, options: list[str]) -> int:
     """Run scale_steps.py in several processes; start again when one is killed."""
+    from sizewise.launch.ray_training import ClusterRun
     from sizewise.lm.checkpointing import last_step
 
-    return run_processes([str(STEPS), folder, *options], processes, lambda: last_step(Path(folder) / "state"))
+    def steps_done() -> int:
+        return last_step(Path(folder) / "state")
+
+    arguments = [str(STEPS), folder, *options]
+    if place.isdecimal():
+        return run_processes(arguments, int(place), steps_done)
+    say = functools.partial(print, file=sys.stderr)
+    run = ClusterRun(place.removeprefix("ray:"), arguments, Path(folder), 9, say=say)
+    return run.run(steps_done, lambda: None)
 
 
-def run(folder: Path, processes: int, *options: str) -> dict[str, Any]:
+def run(folder: Path, processes: int | str, *options: str) -> dict[str, Any]:
     """Run to the end, undisturbed."""
     shutil.rmtree(folder, ignore_errors=True)
     if launched(folder, processes, *options).wait():
@@ -173,6 +184,32 @@ def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
     return {"kills": done, "runs": rows, "weights": max(row["weights"] for row in rows)}
 
 
+def train_on_nodes(folder: Path) -> dict[str, Any]:
+    """Compare a training on two Ray nodes with torchrun's; then kill a worker and remove a node in another one."""
+    run(folder / "one", 1)
+    run(folder / "torchrun", 2)
+    with scale_ray.helper("nodes") as (nodes, address):
+        place = f"ray:{address}"
+        run(folder / "nodes", place)
+        same = differences(folder / "torchrun", folder / "nodes")
+        shutil.rmtree(folder / "lost", ignore_errors=True)
+        job, known = launched(folder / "lost", place, "--step-s", "0.3"), dict[Path, str]()
+        for disturb in ("kill", "remove"):
+            while _newly_started(folder / "lost", known) < 2 or not any((folder / "lost" / "state").glob("state-*")):
+                if job.poll() is not None:
+                    raise RuntimeError("the training on nodes ended too early")
+                time.sleep(0.05)
+            known = {path: path.read_text(encoding="ascii") for path in (folder / "lost" / "pids").glob("*")}
+            if disturb == "kill":
+                os.kill(int((folder / "lost" / "pids" / "1").read_text(encoding="ascii")), signal.SIGKILL)
+            else:
+                scale_ray.tell(nodes, "remove")
+        if job.wait():
+            raise RuntimeError("the training on nodes that lost one failed")
+        lost = differences(folder / "one", folder / "lost")
+    return {"torchrun_weights": same["weights"], "torchrun_loss": same["loss"], "lost": lost}
+
+
 def _count(port: str) -> dict[str, int]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/count", data=b"{}", method="POST")
     with urllib.request.urlopen(request) as answer:
@@ -225,6 +262,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "reshard": reshard,
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
+    "ray_training": train_on_nodes,
     "ray": time_on_ray,
     "lost_node": lose_a_node,
 }
@@ -264,5 +302,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--launch"]:
-        sys.exit(launch(int(sys.argv[2]), sys.argv[3], sys.argv[4:]))
+        sys.exit(launch(sys.argv[2], sys.argv[3], sys.argv[4:]))
     main()

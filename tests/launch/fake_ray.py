@@ -89,6 +89,9 @@ class FakeRay:
         up = [{"NodeID": str(n), "Alive": True, "Resources": resources} for n in range(self.machines)]
         return [node | {"NodeManagerAddress": f"127.0.0.{n + 1}"} for n, node in enumerate(up)] + [gone, head]
 
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0")
+
     def remote(self, kind: type) -> Any:
         def options(**settings: Any) -> Any:
             self.asked_for.append(settings)

@@ -46,6 +46,16 @@ def test_three_kills_end_in_the_same_weights(scale: Any, tmp_path: Path) -> None
     assert found["weights"] == 0.0
 
 
+def test_nodes_train_as_processes_of_one_machine_do_and_go_on_without_one(scale: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = scale.train_on_nodes(tmp_path)
+    assert found["torchrun_weights"] == 0.0
+    assert found["lost"]["steps"] == 50
+    assert found["lost"]["loss"] <= 1e-5
+    assert found["lost"]["weights"] <= 1e-4
+    assert found["lost"]["sessions"] == 3
+
+
 def test_a_lost_node_costs_nothing_but_its_unfinished_batches(scale: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     found = scale.lose_a_node(tmp_path, examples=200)

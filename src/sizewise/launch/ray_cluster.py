@@ -171,6 +171,19 @@ def best_places(ray: Any, on_cards: bool = True) -> list[Place]:
     return [place for place in found if place.has_gpu] or found
 
 
+def is_here(ray: Any, found: Sequence[Place], address: str) -> bool:
+    """Check whether the only place is on this machine: there, this process does the same without a second copy.
+
+    Args:
+        ray: the module ray, connected.
+        found: places of the cluster.
+        address: its address; with Ray's client (ray://), this process is outside of it.
+    """
+    if len(found) != 1 or address.startswith("ray://"):
+        return False
+    return bool(found[0].node.id == ray.get_runtime_context().get_node_id())
+
+
 def is_lost(ray: Any, wanted: Iterable[Node]) -> bool:
     """Check whether a node has gone; Ray takes some seconds to notice."""
     end, needed = time.monotonic() + NOTICE_S, set(wanted)

@@ -12,7 +12,7 @@ import numpy as np
 from sizewise.errors import ScoringError, SizewiseError
 from sizewise.inquiry import CHUNK
 from sizewise.launch import requested_launch
-from sizewise.launch.ray_cluster import Hosts, adopt, connect, settings_of
+from sizewise.launch.ray_cluster import Hosts, adopt, connect, is_here, places, settings_of
 from sizewise.models.base import Model, ScoredText, bypass_cache, score_after
 from sizewise.models.opening import Engine, open_model
 from sizewise.models.wrapper import PromptWrapper
@@ -160,6 +160,8 @@ def open_spread(
 ) -> Model:
     """Open a model for measuring: on the Ray cluster of `use_launch`, or in this process.
 
+    Where the cluster is this machine alone, a local model stays in this process, which has loaded it anyway.
+
     Args:
         uri: model URI.
         store: where weights and runs live; on a cluster, a folder that all machines share.
@@ -176,6 +178,9 @@ def open_spread(
     if launch is None or description.engine == "recorded" or description.role == "baseline":
         return model
     try:
+        ray = connect(launch.address)
+        if not description.api and is_here(ray, places(ray), launch.address):
+            return model
         return RayModel(model, _hosts(uri, store, engine, max_usd, description, launch.address, say))
     except BaseException:
         model.close()

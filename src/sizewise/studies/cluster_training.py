@@ -20,6 +20,7 @@ from sizewise.launch.ray_cluster import (
     best_places,
     connect,
     failed_job,
+    is_here,
     settings_of,
     start_actor,
     wait_until_ready,
@@ -162,14 +163,15 @@ class _Cluster(NamedTuple):
 
 
 def training_cluster(recipes: Sequence[Recipe | ClassifierRecipe], steps: Steps) -> _Cluster | None:
-    """Return the cluster of --launch if it trains more at once than this process would; None otherwise."""
+    """Return the cluster of --launch if it has more to offer than this process on this machine; None otherwise."""
     launch = requested_launch()
     to_do = [one for one in recipes if isinstance(one, ClassifierRecipe) or not _is_done(one, steps)]
-    if launch is None or len(to_do) < 2:
+    if launch is None or not to_do:
         return None
     on_cards = requested_device() != "cpu" and all(getattr(one, "device", "auto") != "cpu" for one in to_do)
-    cluster = _Cluster(connect(launch.address), on_cards)
-    return cluster if len(best_places(cluster.ray, on_cards)) > 1 else None
+    ray = connect(launch.address)
+    found = best_places(ray, on_cards)
+    return None if not found or is_here(ray, found, launch.address) else _Cluster(ray, on_cards)
 
 
 def _is_done(recipe: Recipe, steps: Steps) -> bool:
