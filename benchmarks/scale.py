@@ -5,6 +5,7 @@
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
 - ray_training: the same on two Ray nodes; then a worker is killed and a node is removed.
+- study: a study on two Ray nodes, one of whose trainings is killed, against one process.
 - ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
 - lost_node: the same, with one node removed midway.
 
@@ -31,7 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scale_ray
+from benchmarks import scale_ray, scale_study
 from safetensors.torch import load_file
 
 from sizewise.launch.torchrun import run_processes
@@ -41,7 +42,7 @@ HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
 KILLS = int(os.environ.get("KILLS", "20"))
 INTERRUPTED = 130
-NEED_RAY = ("ray_training", "ray", "lost_node")
+NEED_RAY = ("ray_training", "study", "ray", "lost_node")
 
 
 def launched(folder: Path, processes: int | str, *options: str) -> subprocess.Popen[bytes]:
@@ -210,6 +211,24 @@ def train_on_nodes(folder: Path) -> dict[str, Any]:
     return {"torchrun_weights": same["weights"], "torchrun_loss": same["loss"], "lost": lost}
 
 
+def study_on_nodes(folder: Path, tokens: int = 20_000) -> dict[str, Any]:
+    """Compare a study on two nodes, one of whose trainings is killed midway, with the same study in one process."""
+    path = scale_study.write_study(folder / "data", tokens)
+    begun = time.monotonic()
+    here = scale_study.outcome(folder / "one", scale_study.result(scale_study.start(folder / "one", path)))
+    seconds = [time.monotonic() - begun]
+    with scale_ray.helper("nodes") as (_, address):
+        begun = time.monotonic()
+        job = scale_study.start(folder / "two", path, "--launch", f"ray:{address}")
+        killed = scale_study.kill_one_training(folder / "two", job)
+        there = scale_study.outcome(folder / "two", scale_study.result(job))
+        seconds.append(time.monotonic() - begun)
+    lost = (folder / "two.log").read_text(encoding="utf-8").count("is lost; the training goes on elsewhere")
+    return {"same": here == there, "killed": killed, "lost": lost, "one_process_s": seconds[0],
+            "two_nodes_s": seconds[1], "different": {name: [here[name], there.get(name)] for name in here
+            if here[name] != there.get(name)}}  # fmt: skip
+
+
 def _count(port: str) -> dict[str, int]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/count", data=b"{}", method="POST")
     with urllib.request.urlopen(request) as answer:
@@ -217,7 +236,7 @@ def _count(port: str) -> dict[str, int]:
     return found
 
 
-def time_on_ray(folder: Path, examples: int = 3_000, latency_s: float = 3.0) -> dict[str, Any]:
+def time_on_ray(folder: Path, examples: int = 2_000, latency_s: float = 3.0) -> dict[str, Any]:
     """Compare two nodes that answer all examples with one process that answers half of them.
 
     The service takes the same time for each request, so both take the same time but for what Ray costs. Starting the
@@ -263,6 +282,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
     "ray_training": train_on_nodes,
+    "study": study_on_nodes,
     "ray": time_on_ray,
     "lost_node": lose_a_node,
 }

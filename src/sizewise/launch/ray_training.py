@@ -116,7 +116,7 @@ class ClusterRun:
             where = ", ".join(dict.fromkeys(place.node.address for place in chosen))
             self._say(f"Training in {len(chosen)} processes of the Ray cluster ({where})")
             return self._watch(workers, environments(chosen, abouts, self._port(workers[0]), self._home))
-        except NodeLostError:
+        except (NodeLostError, self._ray.exceptions.RayError):  # a node has gone before its process began
             return {0: LOST}
         finally:
             for worker in workers:
