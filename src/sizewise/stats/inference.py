@@ -43,6 +43,7 @@ FAMILY_DRAWS = 1_999
 UNBOUNDED: Bounds = (-np.inf, np.inf)
 _NEAR = 0.1  # share of the range within which items are nearly at a bound
 _BIMODAL = 0.4  # share of the variance of right and wrong answers from which items count as nearly all or nothing
+_FEW_ANSWERS = 16  # right times wrong answers over all answers, below which clusters look skewed by chance alone
 _RESERVE = 1.06  # standard errors are estimates, and the larger of two p-values decides: measured with simulated data
 _BATCH = 2**20  # signs per matrix product
 
@@ -179,7 +180,7 @@ class Systems:
         ends = []
         if within and (constant or self._successes is not None or self._all_or_nothing(system)):
             ends.append(self._wilson(value, system, constant))
-        if not constant and (not ends or self.items > self.clusters or self._successes is None):
+        if not constant and not (ends and self._few_answers(system)):
             df = self._score_df
             ends += [test[1:] for test in (t_test(value, _error(pseudo), df), skewed_t_test(value, pseudo, df))]
         lower, upper = max(lower, min(end[0] for end in ends)), min(upper, max(end[1] for end in ends))
@@ -216,6 +217,16 @@ class Systems:
         shares = self._shares(system)
         mean = float(shares.mean()) if len(shares) else 0.0
         return bool(0 < mean < 1 and shares.var() > _BIMODAL * mean * (1 - mean))
+
+    def _few_answers(self, system: int) -> bool:
+        """Return whether a score interval alone does for right-or-wrong items: independent ones, or few of a kind.
+
+        With few errors, most clusters have none and one has two: that's skewed, whatever the clusters have in common.
+        """
+        if self._successes is None:
+            return False
+        share = float(self._successes[system, system]) / self.items
+        return bool(self.items == self.clusters or self.items * share * (1 - share) < _FEW_ANSWERS)
 
     @property
     def _df(self) -> int:
@@ -299,7 +310,8 @@ class Systems:
         """Test a difference of paired proportions as if one more item of each kind had been seen.
 
         Where systems agree on every item, or every cluster says the same, the spread is unknown rather than zero.
-        Returns the effective number of independent items as well.
+        Independent items know their spread from the shares alone, so only what clusters add to it has the few degrees
+        of freedom of clusters. Returns the effective number of independent items as well.
         """
         span = self.bounds[1] - self.bounds[0]
         size, share = float(len(pseudo)), value / span
@@ -309,13 +321,15 @@ class Systems:
             common = self._successes[left, right]
             won, lost = (self._successes[side, side] - common for side in (left, right))
             won, lost = won / self.items, lost / self.items
+        df = float(self._df)
         if not _constant(pseudo, value):
             by_item = won + lost - share**2
             size = min(self.items, by_item / (_error(pseudo) / span) ** 2)
+            df /= max(1e-9, 1 - size / self.items)
         padded = size + 2
         won, lost = (won * size + 1) / padded, (lost * size + 1) / padded
         error = np.sqrt((won + lost - (won - lost) ** 2) / padded)
-        return t_test(span * (won - lost), span * error, self._df), size
+        return t_test(span * (won - lost), span * error, df), size
 
 
 class Family(NamedTuple):
