@@ -36,6 +36,7 @@ from benchmarks import scale_ray, scale_study
 from safetensors.torch import load_file
 
 from sizewise.launch.torchrun import run_processes
+from sizewise.lm.checkpointing import last_step
 from sizewise.models.machine import describe_machine
 
 HERE = Path(__file__).parent
@@ -54,7 +55,6 @@ def launched(folder: Path, processes: int | str, *options: str) -> subprocess.Po
 def launch(place: str, folder: str, options: list[str]) -> int:
     """Run scale_steps.py in several processes; start again when one is killed."""
     from sizewise.launch.ray_training import ClusterRun
-    from sizewise.lm.checkpointing import last_step
 
     def steps_done() -> int:
         return last_step(Path(folder) / "state")
@@ -194,13 +194,13 @@ def train_on_nodes(folder: Path) -> dict[str, Any]:
         run(folder / "nodes", place)
         same = differences(folder / "torchrun", folder / "nodes")
         shutil.rmtree(folder / "lost", ignore_errors=True)
-        job, known = launched(folder / "lost", place, "--step-s", "0.3"), dict[Path, str]()
+        job, reached = launched(folder / "lost", place, "--step-s", "0.3"), 0
         for disturb in ("kill", "remove"):
-            while _newly_started(folder / "lost", known) < 2 or not any((folder / "lost" / "state").glob("state-*")):
+            while (saved := last_step(folder / "lost" / "state")) <= reached:
                 if job.poll() is not None:
                     raise RuntimeError("the training on nodes ended too early")
                 time.sleep(0.05)
-            known = {path: path.read_text(encoding="ascii") for path in (folder / "lost" / "pids").glob("*")}
+            reached = saved + 1  # the next one is of the processes that start now
             if disturb == "kill":
                 os.kill(int((folder / "lost" / "pids" / "1").read_text(encoding="ascii")), signal.SIGKILL)
             else:

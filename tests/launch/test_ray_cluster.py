@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from types import SimpleNamespace
@@ -145,4 +146,4 @@ def test_a_local_cluster_stays_on_this_machine_and_sends_nothing(monkeypatch: py
     (settings,) = calls
     assert settings["_node_ip_address"] == "127.0.0.1"
     assert settings["include_dashboard"] is False
-    assert ray_cluster.os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -57,7 +57,7 @@ class ClusterRun:
         *,
         on_cards: bool = True,
         say: Callable[[str], None],
-        show: Callable[[str], None] = sys.stderr.write,
+        show: Callable[[str], object] = sys.stderr.write,
     ) -> None:
         self._arguments, self._home, self._most = list(arguments), home, most
         self._on_cards, self._say, self._show = on_cards, say, show
