@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections import deque
@@ -24,6 +25,7 @@ IN_FLIGHT = 2
 REPLACEMENTS = 3
 """Hosts started in place of lost ones without a further result before giving up."""
 LAST_LINES = 12
+COLORS = re.compile(r"\x1b\[[\d;]*m")
 CREATION = "creation task"
 """What Ray's error says if the node is up, but can't create the actor."""
 SETTINGS = {
@@ -120,7 +122,7 @@ def _no_answer(address: str, reason: str) -> SizewiseError:
 
 
 def _last_lines(text: str) -> str:
-    lines = [line for line in text.strip().split("\n") if line.strip()]
+    lines = [line for line in COLORS.sub("", text).strip().split("\n") if line.strip()]
     return "\n".join(lines[-LAST_LINES:])
 
 
