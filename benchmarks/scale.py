@@ -4,6 +4,8 @@
 - reshard: the run is stopped three times and goes on with 1, 2 (FSDP2) and 1 processes.
 - fsdp: bytes of parameters, gradients and optimizer state that each of two processes holds, against one process.
 - kills: a random process is killed at a random moment, 20 times in one run, which must end in the same weights.
+- ray_training: the same on two Ray nodes; then a worker is killed and a node is removed.
+- study: a study on two Ray nodes, one of whose trainings is killed, against one process.
 - ray: an evaluation over two local nodes against one process; the service that answers is a stand-in with a latency.
 - lost_node: the same, with one node removed midway.
 
@@ -13,6 +15,7 @@ Each part that is done is kept in results/scale.json; --again measures it again.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -29,33 +32,42 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scale_ray
+from benchmarks import scale_ray, scale_study
 from safetensors.torch import load_file
 
 from sizewise.launch.torchrun import run_processes
+from sizewise.lm.checkpointing import last_step
 from sizewise.models.machine import describe_machine
 
 HERE = Path(__file__).parent
 RESULT, STEPS = HERE / "results" / "scale.json", HERE / "scale_steps.py"
 KILLS = int(os.environ.get("KILLS", "20"))
 INTERRUPTED = 130
-NEED_RAY = ("ray", "lost_node")
+NEED_RAY = ("ray_training", "study", "ray", "lost_node")
 
 
-def launched(folder: Path, processes: int, *options: str) -> subprocess.Popen[bytes]:
-    """Start a run of scale_steps.py under the launcher of `sizewise train --launch torchrun:N`."""
+def launched(folder: Path, processes: int | str, *options: str) -> subprocess.Popen[bytes]:
+    """Start a run of scale_steps.py under a launcher of `sizewise train`: so many processes, or ray:ADDRESS."""
     command = [sys.executable, "-m", "benchmarks.scale", "--launch", str(processes), str(folder), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=HERE.parent)
 
 
-def launch(processes: int, folder: str, options: list[str]) -> int:
+def launch(place: str, folder: str, options: list[str]) -> int:
     """Run scale_steps.py in several processes; start again when one is killed."""
-    from sizewise.lm.checkpointing import last_step
+    from sizewise.launch.ray_training import ClusterRun
 
-    return run_processes([str(STEPS), folder, *options], processes, lambda: last_step(Path(folder) / "state"))
+    def steps_done() -> int:
+        return last_step(Path(folder) / "state")
+
+    arguments = [str(STEPS), folder, *options]
+    if place.isdecimal():
+        return run_processes(arguments, int(place), steps_done)
+    say = functools.partial(print, file=sys.stderr)
+    run = ClusterRun(place.removeprefix("ray:"), arguments, Path(folder), 9, say=say)
+    return run.run(steps_done, lambda: None)
 
 
-def run(folder: Path, processes: int, *options: str) -> dict[str, Any]:
+def run(folder: Path, processes: int | str, *options: str) -> dict[str, Any]:
     """Run to the end, undisturbed."""
     shutil.rmtree(folder, ignore_errors=True)
     if launched(folder, processes, *options).wait():
@@ -173,6 +185,50 @@ def kill_and_compare(folder: Path, kills: int = KILLS) -> dict[str, Any]:
     return {"kills": done, "runs": rows, "weights": max(row["weights"] for row in rows)}
 
 
+def train_on_nodes(folder: Path) -> dict[str, Any]:
+    """Compare a training on two Ray nodes with torchrun's; then kill a worker and remove a node in another one."""
+    run(folder / "one", 1)
+    run(folder / "torchrun", 2)
+    with scale_ray.helper("nodes") as (nodes, address):
+        place = f"ray:{address}"
+        run(folder / "nodes", place)
+        same = differences(folder / "torchrun", folder / "nodes")
+        shutil.rmtree(folder / "lost", ignore_errors=True)
+        job, reached = launched(folder / "lost", place, "--step-s", "0.3"), 0
+        for disturb in ("kill", "remove"):
+            while (saved := last_step(folder / "lost" / "state")) <= reached:
+                if job.poll() is not None:
+                    raise RuntimeError("the training on nodes ended too early")
+                time.sleep(0.05)
+            reached = saved + 1  # the next one is of the processes that start now
+            if disturb == "kill":
+                os.kill(int((folder / "lost" / "pids" / "1").read_text(encoding="ascii")), signal.SIGKILL)
+            else:
+                scale_ray.tell(nodes, "remove")
+        if job.wait():
+            raise RuntimeError("the training on nodes that lost one failed")
+        lost = differences(folder / "one", folder / "lost")
+    return {"torchrun_weights": same["weights"], "torchrun_loss": same["loss"], "lost": lost}
+
+
+def study_on_nodes(folder: Path, tokens: int = 20_000) -> dict[str, Any]:
+    """Compare a study on two nodes, one of whose trainings is killed midway, with the same study in one process."""
+    path = scale_study.write_study(folder / "data", tokens)
+    begun = time.monotonic()
+    here = scale_study.outcome(folder / "one", scale_study.result(scale_study.start(folder / "one", path)))
+    seconds = [time.monotonic() - begun]
+    with scale_ray.helper("nodes") as (_, address):
+        begun = time.monotonic()
+        job = scale_study.start(folder / "two", path, "--launch", f"ray:{address}")
+        killed = scale_study.kill_one_training(folder / "two", job)
+        there = scale_study.outcome(folder / "two", scale_study.result(job))
+        seconds.append(time.monotonic() - begun)
+    lost = (folder / "two.log").read_text(encoding="utf-8").count("is lost; the training goes on elsewhere")
+    return {"same": here == there, "killed": killed, "lost": lost, "one_process_s": seconds[0],
+            "two_nodes_s": seconds[1], "different": {name: [here[name], there.get(name)] for name in here
+            if here[name] != there.get(name)}}  # fmt: skip
+
+
 def _count(port: str) -> dict[str, int]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/count", data=b"{}", method="POST")
     with urllib.request.urlopen(request) as answer:
@@ -225,6 +281,8 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "reshard": reshard,
     "fsdp": measure_fsdp,
     "kills": kill_and_compare,
+    "ray_training": train_on_nodes,
+    "study": study_on_nodes,
     "ray": time_on_ray,
     "lost_node": lose_a_node,
 }
@@ -264,5 +322,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--launch"]:
-        sys.exit(launch(int(sys.argv[2]), sys.argv[3], sys.argv[4:]))
+        sys.exit(launch(sys.argv[2], sys.argv[3], sys.argv[4:]))
     main()

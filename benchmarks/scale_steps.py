@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sizewise.errors import WorkerStopped
+from sizewise.launch.address import end_with_launcher
 from sizewise.lm import adapt, loop
 from sizewise.lm.distributed import Workers, joined
 from sizewise.lm.packing import Mix, Rows, Unit, pack
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--stop-at", type=int, default=0, help="step after which the run is stopped as by Ctrl-C")
     parser.add_argument("--fsdp", action="store_true")
     given = parser.parse_args()
+    end_with_launcher()
     (given.folder / "pids").mkdir(parents=True, exist_ok=True)
     (given.folder / "pids" / os.environ.get("RANK", "0")).write_text(str(os.getpid()), encoding="ascii")
     try:

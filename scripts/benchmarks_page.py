@@ -41,6 +41,11 @@ MEASURES = {
         ("lm", "training", "launch"),
         "make bench-scale",
     ),
+    "scale_service": Measured(
+        "Two gateways on one PostgreSQL, of which one ends under load together with a backend",
+        ("service", "store"),
+        "make bench-scale",
+    ),
     "preflight": Measured(
         "Memory computed before a run against memory that training takes",
         ("training", "lm"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
@@ -30,6 +31,9 @@ class SizewiseError(Exception):
         self.expected = shown_path(expected)
         self.next_step = shown_path(next_step)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # whatever the arguments of the class are
+
     def __str__(self) -> str:
         parts = [self.what]
         if self.expected:
@@ -37,6 +41,13 @@ class SizewiseError(Exception):
         if self.next_step:
             parts.append(f"Next: {self.next_step}")
         return "\n".join(parts)
+
+
+def _again(kind: type[SizewiseError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SizewiseError:
+    """Make an error of another process again."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def shown_path(path: object) -> str:

@@ -48,12 +48,17 @@ class Handle:
         self.calls += name != "about"
         self._ray.calls += name != "about"
         if self in self._ray.lost or (name != "about" and self._ray.calls == self._ray.lose_at):
+            self._ray.machines -= self._ray.lose_node and self not in self._ray.lost
             self._ray.lost.append(self)
             return Answer(RayActorError("the node is gone"))
         try:
             return Answer(getattr(self._made, name)(*arguments))
         except ImportError as error:
-            return Answer(RayActorError(f"creation failed\nModuleNotFoundError: {error}"))
+            return Answer(
+                RayActorError(
+                    f"The actor died because of an error raised in its creation task\nModuleNotFoundError: {error}"
+                )
+            )
         except Exception as error:
             return Answer(RayTaskError(error))
 
@@ -72,15 +77,20 @@ class FakeRay:
         scheduling_strategies=SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: (node, soft))
     )
 
-    def __init__(self, machines: int = 2, gpus: int = 0, lose_at: int = 0) -> None:
-        self.machines, self.gpus, self.lose_at = machines, gpus, lose_at
+    def __init__(self, machines: int = 2, gpus: int = 0, lose_at: int = 0, lose_node: bool = False) -> None:
+        self.machines, self.gpus, self.lose_at, self.lose_node = machines, gpus, lose_at, lose_node
         self.calls, self.lost, self.made, self.killed = 0, list[Handle](), list[Handle](), list[Handle]()
         self.asked_for: list[dict[str, Any]] = []
 
     def nodes(self) -> list[dict[str, Any]]:
         resources = {"CPU": 1.0, "GPU": float(self.gpus)}
-        gone = [{"NodeID": "gone", "Alive": False, "Resources": resources}]
-        return [{"NodeID": str(n), "Alive": True, "Resources": resources} for n in range(self.machines)] + gone
+        gone = {"NodeID": "gone", "Alive": False, "Resources": resources, "NodeManagerAddress": "10.0.0.9"}
+        head = {"NodeID": "head", "Alive": True, "Resources": {"CPU": 0.0}, "NodeManagerAddress": "10.0.0.8"}
+        up = [{"NodeID": str(n), "Alive": True, "Resources": resources} for n in range(self.machines)]
+        return [node | {"NodeManagerAddress": f"127.0.0.{n + 1}"} for n, node in enumerate(up)] + [gone, head]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0")
 
     def remote(self, kind: type) -> Any:
         def options(**settings: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from tests.launch.fake_ray import FakeRay
 
 
 class Doubler:
-    def __init__(self, word: str) -> None:
+    def __init__(self, word: str, threads: int) -> None:
         self.word = word
 
     def about(self) -> str:
@@ -30,6 +31,9 @@ class Doubler:
 
 
 class Unready:
+    def __init__(self, threads: int) -> None:
+        pass
+
     def about(self) -> str:
         raise ModuleNotFoundError("No module named 'sizewise'")
 
@@ -142,4 +146,4 @@ def test_a_local_cluster_stays_on_this_machine_and_sends_nothing(monkeypatch: py
     (settings,) = calls
     assert settings["_node_ip_address"] == "127.0.0.1"
     assert settings["include_dashboard"] is False
-    assert ray_cluster.os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

@@ -46,6 +46,16 @@ def test_three_kills_end_in_the_same_weights(scale: Any, tmp_path: Path) -> None
     assert found["weights"] == 0.0
 
 
+def test_nodes_train_as_processes_of_one_machine_do_and_go_on_without_one(scale: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = scale.train_on_nodes(tmp_path)
+    assert found["torchrun_weights"] == 0.0
+    assert found["lost"]["steps"] == 50
+    assert found["lost"]["loss"] <= 1e-5
+    assert found["lost"]["weights"] <= 1e-4
+    assert found["lost"]["sessions"] == 3
+
+
 def test_a_lost_node_costs_nothing_but_its_unfinished_batches(scale: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     found = scale.lose_a_node(tmp_path, examples=200)
@@ -55,16 +65,26 @@ def test_a_lost_node_costs_nothing_but_its_unfinished_batches(scale: Any, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_study_on_nodes_finds_what_one_process_finds(scale: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    found = scale.study_on_nodes(tmp_path)
+    assert found["killed"]
+    assert found["lost"] == 1
+    assert found["same"], found["different"]
+
+
+@pytest.mark.slow
 def test_a_network_scores_the_same_on_a_cluster(
     scale: Any, tmp_path: Path, tiny_folder: Path, examples_file: Path
 ) -> None:
     pytest.importorskip("ray")
     ray = importlib.import_module("benchmarks.scale_ray")
     homes = [tmp_path / name for name in ("one", "two")]
-    places: list[tuple[str, ...]] = [(), ("--launch", "ray:local")]
-    jobs = [
-        ray.evaluate(home, str(tiny_folder), examples_file, *more) for home, more in zip(homes, places, strict=True)
-    ]
-    found = [ray.scores(ray.result(job)) for job in jobs]
+    with ray.helper("nodes") as (_, address):
+        places: list[tuple[str, ...]] = [(), ("--launch", f"ray:{address}")]
+        jobs = [
+            ray.evaluate(home, str(tiny_folder), examples_file, *more) for home, more in zip(homes, places, strict=True)
+        ]
+        found = [ray.scores(ray.result(job)) for job in jobs]
     assert found[0] == found[1]
     assert ray.items(homes[0]) == ray.items(homes[1])

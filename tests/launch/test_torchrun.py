@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.launch import Launch, is_first_process, parse_launch, torchrun
+from sizewise.launch import Launch, is_first_process, parse_launch, restarting, torchrun
 from sizewise.launch.torchrun import run_processes
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
@@ -91,7 +92,7 @@ def test_a_worker_that_is_always_killed_ends_the_run(tmp_path: Path) -> None:
     code = "with (folder / 'starts').open('a') as file: file.write(rank)\nos.kill(os.getpid(), 9) if rank == '1' else 0"
     with pytest.raises(SizewiseError, match="was killed by signal 9, 3 times without getting any further"):
         start(code, tmp_path)
-    assert (tmp_path / "starts").read_text().count("1") == torchrun.ATTEMPTS
+    assert (tmp_path / "starts").read_text().count("1") == restarting.ATTEMPTS
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:
@@ -142,9 +143,8 @@ def test_the_command_runs_in_processes_with_its_own_options(dataset: Saved[Datas
     assert set(arguments[3:]) == options
 
 
-@pytest.mark.parametrize("place", ["torchrun:3", "ray:local"])
-def test_rows_for_each_process_and_no_ray(dataset: Saved[Dataset], ran: list[Any], place: str) -> None:
-    found = CliRunner().invoke(app, command(dataset.id, "--launch", place))
+def test_each_process_needs_a_row(dataset: Saved[Dataset], ran: list[Any]) -> None:
+    found = CliRunner().invoke(app, command(dataset.id, "--launch", "torchrun:3"))
     assert isinstance(found.exception, UsageError)
     assert not ran
 
@@ -163,10 +163,13 @@ def test_more_than_one_training_is_refused(dataset: Saved[Dataset], ran: list[An
 
 
 def test_two_launchers_on_one_run_are_refused(dataset: Saved[Dataset], store: Store, ran: list[Any]) -> None:
-    recipe = Recipe(start="scratch", method="full", parameters=500_000, tokens=2_000)
-    with store.lock("checkpoint", run_id_of(recipe, dataset.id)):
+    run_id = run_id_of(Recipe(start="scratch", method="full", parameters=500_000, tokens=2_000), dataset.id)
+    with store.lock("checkpoint", run_id):
         found = CliRunner().invoke(app, command(dataset.id, "--launch", "torchrun:2"))
     assert "Another process is working on checkpoint" in str(found.exception)
+    with FileLock(store.folder("checkpoint", run_id) / ".launcher"):  # whose processes are still on their way
+        found = CliRunner().invoke(app, command(dataset.id, "--launch", "torchrun:2"))
+    assert "Another launcher is starting or running checkpoint" in str(found.exception)
     assert not ran
 
 

@@ -141,6 +141,22 @@ def rendered_chart(folder: Path, *more: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.scale
+def test_compose_files_fit_the_compose_specification(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    compose_spec = pytest.importorskip("compose_spec")
+    for number, uri in enumerate(URIS):
+        deploy(picked(made, uri, store), "compose", tmp_path / str(number), store=store)
+        text = (tmp_path / str(number) / "compose.yaml").read_text(encoding="utf-8")
+        text = re.sub(r"\$\{\w+(:[?-][^}]*)?\}", "/value", text)  # as Compose does first
+        read = compose_spec.PyCompose.from_yaml(text)
+        assert set(read.service_names()) == {"gateway", "database", "prometheus", "grafana"}
+        for wrong in ({"prots": ["80"]}, {"restart": "sometimes"}, {"healthcheck": {"interval": "soon"}}):
+            broken = yaml.safe_load(text)
+            broken["services"]["gateway"] |= wrong
+            with pytest.raises(ValueError, match=r"."):
+                compose_spec.PyCompose.from_yaml(yaml.safe_dump(broken))
+
+
+@pytest.mark.scale
 def test_manifests_fit_the_schemas_of_kubernetes(made: Saved[Study], store: Store, tmp_path: Path) -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for number, uri in enumerate(URIS):

@@ -359,12 +359,12 @@ def _train(recipe: Recipe, data: str, store: Store, reporter: Reporter, outputs:
     run_id = run_id_of(recipe, data)
     page = PageWatcher(store.folder("checkpoint", run_id) / "training.html", recipe)
     watchers: list[Watcher] = [page]
-    if outputs.tensorboard:
-        watchers.append(TensorBoardWatcher(outputs.tensorboard / run_id))
-    if outputs.mlflow:
-        watchers.append(MlflowWatcher(outputs.mlflow, run_id))
     if not store.exists("checkpoint", run_id):
         reporter.say(f"Live training page: {page.path}")
+        if outputs.tensorboard:
+            watchers.append(TensorBoardWatcher(outputs.tensorboard / run_id))
+        if outputs.mlflow:
+            watchers.append(MlflowWatcher(outputs.mlflow, run_id))
     saved = train_model(
         recipe,
         data,

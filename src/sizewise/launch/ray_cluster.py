@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.launch.address import LAUNCH
 from sizewise.progress import pulse
 
 PROBE_S, READY_S, PULSE_S = 5.0, 300.0, 0.5
+NOTICE_S = 20.0
+"""Time in which the other processes notice that one is gone, and Ray that a node is."""
 IN_FLIGHT = 2
 """Jobs that a host has at a time: the next one waits where it will run."""
 REPLACEMENTS = 3
 """Hosts started in place of lost ones without a further result before giving up."""
 LAST_LINES = 12
+COLORS = re.compile(r"\x1b\[[\d;]*m")
+CREATION = "creation task"
+"""What Ray's error says if the node is up, but can't create the actor."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends usage statistics otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
+class NodeLostError(SizewiseError):
+    """A node has gone while work was started on it."""
+
+
 class Node(NamedTuple):
-    """A machine of the cluster."""
+    """A node of the cluster that runs work: a machine, or a part of one."""
 
     id: str
+    address: str
+    """IP address."""
+    cpus: int
     gpus: int
+
+
+class Place(NamedTuple):
+    """Where one process runs: a node, or one of its graphics cards."""
+
+    node: Node
+    has_gpu: bool
+    threads: int
+    """Processor cores of the node for this process."""
 
 
 def connect(address: str) -> Any:
@@ -97,11 +122,11 @@ def _no_answer(address: str, reason: str) -> SizewiseError:
 
 
 def _last_lines(text: str) -> str:
-    lines = [line for line in text.strip().split("\n") if line.strip()]
+    lines = [line for line in COLORS.sub("", text).strip().split("\n") if line.strip()]
     return "\n".join(lines[-LAST_LINES:])
 
 
-def _failed_job(error: Any) -> SizewiseError:
+def failed_job(error: Any) -> SizewiseError:
     """Return the error of a process as one of this process."""
     if isinstance(error.cause, SizewiseError):
         return error.cause
@@ -113,9 +138,128 @@ def _failed_job(error: Any) -> SizewiseError:
 
 
 def nodes(ray: Any) -> list[Node]:
-    """Return the machines that are up."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return [Node(node["NodeID"], int(node["Resources"].get("GPU", 0))) for node in alive]
+    """Return the nodes that are up and run work, in a fixed order; a head node without processors runs none."""
+    found = (
+        Node(
+            node["NodeID"],
+            node.get("NodeManagerAddress", ""),
+            int(node["Resources"].get("CPU", 0)),
+            int(node["Resources"].get("GPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    return sorted((node for node in found if node.cpus), key=lambda node: (node.address, node.id))
+
+
+def places(ray: Any, on_cards: bool = True) -> list[Place]:
+    """Return where processes run: one on each node, or on each of its graphics cards.
+
+    Args:
+        ray: the module ray, connected.
+        on_cards: whether they use graphics cards.
+    """
+    found = []
+    for node in nodes(ray):
+        count = node.gpus if on_cards else 0
+        place = Place(node, bool(count), max(1, node.cpus // max(1, count)))
+        found += [place] * max(1, count)
+    return found
+
+
+def best_places(ray: Any, on_cards: bool = True) -> list[Place]:
+    """Return the places with graphics cards, or all if there are none: for trainings, others would be far slower."""
+    found = places(ray, on_cards)
+    return [place for place in found if place.has_gpu] or found
+
+
+def is_here(ray: Any, found: Sequence[Place], address: str) -> bool:
+    """Check whether the only place is on this machine: there, this process does the same without a second copy.
+
+    Args:
+        ray: the module ray, connected.
+        found: places of the cluster.
+        address: its address; with Ray's client (ray://), this process is outside of it.
+    """
+    if len(found) != 1 or address.startswith("ray://"):
+        return False
+    return bool(found[0].node.id == ray.get_runtime_context().get_node_id())
+
+
+def is_lost(ray: Any, wanted: Iterable[Node]) -> bool:
+    """Check whether a node has gone; Ray takes some seconds to notice."""
+    end, needed = time.monotonic() + NOTICE_S, set(wanted)
+    while needed <= set(nodes(ray)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(PULSE_S)
+    return True
+
+
+def settings_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the environment variables that apply in processes of the cluster, too, and the working folder as PWD."""
+    return {name: os.environ[name] for name in names if name in os.environ} | {"PWD": str(Path.cwd())}
+
+
+def adopt(settings: dict[str, str], threads: int) -> None:
+    """Set up this process of a cluster before it loads anything: Ray would leave it a single core.
+
+    Args:
+        settings: from `settings_of`; a number of threads in it counts more.
+        threads: processor cores of this process.
+    """
+    os.environ.update({"OMP_NUM_THREADS": str(threads)} | settings)
+    os.environ.pop(LAUNCH, None)
+    if Path(settings["PWD"]).is_dir():  # paths may be relative to it
+        os.chdir(settings["PWD"])
+
+
+def start_actor(ray: Any, kind: Any, place: Place, arguments: tuple[Any, ...], calls: int = 1) -> Any:
+    """Start an actor at a place.
+
+    Args:
+        ray: the module ray, connected.
+        kind: the actor class, from `ray.remote`.
+        place: where it runs.
+        arguments: arguments of the class.
+        calls: how many of its methods may run at a time.
+    """
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.node.id, soft=False)
+    settings = {"num_cpus": 1, "num_gpus": int(place.has_gpu), "scheduling_strategy": strategy}
+    if calls > 1:
+        settings["max_concurrency"] = calls
+    return kind.options(**settings).remote(*arguments)
+
+
+def wait_until_ready(ray: Any, actors: Sequence[Any], chosen: Sequence[Place]) -> list[Any]:
+    """Wait until actors are ready and return what they say about themselves (`about`).
+
+    Args:
+        ray: the module ray, connected.
+        actors: the actors.
+        chosen: where they run.
+
+    Raises:
+        NodeLostError: a node has gone meanwhile.
+        SizewiseError: one doesn't start.
+    """
+    try:
+        found: list[Any] = ray.get([actor.about.remote() for actor in actors], timeout=READY_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise SizewiseError(
+            f"The cluster's nodes started no process within {READY_S:g} s.",
+            "a free processor, or graphics card, on each node",
+            "ray status, to see what occupies them",
+        ) from error
+    except ray.exceptions.RayError as error:
+        if CREATION not in str(error) and is_lost(ray, (place.node for place in chosen)):
+            raise NodeLostError("A node of the cluster is gone.") from error
+        raise SizewiseError(
+            f"A node of the cluster can't run Sizewise. Its last lines:\n{_last_lines(str(error))}",
+            "Sizewise with the same extras, and the same SIZEWISE_HOME, on each node",
+            "pip install 'sizewise[study,scale]' on that node",
+        ) from error
+    return found
 
 
 class Hosts:
@@ -124,7 +268,7 @@ class Hosts:
     Args:
         ray: the module ray, connected.
         kind: class of the processes; each is made with the arguments.
-        arguments: returns the arguments, given the number of processes.
+        arguments: returns the arguments, given the number of processes; the cores for each process come last.
         say: receives a line when a process is lost.
     """
 
@@ -137,46 +281,30 @@ class Hosts:
     ) -> None:
         self._ray, self._say = ray, say
         self._kind = ray.remote(kind)
-        places = [(node, False) for node in nodes(ray) if not node.gpus]
-        places += [(node, True) for node in nodes(ray) for _ in range(node.gpus)]
-        self._arguments = arguments(len(places))
+        self._arguments: tuple[Any, ...] = ()
         self._load: dict[Any, int] = {}
         self._replaced = 0
-        for node, has_gpu in places:
-            self._add(node, has_gpu)
-        self.about = self._started(list(self._load))
+        self.about = self._start(arguments)
+
+    def _start(self, arguments: Callable[[int], tuple[Any, ...]]) -> list[Any]:
+        """Start all processes; without a node that has gone meanwhile."""
+        while True:
+            found = places(self._ray)
+            self._arguments = arguments(len(found))
+            for place in found:
+                self._add(place)
+            try:
+                return wait_until_ready(self._ray, list(self._load), found)
+            except NodeLostError:
+                self.close()
 
     def __len__(self) -> int:
         return len(self._load)
 
-    def _add(self, node: Node, has_gpu: bool) -> Any:
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
-        made = self._kind.options(num_cpus=1, num_gpus=int(has_gpu), scheduling_strategy=strategy)
-        host = made.remote(*self._arguments)
+    def _add(self, place: Place) -> Any:
+        host = start_actor(self._ray, self._kind, place, (*self._arguments, place.threads))
         self._load[host] = 0
         return host
-
-    def _started(self, hosts: Sequence[Any]) -> list[Any]:
-        """Wait until processes are ready and return what they say about themselves.
-
-        Raises:
-            SizewiseError: one doesn't start.
-        """
-        try:
-            found: list[Any] = self._ray.get([host.about.remote() for host in hosts], timeout=READY_S)
-        except self._ray.exceptions.GetTimeoutError as error:
-            raise SizewiseError(
-                f"The cluster's nodes started no process within {READY_S:g} s.",
-                "a free processor, or graphics card, on each node",
-                "ray status, to see what occupies them",
-            ) from error
-        except self._ray.exceptions.RayError as error:
-            raise SizewiseError(
-                f"A node of the cluster can't run Sizewise. Its last lines:\n{_last_lines(str(error))}",
-                "Sizewise with the same extras, and the same SIZEWISE_HOME, on each node",
-                "pip install 'sizewise[study,scale]' on that node",
-            ) from error
-        return found
 
     def tell_all(self, method: str) -> None:
         """Call a method in all processes."""
@@ -214,7 +342,7 @@ class Hosts:
                         self._lose(host)
                         continue
                     except self._ray.exceptions.RayTaskError as error:
-                        raise _failed_job(error) from error
+                        raise failed_job(error) from error
                     if host in self._load:  # else it answered before it was lost
                         self._load[host] -= 1
                     self._replaced = 0
@@ -231,9 +359,9 @@ class Hosts:
         self._say(f"A worker of the Ray cluster is lost; its unfinished requests go to the other {len(self._load)}")
         if not self._load and self._replaced < REPLACEMENTS:
             self._replaced += 1
-            up = nodes(self._ray)
+            up = places(self._ray)
             if up:
-                self._started([self._add(up[0], bool(up[0].gpus))])
+                wait_until_ready(self._ray, [self._add(up[0])], up[:1])
         if not self._load:
             raise SizewiseError(
                 "All workers of the Ray cluster are lost.",

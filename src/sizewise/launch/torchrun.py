@@ -12,13 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sizewise.errors import SizewiseError, WorkerLost
 from sizewise.launch.address import LAUNCHED
+from sizewise.launch.restarting import run_until_done
 
-LOST = WorkerLost.exit_code
-ATTEMPTS = 3
-"""Starts without a further checkpoint before giving up, when a process was killed."""
-LAST_LINES = 15
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
@@ -39,26 +35,10 @@ def run_processes(arguments: Sequence[str], processes: int, steps_done: Callable
         SizewiseError: another process failed, or one was killed again and again.
         KeyboardInterrupt: the launcher was asked to stop; all processes have stopped.
     """
-    reached, attempts = steps_done(), 0
     with tempfile.TemporaryDirectory(prefix="sizewise-launch-") as logs, _environment(processes):
-        while True:
-            failures = _run_once(arguments, processes, Path(logs))
-            if not failures:
-                return 0
-            rank, code = _cause(failures)
-            if rank == 0 and 0 < code != LOST:
-                return code
-            attempts = attempts + 1 if steps_done() <= reached else 1
-            reached = max(reached, steps_done())
-            if 0 < code != LOST or attempts >= ATTEMPTS:
-                raise _failed(rank, code, attempts, Path(logs))
-
-
-def _cause(failures: dict[int, int]) -> tuple[int, int]:
-    """Return rank and exit code of the process that failed first: others fail because they lose it."""
-    killed = {rank: code for rank, code in failures.items() if code < 0}
-    own = {rank: code for rank, code in failures.items() if 0 < code != LOST}
-    return sorted((own or killed or failures).items())[0]
+        return run_until_done(
+            lambda: _run_once(arguments, processes, Path(logs)), steps_done, lambda rank: _output(rank, Path(logs))
+        )
 
 
 def _run_once(arguments: Sequence[str], processes: int, logs: Path) -> dict[int, int]:
@@ -113,23 +93,7 @@ def _environment(processes: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _failed(rank: int, code: int, attempts: int, logs: Path) -> SizewiseError:
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    if code < 0:
-        how += f", {attempts} times without getting any further"
-    lines = _last_lines(rank, logs)
-    said = f" Its last lines:\n{lines}" if lines else ""
-    return SizewiseError(
-        f"Worker {rank} {how}.{said}",
-        "all workers to reach the end; a worker that is killed at once often lacks memory",
-        "fix the cause and run the same command again; training resumes from its last checkpoint",
-    )
-
-
-def _last_lines(rank: int, logs: Path) -> str:
-    """Return the last lines that a process printed, of its last start; empty for the one that uses the terminal."""
+def _output(rank: int, logs: Path) -> str:
+    """Return what a process printed since its last start; empty for the one that uses the terminal."""
     found = sorted(logs.glob(f"*/attempt_*/{rank}/stderr.log"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        return ""
-    lines = found[-1].read_text(encoding="utf-8", errors="backslashreplace").rstrip().split("\n")
-    return "\n".join(f"  {line}" for line in lines[-LAST_LINES:] if line.strip())
+    return found[-1].read_text(encoding="utf-8", errors="backslashreplace") if found else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -13,8 +12,7 @@ import numpy as np
 from sizewise.errors import ScoringError, SizewiseError
 from sizewise.inquiry import CHUNK
 from sizewise.launch import requested_launch
-from sizewise.launch.address import LAUNCH
-from sizewise.launch.ray_cluster import Hosts, connect
+from sizewise.launch.ray_cluster import Hosts, adopt, connect, is_here, places, settings_of
 from sizewise.models.base import Model, ScoredText, bypass_cache, score_after
 from sizewise.models.opening import Engine, open_model
 from sizewise.models.wrapper import PromptWrapper
@@ -45,12 +43,14 @@ class ModelHost:
         home: the store's folder, on a disk that all machines share.
         engine: engine of a local model.
         max_usd: budget of this process for a remote model.
-        settings: environment variables.
+        settings: environment variables and the working folder.
+        threads: processor cores of this process.
     """
 
-    def __init__(self, uri: str, home: str, engine: Engine, max_usd: float | None, settings: dict[str, str]) -> None:
-        os.environ.update(settings)
-        os.environ.pop(LAUNCH, None)
+    def __init__(
+        self, uri: str, home: str, engine: Engine, max_usd: float | None, settings: dict[str, str], threads: int = 1
+    ) -> None:
+        adopt(settings, threads)
         self._model = open_model(uri, store=Store(home), engine=engine, max_usd=max_usd)
 
     def about(self) -> tuple[str, str]:
@@ -160,6 +160,8 @@ def open_spread(
 ) -> Model:
     """Open a model for measuring: on the Ray cluster of `use_launch`, or in this process.
 
+    Where the cluster is this machine alone, a local model stays in this process, which has loaded it anyway.
+
     Args:
         uri: model URI.
         store: where weights and runs live; on a cluster, a folder that all machines share.
@@ -176,6 +178,9 @@ def open_spread(
     if launch is None or description.engine == "recorded" or description.role == "baseline":
         return model
     try:
+        ray = connect(launch.address)
+        if not description.api and is_here(ray, places(ray), launch.address):
+            return model
         return RayModel(model, _hosts(uri, store, engine, max_usd, description, launch.address, say))
     except BaseException:
         model.close()
@@ -191,7 +196,7 @@ def _hosts(
     address: str,
     say: Callable[[str], None],
 ) -> Hosts:
-    settings = {name: os.environ[name] for name in PASSED if name in os.environ}
+    settings = settings_of(PASSED)
 
     def arguments(count: int) -> tuple[Any, ...]:
         return uri, str(store.home), engine, None if max_usd is None else max_usd / max(1, count), settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from sizewise.errors import SizewiseError
 from sizewise.studies.progress import StudyProgress
@@ -63,6 +64,28 @@ class Budget:
         return self.left_s <= 0
 
 
+class StepProgress(Protocol):
+    """What a step needs of the progress of a study."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the study should stop after its current step."""
+        ...
+
+    @property
+    def spent_s(self) -> float:
+        """Time since the start, in seconds."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Report a line."""
+        ...
+
+    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
+        """Update a job."""
+        ...
+
+
 class StepReporter:
     """Passes progress on, and ends the step at a safe point once its time is up.
 
@@ -73,7 +96,7 @@ class StepReporter:
         seconds: time of the step.
     """
 
-    def __init__(self, progress: StudyProgress, seconds: float) -> None:
+    def __init__(self, progress: StepProgress, seconds: float) -> None:
         self._progress = progress
         self._deadline_s = progress.spent_s + max(INSTANT_S, seconds)
 

@@ -12,6 +12,7 @@ from sizewise.datasets.passages import passages
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions
 from sizewise.evaluation.references import data_language
+from sizewise.launch import requested_launch
 from sizewise.models.keeping import close_kept
 from sizewise.progress import pulsing
 from sizewise.records import Candidate, ClassifierRecipe, Evaluation, NotMeasured, Recipe
@@ -182,15 +183,28 @@ class Steps:
         known = next(filter(None, kinds), [])
         return max((self.item_s[name] * first + self.fixed_s[name] for name in known), default=float(first))
 
-    def train_one(self, candidate: Candidate, recipe: Recipe | ClassifierRecipe, seconds: float) -> str | None:
-        """Train a candidate, and return the URI of the model; None if it failed."""
+    def train_one(
+        self,
+        candidate: Candidate,
+        recipe: Recipe | ClassifierRecipe,
+        seconds: float,
+        train: Callable[..., str] = train_candidate,
+    ) -> str | None:
+        """Train a candidate, and return the URI of the model; None if it failed.
+
+        Args:
+            candidate: the candidate.
+            recipe: settings of the run.
+            seconds: time of the training.
+            train: trains it and returns the id of the run.
+        """
         close_kept()  # training needs the memory
         progress = self.progress
 
         def add_point(at_s: float, value: float) -> None:
             progress.add_point(candidate.name, at_s, value, "bits/byte")
 
-        made = self.step(candidate.name, seconds, train_candidate, candidate.name, recipe, self.data, add_point)
+        made = self.step(candidate.name, seconds, train, candidate.name, recipe, self.data, add_point)
         if made is None:
             return None
         kind = self.evidence.classifiers if isinstance(recipe, ClassifierRecipe) else self.evidence.checkpoints
@@ -200,7 +214,8 @@ class Steps:
     def training_overhead_s(self, candidate: Candidate) -> float:
         """Return the time of a training beside its minutes, on this machine as busy as it is."""
         passed, worked = time.monotonic() - self._begun_s, time.process_time() - self._begun_cpu_s
-        waiting = passed / max(0.1, worked) if passed > SLOWDOWN_AFTER_S else 1.0
+        known = passed > SLOWDOWN_AFTER_S and requested_launch() is None  # on a cluster, others do the work
+        waiting = passed / max(0.1, worked) if known else 1.0
         plain = SCRATCH_OVERHEAD_S if candidate.model == "scratch" else TRAINING_OVERHEAD_S
         return plain * min(MAX_SLOWDOWN, max(1.0, waiting))
 

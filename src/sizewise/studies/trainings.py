@@ -6,6 +6,7 @@ import math
 
 from sizewise.records import Candidate, ClassifierRecipe, Recipe
 from sizewise.studies.budget import training_minutes
+from sizewise.studies.cluster_training import TrainingJob, train_at_once, training_cluster
 from sizewise.studies.plans import StudyPlan
 from sizewise.studies.steps import Steps
 
@@ -16,23 +17,26 @@ RESERVED_SHARE = 0.3
 
 
 def train_candidates(steps: Steps, plan: StudyPlan, candidates: list[Candidate]) -> str | None:
-    """Train the candidates, each as long as the budget allows, and evaluate them on the first wave."""
+    """Train the candidates, each as long as the budget allows, and evaluate them on the first wave.
+
+    On a cluster of several places, they are trained at once, one on each; their evaluations follow in the same order.
+    """
     minutes = _minutes_of(steps, plan, candidates)
-    for candidate in candidates:
-        recipe, given = candidate.train, minutes[candidate.name]
-        assert recipe is not None
-        if steps.budget.limited:
-            if given is None or steps.budget.is_over:
-                wanted = 60 * max(1.0, recipe.minutes or 1.0) + steps.training_overhead_s(candidate)
-                steps.list_unfinished(f"training {candidate.name}", wanted)
-                continue
-            recipe = recipe.model_copy(update={"minutes": given, **_without_tokens(recipe)})
-        steps.progress.say(
-            f"Training {candidate.name}" + (f" for {given:g} minutes" if given and steps.budget.limited else "")
-        )
-        overhead = steps.training_overhead_s(candidate)
-        seconds = min(steps.budget.left_s, 60 * given + overhead if given else math.inf)
-        uri = steps.train_one(candidate, recipe, seconds if steps.budget.limited else math.inf)
+    planned = [(one, _job(steps, one, minutes[one.name])) for one in candidates]
+    cluster = training_cluster([job.recipe for _, job in planned if job], steps)
+    found = train_at_once(cluster, steps, [job for _, job in planned if job]) if cluster else {}
+    for candidate, job in planned:
+        given, overhead = minutes[candidate.name], steps.training_overhead_s(candidate)
+        if candidate.name not in found and (job is None or (steps.budget.limited and steps.budget.is_over)):
+            minimum = (candidate.train.minutes if candidate.train else None) or 1.0
+            steps.list_unfinished(f"training {candidate.name}", 60 * max(1.0, minimum) + overhead)
+            continue
+        assert job is not None
+        if candidate.name in found:
+            uri = steps.train_one(candidate, job.recipe, math.inf, found[candidate.name])
+        else:
+            steps.progress.say(f"Training {candidate.name}{job.words}")
+            uri = steps.train_one(candidate, job.recipe, min(steps.budget.left_s, job.seconds))
         if uri is not None:
             if steps.budget.limited and given is not None:
                 plan.remember({candidate.name: given})
@@ -40,6 +44,19 @@ def train_candidates(steps: Steps, plan: StudyPlan, candidates: list[Candidate])
         elif candidate.name not in steps.evidence.failed:
             steps.list_unfinished(f"training {candidate.name}", 60 * (given or 1.0) + overhead)
     return None if not steps.budget.limited or any(minutes.values()) else "the time left is too short"
+
+
+def _job(steps: Steps, candidate: Candidate, given: float | None) -> TrainingJob | None:
+    """Return what is to be trained; None where the time isn't enough."""
+    recipe = candidate.train
+    assert recipe is not None
+    if not steps.budget.limited:
+        return TrainingJob(candidate, recipe, math.inf, "")
+    if given is None:
+        return None
+    recipe = recipe.model_copy(update={"minutes": given, **_without_tokens(recipe)})
+    seconds = 60 * given + steps.training_overhead_s(candidate)
+    return TrainingJob(candidate, recipe, seconds, f" for {given:g} minutes")
 
 
 def _minutes_of(steps: Steps, plan: StudyPlan, candidates: list[Candidate]) -> dict[str, float | None]:
