@@ -4,6 +4,7 @@ from sizewise.privacy import offline
 from sizewise.store.files import (
     cannot_write,
     make_folder,
+    make_private,
     numbered_lines,
     open_private,
     read_jsonl,
@@ -25,6 +26,7 @@ __all__ = [
     "cannot_write",
     "id_of",
     "make_folder",
+    "make_private",
     "numbered_lines",
     "offline",
     "open_private",
