@@ -70,7 +70,7 @@ def ask(client: TestClient, name: str, text: str, model: str = "large", path: st
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
 def test_a_key_may_keep_its_text_inside(served: Served, path: str) -> None:
-    client, large, inside, _ = served
+    client, large, _, _ = served
     refused = ask(client, "inside", "hello", path=path)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "confidential")
     assert not any("hello" in text for text in large.seen)

@@ -112,7 +112,10 @@ def test_what_would_need_a_kept_response_is_refused(echo: Any) -> None:
         ({"max_tokens": 5}, "max_tokens"),
         ({"top_k": 5}, "top_k"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
-        ({"text": {"format": {"type": "grammar"}}}, "response_format"),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format"),
+        ({"tools": [{"type": "function", "name": "a b"}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function.name"),
+        ({"max_output_tokens": 10**6}, "max_output_tokens"),
     ],
 )
 def test_bad_requests_name_the_parameter(body: dict[str, Any], param: str) -> None:
@@ -145,7 +148,14 @@ def test_items_of_a_conversation_become_messages() -> None:
 
 
 def test_reasoning_and_calls_are_items_of_their_own() -> None:
-    pieces = ["<think>", "Let me", " see.</think>", "I look.", '<tool_call>{"name": "weather", "arguments"', ': {"city": "Bonn"}}</tool_call>']
+    pieces = [
+        "<think>",
+        "Let me",
+        " see.</think>",
+        "I look.",
+        '<tool_call>{"name": "weather", "arguments"',
+        ': {"city": "Bonn"}}</tool_call>',
+    ]
     whole = post(Scripted(*pieces), {"tools": [WEATHER]}).json()
     assert [item["type"] for item in whole["output"]] == ["reasoning", "message", "function_call"]
     call = whole["output"][2]

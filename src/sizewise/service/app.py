@@ -37,7 +37,7 @@ from sizewise.service.pages.support import add_support
 from sizewise.service.prompts import client_of, echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
-from sizewise.service.responses_api import NOT_KEPT, ResponsesForm, ResponsesRequest
+from sizewise.service.responses_api import NOT_KEPT, ResponsesForm, ResponsesRequest, own_name
 from sizewise.service.router import AUTO
 from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, TextRequest
 from sizewise.service.series import FLUSH_S
@@ -301,9 +301,15 @@ def _add_responses(app: FastAPI, state: State) -> None:
     async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
         key = await _begin(state, http, body.user)
         chat = body.to_chat(state.settings.lenient)
-        return await _answer(
-            state, chat, http, key, RESPONSES, lambda name, tools: ResponsesForm(name, body, chat, tools)
-        )
+
+        def form_of(name: str, tools: Tools | None) -> ChatForm:
+            return ResponsesForm(name, body, chat, tools)
+
+        try:
+            return await _answer(state, chat, http, key, RESPONSES, form_of)
+        except APIError as error:
+            error.param = own_name(error.param) if error.param else None
+            raise
 
     @app.get("/v1/responses/{response_id}")
     @app.delete("/v1/responses/{response_id}")

@@ -233,7 +233,11 @@ class Guard:
         """
         if self.is_confidential(texts):
             self.counts["blocked_confidential"] += 1
-            why = "This key keeps text inside" if self._keeps_inside else "This request matches a rule for confidential text"
+            why = (
+                "This key keeps text inside"
+                if self._keeps_inside
+                else "This request matches a rule for confidential text"
+            )
             raise APIError(
                 f"{why}, and {model} is an external model. Use a local model instead.",
                 "model",

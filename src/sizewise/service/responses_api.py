@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from sizewise.records import Completion
 from sizewise.service.responses import ChatForm
@@ -31,6 +31,12 @@ from sizewise.service.tools import Tools
 Item = dict[str, Any]
 _TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
 _ROLES = ("user", "assistant", "system", "developer")
+_NAMES = {
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "messages": "input",
+    "response_format": "text.format",
+}
 _STORED = ("previous_response_id", "conversation", "background", "prompt")
 NOT_KEPT = "This service keeps no responses. Send the whole conversation as input, and store=false."
 
@@ -87,7 +93,12 @@ class ResponsesRequest(RequestBody):
         }
         unknown = {name: value for name, value in (self.model_extra or {}).items() if name not in WITHOUT_EFFECT}
         unknown = {name: value for name, value in unknown.items() if name not in ChatRequest.model_fields}
-        return ChatRequest.model_validate(unknown | {name: value for name, value in given.items() if value is not None})
+        try:
+            return ChatRequest.model_validate(unknown | {name: one for name, one in given.items() if one is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = own_name(".".join(str(part) for part in first["loc"]))
+            raise APIError(f"{place}: {first['msg'].removeprefix('Value error, ')}", place, "invalid_value") from None
 
     def _reject_unsupported(self) -> None:
         extra = self.model_extra or {}
@@ -99,12 +110,20 @@ class ResponsesRequest(RequestBody):
         if self.include:
             raise APIError(f"include is not supported: {self.include[0][:100]!r}.", "include", "unsupported_parameter")
         if self.truncation == "auto":
-            raise APIError("truncation must be 'disabled': no items are dropped.", "truncation", "unsupported_parameter")
+            raise APIError(
+                "truncation must be 'disabled': no items are dropped.", "truncation", "unsupported_parameter"
+            )
         if self.top_logprobs:
             raise APIError("top_logprobs is not supported.", "top_logprobs", "unsupported_parameter")
         unknown = next((name for name in extra if name not in WITHOUT_EFFECT and extra[name] is not None), None)
         if unknown is not None and unknown not in _STORED:
             raise APIError(f"Unknown parameter: {unknown[:100]!r}.", unknown[:100], "unknown_parameter")
+
+
+def own_name(parameter: str) -> str:
+    """Return the name that a parameter of chat completions has in this API."""
+    first, dot, rest = parameter.partition(".")
+    return _NAMES.get(first, first) + dot + rest
 
 
 def _messages(items: Sequence[Item], lenient: bool) -> list[Item]:
