@@ -193,3 +193,17 @@ def test_a_response_without_text_has_an_empty_message() -> None:
         found = post(Scripted(), body)
         output = events(found.text)[-1]["response"]["output"] if body else found.json()["output"]
         assert [(item["type"], item["content"][0]["text"]) for item in output] == [("message", "")]
+
+
+def test_the_official_client_follows_reasoning_and_several_calls() -> None:
+    calls = "".join(
+        f'<tool_call>{{"name": "weather", "arguments": {{"city": "{city}"}}}}</tool_call>' for city in ("Bonn", "Rome")
+    )
+    with running({"m": Scripted("<think>Two", " cities.</think>", "I look.", calls)}) as address:
+        with client_of(address).responses.stream(model="m", input="Weather?", tools=[WEATHER]) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_response()
+    assert [item.type for item in final.output] == ["reasoning", "message", "function_call", "function_call"]
+    assert [json.loads(item.arguments)["city"] for item in final.output[2:]] == ["Bonn", "Rome"]
+    assert "response.reasoning_text.delta" in kinds
+    assert final.output_text == "I look."

@@ -167,7 +167,7 @@ def house_starts(places: Places) -> Iterator[int]:
     few = lengths <= 5
     for at, end in zip(places.starts[few].tolist(), places.ends[few].tolist(), strict=True):
         after = text[end : end + 4]
-        if after[:1] not in " ,-/" and not after[:1].isalpha():
+        if not after or (after[0] not in " ,-/" and not after[0].isalpha()):
             continue
         word = after.lstrip(" ,")[:2] if after[0] in " ," else ""
         is_word = len(word) == 2 and word.islower() and word.isascii() and word.isalpha()
