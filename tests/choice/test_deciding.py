@@ -810,6 +810,14 @@ def test_the_probability_of_being_best_counts_eligible_candidates_only() -> None
     assert chosen.expected_regret == pytest.approx(lost if pick == "b" else lost + 0.5, abs=0.03)
 
 
+def test_few_documents_make_the_best_less_sure() -> None:
+    found = comparison({"a": (6.0, 1.0, None), "b": (5.0, 1.0, None)})
+    spread = Spread(names=("a", "b"), values=(6.0, 5.0), covariance=((0.125, 0), (0, 0.125)))
+    few = tuple(one.model_copy(update={"clusters": 8}) for one in found.differences)
+    chosen = decide(found.model_copy(update={"spread": {"bleu": spread}, "differences": few}), "c", Needs())
+    assert chosen.probability_best["a"] == pytest.approx(stats.t.cdf(2.0, 7), abs=0.01)
+
+
 def test_fifty_candidates_on_eight_documents_are_too_few_to_decide() -> None:
     whole = comparison({f"m{i:02}": (float(i), 1.0, None) for i in range(50)})
     few = tuple(one.model_copy(update={"clusters": 8, "p": 0.0001}) for one in whole.differences)

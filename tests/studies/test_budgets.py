@@ -327,6 +327,42 @@ def test_one_slow_candidate_leaves_time_for_the_others(
     assert not record.decisive
 
 
+TRAINED = """
+[[candidates]]
+name = "trained"
+model = "scratch"
+train = { minutes = 3.0 }
+
+[[candidates]]
+name = "with the documents"
+model = "recorded:bad.jsonl#slow"
+retrieve = true
+"""
+
+
+def test_candidates_that_answer_slowly_leave_time_for_training(
+    capitals: Path, store: Store, machine: Callable[[float], Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[float] = []
+
+    def train(name: str, recipe: Any, *given: Any, **rest: Any) -> str:
+        trained.append(recipe.minutes)
+        raise SizewiseError("No training in this test.", "one", "none")
+
+    monkeypatch.setattr("sizewise.studies.steps.train_candidate", train)
+    texts = ({"id": f"q{i}", "text": f"Number {i} is written word{i}. " * 20} for i in range(40))
+    (capitals.parent / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in texts), encoding="utf-8")
+    text = FILE.replace("examples =", 'documents = "documents.jsonl"\nexamples =')
+    capitals.write_text(text + TRAINED, encoding="utf-8")
+    made = machine(0.1)
+    progress = made.progress()
+    progress.subscribe(lambda kind, text: setattr(made, "item_s", 20.0 if "with the documents" in text else 0.1))
+    record = study(read_config(capitals), minutes=20, store=store, reporter=progress).record
+    assert trained
+    assert trained[0] >= 4
+    assert "with the documents" in record.evaluations
+
+
 def test_a_short_budget_keeps_time_to_measure() -> None:
     progress = StudyProgress(clock=lambda: 0.0, processor=lambda: 0.0)
     assert Budget(0.1, progress).left_s == pytest.approx(4.8)

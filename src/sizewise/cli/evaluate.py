@@ -63,7 +63,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="NAME",
                 rich_help_panel=DATA,
-                help="Built in: bias, language-nuance, general-knowledge, arithmetic, reasoning. On your tests: "
+                help="Built in: bias, language-nuance, general-knowledge, arithmetic, reasoning, code. On your tests: "
                 "counterfactuals. With data: crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, "
                 "a task, group or tag.",
             ),
@@ -172,6 +172,14 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Ask a suite's choices in words, as of models without log-likelihoods, to compare with them.",
             ),
         ] = False,
+        confirm_run_unsafe_code: Annotated[
+            bool,
+            typer.Option(
+                "--confirm-run-unsafe-code",
+                rich_help_panel=MEASUREMENT,
+                help="Consent to run the code that a model writes in --suite code, apart from files and network.",
+            ),
+        ] = False,
         write_prompts: Annotated[
             Path | None,
             typer.Option(
@@ -275,7 +283,7 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.store.repetitions import newest_saved
 
         if reproduce is not None:
-            _reproduce(newest_of(reproduce), data, max_usd, json, csv)
+            _reproduce(newest_of(reproduce), data, max_usd, confirm_run_unsafe_code, json, csv)
             return
         if write_prompts is not None:
             _write_prompts(write_prompts, suite, data, limit, seed)
@@ -286,6 +294,8 @@ def register(app: typer.Typer, panel: str) -> None:
         if suite is None and data is None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
         sampled = samples > 1 or temperature is not None or constrained
+        if suite is None and confirm_run_unsafe_code:
+            raise UsageError("--confirm-run-unsafe-code applies to a suite.", "--suite code with it", "")
         _check_suite(model, suite, letters, bool(rubric or judge), max_tokens is not None or sampled or bool(until))
         options = EvaluationOptions(
             max_tokens=max_tokens,
@@ -299,6 +309,7 @@ def register(app: typer.Typer, panel: str) -> None:
             until=_question(until, against, margin, min_quality),
             constrained=constrained,
             letters=letters,
+            run_code=confirm_run_unsafe_code,
             rubric=read_rubric(rubric) if rubric else None,
             judge=judge or "",
             name=(name or "").strip(),
@@ -420,7 +431,9 @@ def _repeats(name: str, scores: dict[str, Score]) -> bool:
     return name.endswith("@all") and plain is not None and plain.n == scores[name].n
 
 
-def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json: bool, as_csv: bool) -> None:
+def _reproduce(
+    evaluation: str, path: str | None, max_usd: float | None, run_code: bool, as_json: bool, as_csv: bool
+) -> None:
     """Repeat an evaluation and print both values of each score.
 
     Raises:
@@ -431,7 +444,7 @@ def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json
     from sizewise.store import Store
 
     with reporting() as reporter:
-        saved = Store().write_new(rerun(evaluation, path, max_usd=max_usd, reporter=reporter))
+        saved = Store().write_new(rerun(evaluation, path, max_usd=max_usd, run_code=run_code, reporter=reporter))
     found = saved.record
     if not print_saved(saved, as_json):
         state = dict.fromkeys(found.equal, "equal") | dict.fromkeys(found.within, "within the interval")

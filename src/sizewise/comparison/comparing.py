@@ -24,7 +24,7 @@ SAME_ANSWER = ("accuracy", "exact_match")
 """Metrics by which an answer that equals its reference is known."""
 MIN_OWN = 20
 """Answers from which on it is told that all of them equal their references."""
-COMPARISON_VERSION = 7
+COMPARISON_VERSION = 8
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 # Whether higher or lower is better, for scores that aren't item metrics.
 FACTS_BETTER = {

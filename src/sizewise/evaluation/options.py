@@ -83,6 +83,9 @@ class EvaluationOptions:
     answers_from: str | None = None
     """Id of an evaluation of part of the items whose answers a new run takes over."""
 
+    run_code: bool = False
+    """Consent to run code that the model writes, in a process of its own; for the suite `code`."""
+
     rubric: Rubric | None = None
     """Criteria by which a judge model grades each answer."""
     judge: str = ""
@@ -111,11 +114,13 @@ class EvaluationOptions:
 
         Raises:
             UsageError: several samples, a temperature or a question is set, failures can't be wrong in the suite, it
-                has no letters to ask for, or it takes no examples.
+                has no letters to ask for, it takes no examples, or it runs code without consent.
         """
         if not name.startswith(PREFIX):
             self.check_harness(name)
         suite = SUITES.get(name)
+        if self.run_code != bool(suite and suite.runs_code):
+            raise _consent(name, self.run_code)
         unscored = suite is not None and (suite.generates or bool(suite.control))
         if self.count_failures_as_wrong and (name == COUNTERFACTUALS or unscored):
             raise UsageError(
@@ -174,3 +179,17 @@ class EvaluationOptions:
         if self.prompt_examples != EvaluationOptions.prompt_examples:
             parts.append(["prompt examples", self.prompt_examples])
         return parts
+
+
+def _consent(name: str, given: bool) -> UsageError:
+    """Return the error for consent to run code that is absent, or given to a suite that runs none."""
+    if given:
+        return UsageError(
+            f"{name} runs no code of the model.", "--confirm-run-unsafe-code with --suite code", f"--suite {name} alone"
+        )
+    return UsageError(
+        f"The suite {name} runs Python code that the model writes, on this machine. It gets no files, no network and "
+        "little memory, but that isn't a guarantee.",
+        "your consent; in a container, if you don't trust the model",
+        f"sizewise evaluate MODEL --suite {name} --confirm-run-unsafe-code",
+    )

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def rerun(
     *,
     store: Store | None = None,
     max_usd: float | None = None,
+    run_code: bool = False,
     reporter: Reporter | None = None,
 ) -> Reproduction:
     """Repeat an evaluation from scratch, without its saved answers or any cache, and compare the scores.
@@ -38,6 +40,7 @@ def rerun(
         path: data of the suite, if it isn't packaged.
         store: where records are kept; SIZEWISE_HOME by default.
         max_usd: maximum spend on a remote model.
+        run_code: consent to run code that the model writes, for the suite `code`.
         reporter: receives progress.
 
     Raises:
@@ -45,7 +48,7 @@ def rerun(
     """
     store, reporter = store or Store(), reporter or Silent()
     first = store.read(Evaluation, evaluation)
-    options = _options_of(evaluation, first, max_usd)
+    options = replace(_options_of(evaluation, first, max_usd), run_code=run_code)
     with _empty_store(store) as fresh:
         if first.data.startswith("suite:"):
             name = first.data.removeprefix("suite:").rpartition(":")[0]

@@ -238,7 +238,7 @@ def _rescore_suite(record: Evaluation, rows: Sequence[ItemRow]) -> Rescored:
         found = list(_counterfactual(row for row in rows if row.kind == "example"))
     for row in rows:
         again: Stats
-        if suite is None:
+        if suite is None or suite.runs_code:  # an audit runs no code of a model
             break
         if suite.control and row.samples:  # asked to choose: what needs the suite's data isn't computed again
             found.append((row.item, {key: row.stats[key] for key in CHOICES if key in row.stats}, _reread(row)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import numpy as np
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.closed_book import ANSWER_TOKENS, knowledge_request, knowledge_rows
+from sizewise.evaluation.code_problems import code_request, code_stats
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
 from sizewise.evaluation.forced_choice import (
     CHOICE_TOKENS,
@@ -34,7 +35,7 @@ from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
 from sizewise.evaluation.problems import WORKING_TOKENS, problem_request, problem_stats
-from sizewise.evaluation.suite_types import Suite, SuiteItem
+from sizewise.evaluation.suite_types import Stats, Suite, SuiteItem
 from sizewise.evaluation.suites import COUNTERFACTUALS, SUITES, find_suite, groups_of
 from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.metrics import find_metric, total
@@ -209,8 +210,7 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     if run.suite.closed_book:
         requests = [_words_request(run, item, chat=model.describe().can_chat) for item in run.items]
         answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
-        stats_of = partial(problem_stats, run.suite.metrics[0]) if run.suite.worked else None
-        return knowledge_rows(run.items, answers, run.as_wrong, stats_of)
+        return knowledge_rows(run.items, answers, run.as_wrong, _stats_of(run.suite))
     if not run.is_scored(model):
         return _chosen_by_letter(run, inquiry)
     pairs = [(item.id, item.texts) for item in run.items]
@@ -218,7 +218,16 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     return [_row(item, nats[item.id], inquiry.error("suite", item.id)) for item in run.items]
 
 
+def _stats_of(suite: Suite) -> Callable[[ItemRow], Stats] | None:
+    """Return how answers in words are scored; None for those of general knowledge."""
+    if suite.runs_code:
+        return code_stats
+    return partial(problem_stats, suite.metrics[0]) if suite.worked else None
+
+
 def _words_request(run: _Run, item: SuiteItem, *, chat: bool) -> Request:
+    if run.suite.runs_code:
+        return code_request(item, WORKING_TOKENS, chat=chat)
     return problem_request(run.name, item, chat=chat) if run.suite.worked else knowledge_request(item, chat=chat)
 
 
@@ -353,7 +362,8 @@ def _method(model: Model, run: _Run) -> str:
         method = f"written on, {CONTINUATION_TOKENS} tokens"
     if run.suite.closed_book:
         form = "chat" if model.describe().can_chat else "few_shot"
-        method = f"{CLOSED_BOOK}|form:{form}" + ("|with working" if run.suite.worked else "")
+        working = "|run in a process of its own" if run.suite.runs_code else "|with working" * run.suite.worked
+        method = f"{CLOSED_BOOK}|form:{form}{working}"
     return method + (f"|{FAILURES_AS_WRONG}" if run.as_wrong else "")
 
 

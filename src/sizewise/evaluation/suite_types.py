@@ -49,3 +49,5 @@ class Suite(NamedTuple):
     """Whether questions are answered in words and matched with the accepted answers."""
     worked: bool = False
     """Whether such an answer may begin with its working, so that only what it states at its end counts."""
+    runs_code: bool = False
+    """Whether such an answer is code that is run, which takes the user's consent."""

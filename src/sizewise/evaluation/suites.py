@@ -22,6 +22,8 @@ import numpy as np
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.closed_book import METRIC as GENERAL_KNOWLEDGE
 from sizewise.evaluation.closed_book import general_knowledge
+from sizewise.evaluation.code_problems import METRIC as CODE
+from sizewise.evaluation.code_problems import code_problems
 from sizewise.evaluation.likelihoods import Continuation
 from sizewise.evaluation.problems import arithmetic, reasoning
 from sizewise.evaluation.suite_types import FloatArray, Stats, Suite, SuiteItem
@@ -392,6 +394,16 @@ SUITES = {
         needs_path=False,
         closed_book=True,
         worked=True,
+    ),
+    "code": Suite(
+        code_problems,
+        (CODE,),
+        "200 generated Python functions on numbers, lists, text, tables and rules, each called six times",
+        "short functions from templates, described in English; they show that a model can program a few lines",
+        needs_path=False,
+        closed_book=True,
+        worked=True,
+        runs_code=True,
     ),
     "bias": Suite(
         packaged_bias,

@@ -19,7 +19,7 @@ from sizewise.text import language_name
 from sizewise.text.languages import NAMES
 
 FloatArray = npt.NDArray[np.float64]
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raised when totals or intervals of the same statistics change; part of an evaluation's id."""
 
 

@@ -206,6 +206,17 @@ class Reasoning(_SuiteMetric):
     )
 
 
+class Code(_SuiteMetric):
+    """Share of generated programming problems whose function returns what it should."""
+
+    name, title = "code", "Code"
+    stands_for_quality = True
+    description = (
+        "Share of 200 generated Python functions (numbers, lists, text, tables, rules) that return the right value in "
+        "all six calls. Higher is better. The functions have a few lines, so they show programming, not software."
+    )
+
+
 class LanguageNuance(_SuiteMetric):
     """Accuracy on four-choice questions on everyday language."""
 
@@ -440,6 +451,7 @@ SUITE_METRICS = (
     GeneralKnowledge(),
     Arithmetic(),
     Reasoning(),
+    Code(),
     LanguageNuance(),
     StereotypeScore(),
     LanguageModelingScore(),

@@ -68,6 +68,8 @@ class Steps:
         """Candidate or baseline -> seconds for one item."""
         self.fixed_s: dict[str, float] = {}
         """Candidate or baseline -> seconds of an evaluation beside its items."""
+        self.looks_until_s = math.inf
+        """Time on the budget's clock when first looks end, so that training gets its share."""
         self._begun_s, self._begun_cpu_s = time.monotonic(), time.process_time()
 
     def step(self, name: str, seconds: float, work: Callable[..., T], *given: Any) -> T | None:
@@ -120,7 +122,8 @@ class Steps:
 
     def evaluate(self, name: str, uri: str, limit: int | None) -> bool:
         """Evaluate a candidate or baseline on the first `limit` items; return whether that was finished."""
-        if self.budget.is_over:
+        first = self.budget.limited and name not in self.evidence.measured
+        if self.budget.is_over or (first and self.budget.spent_s >= self.looks_until_s):
             return False
         self.progress.say(
             f"Evaluating {name}" + (f" on {min(limit, self.items)} items" if limit and len(self.sizes) > 1 else "")
@@ -129,8 +132,9 @@ class Steps:
         number = next((count for most, count in PROMPT_EXAMPLES if minutes is not None and minutes <= most), 30)
         options = EvaluationOptions(seed=self.config.seed, prompt_examples=number)
         begun = self.budget.spent_s
-        first = self.budget.limited and name not in self.evidence.measured
-        seconds = (MAX_SHARE if first else 1.0) * self.budget.left_s
+        seconds = self.budget.left_s
+        if first:
+            seconds = min(MAX_SHARE * seconds, self.looks_until_s - begun)
         found = self.step(name, seconds, evaluate_candidate, uri, self.data, self.metrics, limit, options)
         if found is None:
             return False
@@ -159,6 +163,18 @@ class Steps:
         if per_item is None:
             return None
         return self.fixed_s[name] + per_item * (self.items - self.evidence.measured.get(name, 0))
+
+    def first_look_s(self, candidate: Candidate) -> float:
+        """Estimate the seconds in which a candidate is evaluated on the first wave, from others like it."""
+        first = self.sizes[0] or self.items
+        like = {one.name: one for one in self.config.candidates if one.name in self.item_s}
+        kinds = (
+            [name for name, one in like.items() if (one.model, one.retrieve) == (candidate.model, candidate.retrieve)],
+            [name for name, one in like.items() if one.retrieve == candidate.retrieve],
+            list(self.item_s),
+        )
+        known = next(filter(None, kinds), [])
+        return max((self.item_s[name] * first + self.fixed_s[name] for name in known), default=float(first))
 
     def train_one(self, candidate: Candidate, recipe: Recipe | ClassifierRecipe, seconds: float) -> str | None:
         """Train a candidate, and return the URI of the model; None if it failed."""

@@ -159,7 +159,10 @@ class _StudyRun(Steps):
         self._stage("Rules and quick classifiers", lambda: self._first_look(quick, self.baselines))
         self._conclude()
         if shelf:
+            if trained:
+                self.looks_until_s = self.budget.spent_s + (1 - TRAINING_SHARE) * self.budget.left_s
             self._stage("Models off the shelf", lambda: self._first_look(shelf, {}))
+            self.looks_until_s = math.inf
             self._conclude()
         if trained:
             self._stage("Training", lambda: train_candidates(self, self.plan, trained))

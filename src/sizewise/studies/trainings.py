@@ -47,9 +47,7 @@ def _minutes_of(steps: Steps, plan: StudyPlan, candidates: list[Candidate]) -> d
     shares = [(candidate.train.minutes if candidate.train else None) or 1.0 for candidate in candidates]
     if not steps.budget.limited:
         return {one.name: one.train.minutes if one.train else None for one in candidates}
-    first = steps.sizes[0] or steps.items
-    evaluating = max((each * first + steps.fixed_s[name] for name, each in steps.item_s.items()), default=float(first))
-    overheads = [steps.training_overhead_s(candidate) + evaluating for candidate in candidates]
+    overheads = [steps.training_overhead_s(candidate) + steps.first_look_s(candidate) for candidate in candidates]
     left = steps.budget.left_s
     before = [plan.minutes.get(candidate.name) for candidate in candidates]
     found: list[float | None] = [None] * len(candidates)

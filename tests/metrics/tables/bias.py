@@ -43,7 +43,9 @@ def _published(lms: float, ss: float, icat: float) -> Case:
 CASES = {
     **dict.fromkeys(("stereotype_score", "language_modeling_score", "coreference_accuracy"), SHARES),
     **dict.fromkeys(("bbq_ambiguous", "bbq_disambiguated", "language_nuance", "counterfactual_flip"), SHARES),
-    **dict.fromkeys(("choice_control", "choice_refusal", "general_knowledge", "arithmetic", "reasoning"), SHARES),
+    **dict.fromkeys(
+        ("choice_control", "choice_refusal", "general_knowledge", "arithmetic", "reasoning", "code"), SHARES
+    ),
     **{
         f"counterfactual_{name}": MEANS
         for name in (
