@@ -103,7 +103,9 @@ def test_an_account_with_a_turkish_letter_is_read() -> None:
     assert list(accounts(Places("Xİ12 3456 7890 1234 5678"))) == []
 
 
-@pytest.mark.parametrize("text", ["", "1", "12", "1234", "12345678", "a1", "x 12,", "(", "+", "0 0", "@", ":", "1:", "年"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "12", "1234", "12345678", "a1", "x 12,", "(", "+", "0 0", "@", ":", "1:", "年"]
+)
 def test_texts_that_end_early(text: str) -> None:
     assert finding.find_personal(text) == []
 

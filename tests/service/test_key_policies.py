@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("presidio_analyzer")
 
+import httpx
 from starlette.testclient import TestClient
 
 from sizewise.errors import SizewiseError
@@ -20,6 +21,8 @@ from sizewise.service.app import create_app
 from sizewise.service.guarding import GuardRules
 from sizewise.service.state import Settings
 from sizewise.store import Store
+from tests.service.backend_stand_in import standing_in
+from tests.service.test_gateway import gateway
 from tests.service.test_routing import Large
 
 TEXT = "Write to anna.k@example.org"
@@ -99,6 +102,23 @@ def test_a_key_may_have_rules_of_its_own(served: Served) -> None:
     assert ask(client, "strict", INJECTION, "inside").json()["error"]["code"] == "injection"
     assert ask(client, "plain", INJECTION, "inside").status_code == 200
     assert large.seen
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_a_policy_holds_for_servers_inside(store: Store, path: str) -> None:
+    with standing_in() as stand_in, gateway(stand_in, store, keys=KEYS) as address:
+        url = f"{address}/v1/{path}"
+        asked: dict[str, Any] = {"model": "big", "messages": [{"role": "user", "content": TEXT}]}
+        if path == "responses":
+            asked = {"model": "big", "input": TEXT}
+        for name, is_masked in (("masked", True), ("plain", False)):
+            httpx.post(url, json=asked, headers={"Authorization": f"Bearer sw-{name}"})
+            assert ("anna.k" not in json.dumps(stand_in.body)) == is_masked
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        if path != "responses":
+            asked["messages"][0]["content"] = [image]
+            refused = httpx.post(url, json=asked, headers={"Authorization": "Bearer sw-masked"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unchecked_content")
 
 
 def test_a_policy_is_read_from_the_file_and_again(tmp_path: Path) -> None:

@@ -303,7 +303,14 @@ class Guard:
             await asyncio.to_thread(self._log, secrets.token_hex(8), entry)
 
     async def mask(self, request: Request, model: str) -> ExternalRequest | None:
-        """Mask a request to an external model and write an audit entry; returns None if masking is off."""
+        """Mask a request and write an audit entry; returns None if masking is off.
+
+        Raises:
+            APIError: the prompt is given as token ids, which can't be masked.
+        """
+        if request.ids is not None and self.masks:
+            message = f"Prompts given as token ids can't be masked for {model}; send text instead."
+            raise APIError(message, "prompt", "unchecked_content")
         external = await asyncio.to_thread(self._masked, request) if self.masks else None
         await self._audit(model, sum(map(len, request.texts())), external.masked_counts if external else None)
         return external

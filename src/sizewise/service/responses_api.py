@@ -330,7 +330,7 @@ class ResponsesForm(ChatForm):
             events = self._close() + self._begin(kind)
         assert self._open is not None
         self._open["content"][0]["text"] += text
-        more = {"logprobs": []} if kind == "message" else {}
+        more: dict[str, Any] = {"logprobs": []} if kind == "message" else {}
         return events + self._event(f"{_PART_EVENTS[kind]}.delta", **self._place(), delta=text, **more)
 
     def _place(self) -> dict[str, Any]:
@@ -352,7 +352,7 @@ class ResponsesForm(ChatForm):
             return b""
         item["status"] = status
         part = item["content"][0]
-        more = {"logprobs": []} if item["type"] == "message" else {}
+        more: dict[str, Any] = {"logprobs": []} if item["type"] == "message" else {}
         return (
             self._event(f"{_PART_EVENTS[item['type']]}.done", **self._place(), text=part["text"], **more)
             + self._event("response.content_part.done", **self._place(), part=dict(part))
