@@ -199,10 +199,13 @@ def test_the_official_client_follows_reasoning_and_several_calls() -> None:
     calls = "".join(
         f'<tool_call>{{"name": "weather", "arguments": {{"city": "{city}"}}}}</tool_call>' for city in ("Bonn", "Rome")
     )
-    with running({"m": Scripted("<think>Two", " cities.</think>", "I look.", calls)}) as address:
-        with client_of(address).responses.stream(model="m", input="Weather?", tools=[WEATHER]) as stream:
-            kinds = [event.type for event in stream]
-            final = stream.get_final_response()
+    model = Scripted("<think>Two", " cities.</think>", "I look.", calls)
+    with (
+        running({"m": model}) as address,
+        client_of(address).responses.stream(model="m", input="Weather?", tools=[WEATHER]) as stream,
+    ):
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
     assert [item.type for item in final.output] == ["reasoning", "message", "function_call", "function_call"]
     assert [json.loads(item.arguments)["city"] for item in final.output[2:]] == ["Bonn", "Rome"]
     assert "response.reasoning_text.delta" in kinds
