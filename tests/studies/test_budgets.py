@@ -340,6 +340,18 @@ retrieve = true
 """
 
 
+def test_the_last_first_look_may_take_all_the_time_left(
+    capitals: Path, store: Store, machine: Callable[[float], Machine]
+) -> None:
+    text = FILE.replace('name = "bad"', 'name = "slow"').replace("bad.jsonl", "bad.jsonl#slow")
+    capitals.write_text(text, encoding="utf-8")
+    made = machine(0.01)
+    progress = made.progress()
+    progress.subscribe(lambda kind, text: setattr(made, "item_s", 3.5 if "Evaluating slow" in text else 0.01))
+    record = study(read_config(capitals), minutes=2, store=store, reporter=progress).record
+    assert measured(record, store, "slow") == 24
+
+
 def test_candidates_that_answer_slowly_leave_time_for_training(
     capitals: Path, store: Store, machine: Callable[[float], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:

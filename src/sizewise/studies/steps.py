@@ -25,7 +25,7 @@ from sizewise.studies.waves import ranked, wave_sizes
 
 T = TypeVar("T")
 MAX_SHARE = 0.5
-"""Share of the time left that one candidate may take for its first look."""
+"""Share of the time left that one candidate may take for its first look, while others wait for theirs."""
 TRAINING_OVERHEAD_S, SCRATCH_OVERHEAD_S = 40.0, 15.0
 """Time of a training beside its minutes: loading, measuring before and after, and saving."""
 ANSWERED_SHARE = 0.1
@@ -134,7 +134,8 @@ class Steps:
         begun = self.budget.spent_s
         seconds = self.budget.left_s
         if first:
-            seconds = min(MAX_SHARE * seconds, self.looks_until_s - begun)
+            share = MAX_SHARE if self._others_wait(name) else 1.0
+            seconds = min(share * seconds, self.looks_until_s - begun)
         found = self.step(name, seconds, evaluate_candidate, uri, self.data, self.metrics, limit, options)
         if found is None:
             return False
@@ -145,6 +146,11 @@ class Steps:
         if items > before:
             self._learn_time(name, items - before, self.budget.spent_s - begun)
         return True
+
+    def _others_wait(self, name: str) -> bool:
+        """Return whether other candidates are still to have their first look."""
+        seen = {name, *self.evidence.measured, *self.evidence.failed}
+        return any(one.name not in seen for one in self.config.candidates)
 
     def _learn_time(self, name: str, items: int, seconds: float) -> None:
         """Learn from an evaluation how long an item takes, apart from opening the model and choosing the prompt."""
