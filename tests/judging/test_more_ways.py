@@ -323,6 +323,17 @@ def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store,
     records = [{"id": names[0], "responses": None}, {"id": names[1], "responses": {"choice": None}}]
     path.write_text(json.dumps(records), encoding="utf-8")
     assert read_votes(ballot, path, "argilla")[:2] == ({}, 0)
+    # Drafts and discarded responses are no votes, and a vote without a rater isn't that of any other.
+    states: list[dict[str, str]] = [{"status": "draft"}, {"status": "discarded"}, {"status": "submitted"}, {}]
+    records = [
+        {"id": name, "responses": {"choice": [{"value": "left", "user_id": "u"} | state]}}
+        for name, state in zip(names, states, strict=True)
+    ]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    assert read_votes(ballot, path, "argilla").votes == {"imported u": 2}
+    path.write_text(f"task,rater,choice\n{names[0]},Bo,left\n{names[1]},,left\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match=f"a vote on task '{names[1]}' names no rater"):
+        read_votes(ballot, path, "csv")
     ballot.close()
 
 

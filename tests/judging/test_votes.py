@@ -12,6 +12,7 @@ from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import PlanAssumptions, agreement, plan, rank
 from sizewise.stats import MIN_CLUSTERS
+from sizewise.stats.crossed import estimate_share
 from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
@@ -225,7 +226,7 @@ def test_a_plan_finds_what_it_promises() -> None:
 
 def test_a_plan_never_falls_below_the_documents_that_a_claim_needs(capsys: pytest.CaptureFixture[str]) -> None:
     for each in (1, 3):
-        found = plan(0.499, votes_per_item=each)
+        found = plan(0.499, votes_per_item=each, assumptions=PlanAssumptions(tie_share=0))
         assert (found.items, found.votes) == (MIN_CLUSTERS, MIN_CLUSTERS * each)
     assert plan(0.1).items > MIN_CLUSTERS
     with pytest.raises(UsageError, match="detect=1e-200"):
@@ -233,8 +234,25 @@ def test_a_plan_never_falls_below_the_documents_that_a_claim_needs(capsys: pytes
     for detect, rates in (("0.001", "50.1% (or 49.9%)"), ("0.1", "60% (or 40%)"), ("0.0001", "50.01% (or 49.99%)")):
         app(["judge", "plan", "--detect", detect], standalone_mode=False)
         assert rates in " ".join(capsys.readouterr().out.split())
-    app(["judge", "plan", "--detect", "0.499"], standalone_mode=False)
+    app(["judge", "plan", "--detect", "0.499", "--ties", "0"], standalone_mode=False)
     assert "fewer than 8 items" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("detect", "ties"), [(0.4, 0.3), (0.01, 0.99), (0.499, 0.01)])
+def test_a_win_rate_that_ties_rule_out_is_not_planned(detect: float, ties: float) -> None:
+    with pytest.raises(UsageError, match=f"A win rate of {0.5 + detect:g} is impossible") as refused:
+        plan(detect, assumptions=PlanAssumptions(ties))
+    detected, possible = refused.value.next_step.split()[4], refused.value.next_step.split()[6]
+    assert plan(float(detected), assumptions=PlanAssumptions(float(possible))).detect == detect
+
+
+@pytest.mark.parametrize(("detect", "ties"), [(0.25, 0.0), (0.3, 0.3)])
+def test_small_rounds_have_the_power_they_are_planned_for(detect: float, ties: float) -> None:
+    votes = plan(detect, assumptions=PlanAssumptions(ties)).votes
+    won = (1 - ties) / 2 + detect
+    shares = np.random.default_rng(0).choice([1, 0.5, 0], (600, votes), p=[won, ties, 1 - ties - won])
+    found = np.mean([estimate_share(row, None, np.arange(votes)).p < 0.05 for row in shares])
+    assert 0.78 < found < 0.93
 
 
 def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,8 +308,8 @@ def test_blanks_and_composed_letters_make_no_other_label_or_name(tmp_path: Path)
 
 def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
-    path.write_text("rater,item,label\na,1,nan\nb,1,nan\na,2,1\nb,2,1\n", encoding="utf-8")
-    assert agreement(path).labels == ("1", "nan")
+    path.write_text("rater,item,label\na,1,inf\nb,1,inf\na,2,1\nb,2,1\n", encoding="utf-8")
+    assert agreement(path).labels == ("1", "inf")
     with pytest.raises(SizewiseError, match="not numbers"):
         agreement(path, "interval")
 
@@ -448,3 +466,33 @@ def test_a_candidate_always_on_the_left_is_noted(tmp_path: Path) -> None:
     assert any(note.startswith("always on the left: a of b;") for note in found.notes)
     both = rank(write(tmp_path / "both.csv", [*same, {"left": "b", "right": "a", "winner": "right"}]))
     assert not any("always on the left" in note for note in both.notes)
+
+
+def test_missing_values_are_no_labels(tmp_path: Path) -> None:
+    known = ratings(tmp_path / "known.csv", [[1, 1, 2] * 5, [1, 1, None] * 5, [None, 1, 2] * 5])
+    written = ratings(tmp_path / "written.csv", [[1, 1, 2] * 5, ["1.0", 1, "nan"] * 5, ["<NA>", 1, "2.0"] * 5])
+    found = agreement(written)
+    assert found.scores["krippendorff_alpha"].value == agreement(known).scores["krippendorff_alpha"].value == 1
+    assert found.labels == ("1", "2")
+    assert any("missing value, such as NaN, were left out: 10" in note for note in found.notes)
+    words = agreement(ratings(tmp_path / "words.csv", [["joy", "None", "fear"] * 5, ["joy", "None", "joy"] * 5]))
+    assert words.labels == ("None", "fear", "joy")
+    assert any(note.startswith("counted as labels: 'None';") for note in words.notes)
+    with pytest.raises(SizewiseError, match="has no ratings"):
+        agreement(ratings(tmp_path / "all.csv", [["nan"] * 3] * 2))
+
+
+def test_names_that_look_alike_are_noted(tmp_path: Path) -> None:
+    rows = [
+        {"left": "GPT-4" if n % 2 else "gpt 4", "right": "llama", "winner": "left", "rater": "Ana" if n % 3 else "ana"}
+        for n in range(40)
+    ]
+    assert any(
+        note == "candidates that differ only in case or spaces count as different: 'GPT-4', 'gpt 4'"
+        for note in rank(write(tmp_path / "votes.csv", rows)).notes
+    )
+    labels = [{"rater": rater, "item": n, "label": n % 2} for n in range(20) for rater in ("Ana", "ana", "Bo")]
+    assert any(
+        note == "raters that differ only in case or spaces count as different: 'Ana', 'ana'"
+        for note in agreement(write(tmp_path / "labels.csv", labels)).notes
+    )

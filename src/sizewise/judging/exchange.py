@@ -205,6 +205,8 @@ def _is_empty(row: Mapping[str, Any]) -> bool:
 
 def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
     name = str(row["task"])
+    if row["rater"] in (None, ""):
+        raise ValueError(f"a vote on task '{name}' names no rater")
     if name not in ballot.tasks:
         raise ValueError(f"{ballot.id} has no task '{name}'")
     ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
@@ -294,6 +296,8 @@ def _argilla_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         by_user: dict[str, dict[str, Any]] = {}
         for question, responses in (record["responses"] or {}).items():
             for response in responses or ():
+                if response.get("status") in ("draft", "discarded"):
+                    continue
                 row = by_user.setdefault(str(response["user_id"]), {"task": record["id"]})
                 row[question] = response["value"]
         yield from (row | {"rater": user} for user, row in by_user.items())

@@ -16,6 +16,10 @@ from sizewise.stats.agreement import Level
 
 MAX_LABELS = 200
 SHOWN = 3
+MISSING = frozenset(("nan", "<na>", "nat", "null", "#n/a"))
+"""What programs write into a cell without a value, in lower case; never a label."""
+MAYBE_MISSING = frozenset(("none", "na", "n/a", "-", "--", "?"))
+"""What may stand for a rating that is missing, or be a label, in lower case."""
 
 
 class Labels(NamedTuple):
@@ -54,7 +58,7 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
             names,
             np.arange(len(names), dtype=np.float64),
             {name: i for i, name in enumerate(names)},
-            tuple(_look_alikes(names)),
+            (*look_alikes(names, "labels"), *doubtful_labels(names)),
         )
     else:
         spelled: dict[Decimal, list[str]] = defaultdict(list)
@@ -72,6 +76,31 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
     return found
 
 
+def doubtful_labels(labels: Iterable[str]) -> Iterator[str]:
+    """Note labels that may stand for a rating that is missing."""
+    doubtful = sorted(label for label in labels if label.casefold() in MAYBE_MISSING)
+    if doubtful:
+        yield (
+            f"counted as labels: {', '.join(map(repr, doubtful))}; if they mean that there is no rating, leave these "
+            "rows out"
+        )
+
+
+def look_alikes(names: Iterable[str], what: str) -> Iterator[str]:
+    """Note names that differ only in case, white space or punctuation between words.
+
+    Args:
+        names: the names.
+        what: what they are names of, in the plural.
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        alike["".join(name.casefold().replace("_", " ").replace("-", " ").split())].append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        yield f"{what} that differ only in case or spaces count as different: {_listed(groups)}"
+
+
 def _numbers(labels: Sequence[str]) -> list[Decimal] | None:
     """Read labels as numbers, exactly; None if one of them isn't a finite number."""
     try:
@@ -83,16 +112,6 @@ def _numbers(labels: Sequence[str]) -> list[Decimal] | None:
 def _one_number(groups: Sequence[Sequence[str]]) -> Iterator[str]:
     if groups:
         yield f"labels that are the same number count as one: {_listed(groups)}"
-
-
-def _look_alikes(names: Sequence[str]) -> Iterator[str]:
-    """Note words that differ only in case, white space or punctuation between words."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        alike["".join(name.casefold().replace("_", " ").replace("-", " ").split())].append(name)
-    groups = [group for group in alike.values() if len(group) > 1]
-    if groups:
-        yield f"labels that differ only in case or spaces count as different: {_listed(groups)}"
 
 
 def _listed(groups: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError
+from sizewise.judging.labels import look_alikes
 from sizewise.judging.vote_files import Clusters, IntArray, cluster_votes, columns_of, read_rows
 from sizewise.judging.vote_scores import clustering, raters_note, sampled_raters, vote_score
 from sizewise.records import Ranked, Ranking, Score
@@ -87,6 +88,7 @@ def _parse_votes(rows: Iterable[Mapping[str, str]], source: str) -> _PairVotes:
                 notes.append(f"votes with both a winner and a preference: {int(both.sum())}; the preference counts")
         share = np.where(column.codes > 0, read, share)
         both_bad += sum(int((column.codes == i).sum()) for i, value in enumerate(column.values) if value == "both_bad")
+    notes += look_alikes(names, "candidates")
     return _PairVotes(names, left, right, share, both_bad, cluster_votes(columns), tuple(notes))
 
 
