@@ -20,6 +20,7 @@ def found(text: str) -> list[tuple[str, str]]:
         ("Write to Anna.K+bills@mail.example.co.uk today.", "email", "Anna.K+bills@mail.example.co.uk"),
         ("Call +49 30 901820, please.", "phone", "+49 30 901820"),
         ("Call (415) 555-2671 at noon", "phone", "(415) 555-2671"),
+        ("Call (415) 555-2671x12 at noon", "phone", "(415) 555-2671x12"),
         ("It went to DE89 3704 0044 0532 0130 00.", "iban", "DE89 3704 0044 0532 0130 00"),
         ("Card 4111-1111-1111-1111 was declined", "card", "4111-1111-1111-1111"),
         ("Card 2221 0000 0000 0009 was declined", "card", "2221 0000 0000 0009"),

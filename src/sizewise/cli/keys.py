@@ -53,6 +53,15 @@ def new(
     staff: Annotated[
         bool, typer.Option("--staff", rich_help_panel=LIMITS, help="May read handovers and metrics of keys.")
     ] = False,
+    never_outside: Annotated[
+        bool, typer.Option("--never-outside", rich_help_panel=LIMITS, help="Its text never reaches a model outside.")
+    ] = False,
+    mask_always: Annotated[
+        bool, typer.Option("--mask-always", rich_help_panel=LIMITS, help="Mask personal data for models inside, too.")
+    ] = False,
+    detect: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", rich_help_panel=LIMITS, help="More detectors, such as names.")
+    ] = None,
     file: KeysFile = None,
     json: Json = False,
 ) -> None:
@@ -68,6 +77,9 @@ def new(
         "tokens_per_day": tokens_per_day,
         "usd_per_day": usd_per_day,
         "staff": staff,
+        "never_outside": never_outside,
+        "mask_always": mask_always,
+        "detect": list(detect or ()),
     }
     store = open_keys(file)
     _print_key(name, store.add(name, {field: value for field, value in limits.items() if value}), file, json)
@@ -83,11 +95,11 @@ def list_(file: KeysFile = None, json: Json = False, csv: Csv = False) -> None:
     store = open_keys(file)
     keys = store.read()
     fields = ("name", "models", "requests_per_minute", "tokens_per_day", "usd_per_day", "staff")
-    record = {"keys": [key.model_dump(mode="json", include=set(fields)) for key in keys]}
+    record = {"keys": [key.model_dump(mode="json", include=set(fields)) | {"policy": key.policy} for key in keys]}
     if print_object("keys", store.place, _path_of(file), record, json):
         return
-    headings = ["name", "models", "requests/min", "tokens/day", "USD/day", "staff"]
-    rows = [[_text(getattr(key, field)) for field in fields] for key in keys]
+    headings = ["name", "models", "requests/min", "tokens/day", "USD/day", "staff", "guard"]
+    rows = [[*(_text(getattr(key, field)) for field in fields), ", ".join(key.policy) or "-"] for key in keys]
     if not print_csv(headings, rows, csv):
         print_table(headings, rows)
 

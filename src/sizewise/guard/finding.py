@@ -9,18 +9,22 @@ further detector only, because that takes a language model; the documentation an
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
+from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.guard.detectors import Detector
 from sizewise.guard.numbers import Found, Phones, accounts, cards, labeled_numbers
+from sizewise.guard.places import Marks, Places, Span, windows
 from sizewise.guard.plain import plain_copies
 from sizewise.guard.regions import joined_regions
-from sizewise.guard.rules import rules_of
+from sizewise.guard.written import written_matches
 
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "date", "ip")
 NOT_FOUND = (
@@ -30,9 +34,11 @@ NOT_FOUND = (
 MAX_CHARACTERS = 4_000_000
 """Maximum length of a text; longer texts are rejected rather than passed on unchecked."""
 MAX_EMAIL = 320  # RFC 3696: 64 characters before the @ and 255 after it
+FISCAL_CODE, FISCAL_CODE_LENGTH = "ItFiscalCodeRecognizer", 16
 MIN_SCORE = 0.4  # presidio scores patterns without validation, such as any nine digits, below this
 EDGE = r"[\s,.;:/\-\u200b-\u200f\u00ad\ufeff]+"
 EDGES = re.compile(rf"\A{EDGE}|{EDGE}\Z")
+_SPACE = re.compile(r"[ \n]")
 _MAY_BE_IP = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9a-fA-F]{0,4}:")
 PREFERRED = ("iban", "card", "email")  # win over other kinds of the same length
 NATIONAL = (
@@ -86,24 +92,60 @@ def _overlaps(found: list[Found], start: int, end: int) -> bool:
 
 
 def _find_in_copy(text: str, phones: Phones) -> Iterator[Found]:
-    for kind, recognizers in _recognizers().items():
-        if kind == "ip" and not _MAY_BE_IP.search(text):
-            continue
-        for recognizer in recognizers:
-            for result in recognizer.analyze(text, recognizer.supported_entities):
-                if result.score >= MIN_SCORE:
-                    yield Found(result.start, result.end, kind)
+    places = Places(text)
+    yield from _recognized(places)
     for start, end in _around_at_signs(text):
         for match in _email().finditer(text, start, end):
             yield Found(*match.span(), "email")
-    for kind, rules in rules_of("personal").items():
-        for rule in rules:
-            for match in rule.finditer(text):
-                yield Found(*match.span(), kind)
-    yield from phones.find(text)
-    yield from cards(text)
-    yield from accounts(text)
-    yield from labeled_numbers(text)
+    for kind, match in written_matches(places):
+        yield Found(*match.span(), kind)
+    yield from phones.find(places)
+    yield from cards(places)
+    yield from accounts(places)
+    yield from labeled_numbers(places)
+
+
+def _recognized(places: Places) -> Iterator[Found]:
+    """Run presidio's recognizers on the parts of a text that can hold what they find, joined by line breaks.
+
+    None of them finds anything that includes a line break. An id has six digits within eight characters, or is an
+    Italian fiscal code: 16 letters and digits.
+    """
+    text = places.text
+    numbers = windows(places.dense(6, 8), 20, 28, len(text))
+    is_code = places.digit | places.letter
+    codes = _long_runs(is_code, FISCAL_CODE_LENGTH)
+    spans = {"ip": _words(text, [match.start() for match in _MAY_BE_IP.finditer(text)]), "national_id": numbers}
+    for kind, recognizers in _recognizers().items():
+        for found in recognizers:
+            parts = codes if found.name == FISCAL_CODE else spans[kind]
+            joined = "\n".join(text[start:end] for start, end in parts)
+            starts = list(accumulate((end - start + 1 for start, end in parts), initial=0))
+            for result in found.analyze(joined, found.supported_entities) if joined else ():
+                part = bisect_right(starts, result.start) - 1
+                shift = parts[part][0] - starts[part]
+                if result.score >= MIN_SCORE:
+                    yield Found(result.start + shift, result.end + shift, kind)
+
+
+def _long_runs(marked: Marks, length: int) -> list[Span]:
+    """Return the runs of marked characters of at least a length."""
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
+    long = edges[1::2] - edges[::2] >= length
+    return list(zip(edges[::2][long].tolist(), edges[1::2][long].tolist(), strict=True))
+
+
+def _words(text: str, found: list[int]) -> list[Span]:
+    """Return the words that hold one of the places."""
+    spans: list[Span] = []
+    end = 0
+    for at in found:
+        if at >= end:
+            start = max(text.rfind(mark, end, at) + 1 for mark in " \n")
+            space = _SPACE.search(text, at)
+            start, end = max(start, end), space.start() if space else len(text)
+            spans.append((start, end))
+    return spans
 
 
 def _around_at_signs(text: str) -> Iterator[tuple[int, int]]:

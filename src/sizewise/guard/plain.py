@@ -10,12 +10,17 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+import numpy as np
+import numpy.typing as npt
+
+from sizewise.guard.places import Codes, Marks, codes_of, match_at
+
+Offsets = npt.NDArray[np.int64]
 SEPARATOR = "\0"  # replaces letters that numbers may touch without a space; not part of any value
 _LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _MINUS = "\u02d7\u2043\u2212\u2796"
@@ -43,14 +48,14 @@ _ESCAPE = (
 _ESCAPED_SIGN = re.compile(
     r"(?<!\\)\\u[0-9a-fA-F]{4}|&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,12});|%[2-7][0-9a-fA-F]"
 )
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
-_ASCII_REPLACED = re.compile(rf"{_ESCAPE}|\r\n|{_CONTROL.pattern}")
+_ASCII_REPLACED = re.compile(rf"{_ESCAPE}|\r\n|[\x00-\x09\x0b-\x1f\x7f]")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\u30fc\u00b7\u30fb\u2022\u2027\u2219](?=\d)")
-_SEPARATING = re.compile(
-    r"(?<!\w)_+(?=\S)|(?<=[^\s_])_+(?!\w)|"  # _emphasis_
+_UNDERSCORES = re.compile(r"(?<!\w)_+(?=\S)|(?<=[^\s_])_+(?!\w)")  # _emphasis_
+_SCRIPTS = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u30ff\u3100-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\ua000-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+_SEPARATING = re.compile(f"{_UNDERSCORES.pattern}|{_SCRIPTS}")
 """Characters that separate numbers like spaces: scripts without spaces or with suffixes on numbers, and Markdown."""
 
 
@@ -58,16 +63,16 @@ class Plain(NamedTuple):
     """A normalized copy of a text."""
 
     text: str
-    starts: array[int] | None = None
+    starts: Offsets | None = None
     """For each character of the copy, the start of its original in the text; None if offsets are equal."""
-    ends: array[int] | None = None
+    ends: Offsets | None = None
     """The end of that original."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Map a non-empty span of the copy to a span of the original text."""
         if self.starts is None or self.ends is None:
             return start, end
-        return self.starts[start], self.ends[end - 1]
+        return int(self.starts[start]), int(self.ends[end - 1])
 
 
 def plain_copies(text: str) -> list[Plain]:
@@ -88,12 +93,20 @@ def _separated(text: str) -> str:
 
 def is_ambiguous(text: str) -> bool:
     """Return whether an invisible character or an enclosed number gives a text a second reading."""
-    return bool(_table().ambiguous.search(text)) if not text.isascii() or _CONTROL.search(text) else False
+    return bool(_table().ambiguous[codes_of(text)].any())
 
 
 def has_separating(text: str) -> bool:
     """Return whether a text has characters that separate numbers like spaces."""
-    return bool(_SEPARATING.search(text)) if not text.isascii() or "_" in text else False
+    if "_" in text and _UNDERSCORES.search(text):
+        return True
+    return not text.isascii() and bool(_table().separators[codes_of(text)].any())
+
+
+def may_have_readings(codes: Codes) -> Marks:
+    """Return which characters may give a text a second reading, shape (characters,)."""
+    marks: Marks = _table().ambiguous[codes] | _table().separators[codes] | (codes == ord("_"))
+    return marks
 
 
 def changed_codes() -> dict[int, str]:
@@ -101,12 +114,13 @@ def changed_codes() -> dict[int, str]:
     return _table().changes
 
 
-def escaped_signs(text: str) -> list[int]:
-    """Return the offsets of escaped digits and at signs, such as `&#64;`."""
+def escaped_signs(text: str, codes: Codes) -> list[int]:
+    """Return the offsets of escaped digits and at signs, such as `&#64;`, in a text with these code points."""
     changes = _table().changes
+    starts = np.flatnonzero((codes == ord("&")) | (codes == ord("%")) | (codes == ord("\\"))).tolist()
     return [
         match.start()
-        for match in _ESCAPED_SIGN.finditer(text)
+        for match in match_at(_ESCAPED_SIGN, text, starts)
         if any(letter == "@" or letter.isdecimal() for letter in _normalized(match[0], changes))
     ]
 
@@ -128,8 +142,14 @@ class _Table(NamedTuple):
     """The same, except that invisible characters and enclosed or superscript numbers become spaces."""
     replaced: re.Pattern[str]
     """Matches what is replaced: escapes, letters with combining marks, and single characters."""
-    ambiguous: re.Pattern[str]
-    """Matches characters that the two tables replace differently."""
+    begins: Marks
+    """Whether a replaced part may begin with a code point, shape (code points,); a mark's begins before it."""
+    marks: Marks
+    """Whether a code point is a combining mark."""
+    ambiguous: Marks
+    """Whether the two tables replace a code point differently."""
+    separators: Marks
+    """Whether a code point separates numbers like a space."""
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +166,18 @@ def _table() -> _Table:
     ones = _class([code for code, replacement in changes.items() if len(replacement) == 1])
     others = _class([code for code, replacement in changes.items() if len(replacement) != 1])
     replaced = re.compile(rf"{_ESCAPE}|\r\n|\w[{_MARKS}]+|({ones}+)|{others}")
-    return _Table(changes, changes | separating, replaced, re.compile(_class(list(separating))))
+    begins = _marked([*changes, *map(ord, "\\&%\r")])
+    letters = "".join(map(chr, range(0x40000)))
+    marks, separators = (
+        _marked([ord(found) for found in re.findall(rule, letters)]) for rule in (f"[{_MARKS}]", _SCRIPTS)
+    )
+    return _Table(changes, changes | separating, replaced, begins, marks, _marked(list(separating)), separators)
+
+
+def _marked(codes: list[int]) -> Marks:
+    marks = np.zeros(0x110000, np.bool_)
+    marks[codes] = True
+    return marks
 
 
 def _replacement(letter: str) -> str:
@@ -184,30 +215,45 @@ def _class(codes: list[int]) -> str:
 def _plain(text: str, separate: bool) -> Plain:
     table = _table()
     changes = table.separating if separate else table.changes
+    codes = codes_of(text)
+    may_begin = table.begins[codes]
+    if not text.isascii():
+        may_begin[:-1] |= table.marks[codes[1:]]
+    rule = _ASCII_REPLACED if text.isascii() else table.replaced
     parts: list[str] = []
-    starts, ends = array("L"), array("L")
+    blocks: list[tuple[int, int, int]] = []  # start and end of a replaced part, and its new length or -1 if kept
     offset = 0
-    for match in (_ASCII_REPLACED if text.isascii() else table.replaced).finditer(text):
+    for match in match_at(rule, text, np.flatnonzero(may_begin).tolist()):
         start, end = match.span()
-        parts.append(text[offset:start])
-        starts.extend(range(offset, start))
-        ends.extend(range(offset + 1, start + 1))
-        several = match.re is table.replaced and match[1]
+        several = rule is table.replaced and match[1]
         new = match[0].translate(changes) if several else _normalized(match[0], changes)
-        parts.append(new)
-        if several:
-            starts.extend(range(start, end))
-            ends.extend(range(start + 1, end + 1))
-        else:
-            starts.extend([start] * len(new))
-            ends.extend([end] * len(new))
+        parts += [text[offset:start], new]
+        blocks.append((start, end, -1 if several else len(new)))
         offset = end
-    if not parts:
-        return Plain(_BETWEEN_DIGITS.sub("-", text))
-    parts.append(text[offset:])
-    starts.extend(range(offset, len(text)))
-    ends.extend(range(offset + 1, len(text) + 1))
-    return Plain(_BETWEEN_DIGITS.sub("-", "".join(parts)), starts, ends)
+    copy = "".join([*parts, text[offset:]])
+    copy = copy if copy.isascii() else _BETWEEN_DIGITS.sub("-", copy)
+    return Plain(copy, *_offsets(blocks, len(text))) if parts else Plain(copy)
+
+
+def _offsets(blocks: list[tuple[int, int, int]], size: int) -> tuple[Offsets, Offsets]:
+    """Return the start and the end of the original of each character of a copy.
+
+    Args:
+        blocks: start and end of each replaced part, and the length of its copy; -1: each character has its own.
+        size: length of the text.
+    """
+    starts, ends, lengths = np.asarray(blocks, np.int64).T
+    kept = lengths < 0
+    bounds = np.stack([np.append(0, ends[:-1]), starts], 1)  # what stands before each part
+    firsts = np.append(np.stack([bounds[:, 0], starts], 1).ravel(), ends[-1])
+    lasts = np.append(np.stack([bounds[:, 0], np.where(kept, starts, ends - 1)], 1).ravel(), ends[-1])
+    counts = np.append(
+        np.stack([starts - bounds[:, 0], np.where(kept, ends - starts, lengths)], 1).ravel(), size - ends[-1]
+    )
+    own = np.append(np.stack([np.ones_like(kept), kept], 1).ravel(), True)
+    first = np.repeat(np.cumsum(counts) - counts, counts)  # of the block that a character of the copy belongs to
+    within = np.where(np.repeat(own, counts), np.arange(counts.sum()) - first, 0)
+    return np.repeat(firsts, counts) + within, np.repeat(lasts, counts) + within + 1
 
 
 def _normalized(part: str, changes: dict[int, str]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 import tomllib
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ MAX_NAME_LENGTH = 60
 ACCOUNT = "backend "
 """Beginning of the names under which backends are charged."""
 _LOG = logging.getLogger("sizewise.service")
+POLICY_FIELDS = ("never_outside", "mask_always", "detect", "confidential", "refuse_signals")
+CLIENT: ContextVar[Key | None] = ContextVar("client", default=None)
+"""Key of the request that is being handled."""
 
 
 class Key(BaseModel):
@@ -44,6 +49,31 @@ class Key(BaseModel):
     """Whether the key may read conversations that were handed over."""
     vouches: bool = False
     """Whether its client has authenticated the customer whom `user` of a request names; look-ups need it."""
+    never_outside: bool = False
+    """Whether all its text is confidential: no model outside gets it, and `auto` keeps to a model inside."""
+    mask_always: bool = False
+    """Whether personal data is masked for models inside, too, and even if the service masks nothing."""
+    detect: tuple[str, ...] = ()
+    """Detectors of personal data for this key, beside those of the service."""
+    confidential: tuple[str, ...] = ()
+    """Regular expressions of confidential text, beside those of the service."""
+    refuse_signals: bool = False
+    """Whether requests with signs of prompt injection are refused."""
+
+    @field_validator("confidential")
+    @classmethod
+    def _check_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        for rule in rules:
+            try:
+                re.compile(rule)
+            except re.error as error:
+                raise ValueError(f"'{rule}' is not a valid regular expression: {error}") from error
+        return rules
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """What the guard does more for this key than for others, by field."""
+        return {field: value for field in POLICY_FIELDS if (value := getattr(self, field))}
 
     @property
     def has_limits(self) -> bool:
@@ -94,6 +124,15 @@ class Keys:
                 '[[key]] tables with "name" and "sha256"',
                 f"sizewise keys new NAME --keys {path}",
             ) from error
+
+    @property
+    def mask_always(self) -> bool:
+        """Whether a key asks for masking for all models."""
+        return any(key.mask_always for key in self._by_hash.values())
+
+    def detectors(self) -> set[tuple[str, ...]]:
+        """Return the detectors that keys ask for."""
+        return {key.detect for key in self._by_hash.values() if key.detect}
 
     def reload(self, path: Path) -> None:
         """Replace the keys by those of a file; if it isn't valid, the old ones stay."""

@@ -21,8 +21,8 @@ from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
 from sizewise.service import responses, schemas
 from sizewise.service.agent import Agent
-from sizewise.service.api_keys import Key, key_of
-from sizewise.service.backends import CHAT
+from sizewise.service.api_keys import CLIENT, Key, key_of
+from sizewise.service.backends import CHAT, RESPONSES
 from sizewise.service.decision_cascade import has_cascade
 from sizewise.service.decision_schemas import AnyDecisionRequest
 from sizewise.service.decisions import Decisions
@@ -37,8 +37,9 @@ from sizewise.service.pages.support import add_support
 from sizewise.service.prompts import client_of, echo, embed
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
+from sizewise.service.responses_api import NOT_KEPT, ResponsesForm, ResponsesRequest, own_name
 from sizewise.service.router import AUTO
-from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, ResponsesRequest, TextRequest
+from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, TextRequest
 from sizewise.service.series import FLUSH_S
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools, without_tools
@@ -197,6 +198,7 @@ async def _begin(state: State, http: HttpRequest, customer: str | None = None) -
     key = key_of(http)
     await state.budgets.admit(key)
     REQUESTED_BY.set(key.name if key else "")
+    CLIENT.set(key)
     CUSTOMER.set(customer or "" if key is not None and key.vouches else "")
     return key
 
@@ -205,38 +207,59 @@ def _add_chat(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = await _begin(state, http, body.user)
-        lenient = state.settings.lenient
+        return await _answer(state, body, http, key, CHAT, lambda name, tools: ChatForm(name, body, tools))
 
-        async def generate(runner: ModelRunner) -> Response:
-            if runner.backend is not None:
-                from sizewise.service.forwarding import Forward  # needs the extra for remote models
 
-                return await Forward(state, runner, key, http, CHAT).respond(await http.json())
-            schemas.reject_unsupported(body, runner.description, lenient)
-            if not runner.description.can_chat:
-                raise APIError(f"{runner.name} has no chat template. Use /v1/completions instead.", "model")
-            if body.messages[-1].role not in responses.TOOL_ROLES:
-                runner.watch_drift(request)
-            usable = usable_tools(runner, tools, lenient)
-            takes_tools = "tools" in runner.description.offers
-            prompt = usable.add_to(request, takes_tools) if usable else without_tools(request, takes_tools)
-            job = Job(state, runner, key, [with_index(prompt, i) for i in range(body.n or 1)], http)
-            form = ChatForm(runner.name, body, usable)
-            return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)
+async def _answer(
+    state: State,
+    body: ChatRequest,
+    http: HttpRequest,
+    key: Key | None,
+    path: str,
+    form_of: Callable[[str, Tools | None], ChatForm],
+) -> Response:
+    """Answer a conversation with the model that it names, or that `auto` chooses.
 
-        router = state.router if body.model == AUTO else None
-        runner = state.find(router.small.name if router else body.model, key, by_auto=router is not None)
-        tools = Tools.from_request(body, lenient)
-        request = responses.chat_request(body, lenient)
-        signals = await state.admit([request])
-        if router is None:
-            return await generate(runner)
-        question = responses.last_question(body)
-        routed = tools.add_to(request, takes_tools=True) if tools else request  # descriptions may be confidential
-        decision = router.decide(routed, question, tools is not None, key.name if key else "")
-        if decision.may_leave:
-            state.find(router.large.name, key, by_auto=True)
-        return await router.answer(decision, generate, bool(body.stream), body.n or 1)
+    Args:
+        state: state of the service.
+        body: the conversation.
+        http: the request.
+        key: key of the client.
+        path: path below the base URL of a backend, to which the request is passed on as it is.
+        form_of: makes the format of the answer, from the name of the model and the tools that it may call.
+    """
+    lenient = state.settings.lenient
+
+    async def generate(runner: ModelRunner) -> Response:
+        if runner.backend is not None:
+            from sizewise.service.forwarding import Forward  # needs the extra for remote models
+
+            return await Forward(state, runner, key, http, path).respond(await http.json())
+        schemas.reject_unsupported(body, runner.description, lenient)
+        if not runner.description.can_chat:
+            raise APIError(f"{runner.name} has no chat template. Use /v1/completions instead.", "model")
+        if body.messages[-1].role not in responses.TOOL_ROLES:
+            runner.watch_drift(request)
+        usable = usable_tools(runner, tools, lenient)
+        takes_tools = "tools" in runner.description.offers
+        prompt = usable.add_to(request, takes_tools) if usable else without_tools(request, takes_tools)
+        job = Job(state, runner, key, [with_index(prompt, i) for i in range(body.n or 1)], http)
+        form = form_of(runner.name, usable)
+        return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)
+
+    router = state.router if body.model == AUTO else None
+    runner = state.find(router.small.name if router else body.model, key, by_auto=router is not None)
+    tools = Tools.from_request(body, lenient)
+    request = responses.chat_request(body, lenient)
+    signals = await state.admit([request])
+    if router is None:
+        return await generate(runner)
+    question = responses.last_question(body)
+    routed = tools.add_to(request, takes_tools=True) if tools else request  # descriptions may be confidential
+    decision = router.decide(routed, question, tools is not None, key.name if key else "")
+    if decision.may_leave:
+        state.find(router.large.name, key, by_auto=True)
+    return await router.answer(decision, generate, bool(body.stream), body.n or 1)
 
 
 def _add_completions(app: FastAPI, state: State) -> None:
@@ -263,8 +286,7 @@ def _add_completions(app: FastAPI, state: State) -> None:
 def _add_embeddings(app: FastAPI, state: State) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
-        key = key_of(http)
-        await state.budgets.admit(key)
+        key = await _begin(state, http)
         return await embed(state, state.find(body.model, key), key, body, client_of(http))
 
 
@@ -275,13 +297,25 @@ def _add_decisions(app: FastAPI, state: State) -> None:
 
 
 def _add_responses(app: FastAPI, state: State) -> None:
-    @app.post("/v1/responses")
+    @app.post("/v1/responses", responses=schemas.STREAMED)
     async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
-        key = await _begin(state, http)
-        runner = state.find(body.model, key)
-        raise APIError(
-            f"{runner.name} offers no /v1/responses. Use /v1/chat/completions instead.", "model", "unsupported_endpoint"
-        )
+        key = await _begin(state, http, body.user)
+        chat = body.to_chat(state.settings.lenient)
+
+        def form_of(name: str, tools: Tools | None) -> ChatForm:
+            return ResponsesForm(name, body, chat, tools)
+
+        try:
+            return await _answer(state, chat, http, key, RESPONSES, form_of)
+        except APIError as error:
+            error.param = own_name(error.param) if error.param else None
+            raise
+
+    @app.get("/v1/responses/{response_id}")
+    @app.delete("/v1/responses/{response_id}")
+    async def stored_response(response_id: str, http: HttpRequest) -> Response:
+        await state.budgets.admit(key_of(http))
+        raise APIError(f"No response {response_id[:100]!r}. {NOT_KEPT}", "response_id", "not_found", 404)
 
 
 def _add_models(app: FastAPI, state: State) -> None:

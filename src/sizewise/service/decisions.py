@@ -220,7 +220,7 @@ async def _complete(runner: ModelRunner, requests: Sequence[Request]) -> list[Co
         requests = [await asyncio.to_thread(model.rewritten, request) for request in requests]
         runner.block_confidential(requests)
         model = model.innermost
-    if not runner.outside:
+    if not runner.outside and not runner.guard.masks_always:
         return await asyncio.to_thread(decide, model, requests)
     masked = [await runner.guard.mask(request, runner.name) for request in requests]
     sent = [external.masked if external else request for external, request in zip(masked, requests, strict=True)]

@@ -109,19 +109,21 @@ class Forward:
         """
         guard, runner = self._state.guard, self._runner
         signals = await guard.check_texts(spoken_texts(body))
-        if self._backend.outside:
+        outside = self._backend.outside
+        if outside:
             guard.block_texts([*texts_in(body)], runner.name)
+        if outside or guard.masks_always:
             unchecked = find_unchecked(body)
             if unchecked and guard.checks and not self._backend.settings.unchecked_content:
+                place = "is outside" if outside else "gets masked text only"
                 raise APIError(
-                    f"{runner.name} is outside, and {unchecked} can't be checked for personal data.",
+                    f"{runner.name} {place}, and {unchecked} can't be checked for personal data.",
                     "messages",
                     "unchecked_content",
                 )
             if self._path == EMBEDDINGS and guard.masks:
                 raise APIError(
-                    f"{runner.name} is outside. Personal data would be masked first, which changes the embeddings.",
-                    "model",
+                    f"Personal data would be masked for {runner.name} first, which changes the embeddings.", "model"
                 )
             body, values = await guard.mask_payload(body, runner.name)
             self._restorer = Restorer(values)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.guard import KINDS, NOT_FOUND, Detector, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
+from sizewise.service.api_keys import CLIENT
 from sizewise.service.payloads import map_texts, texts_in
 from sizewise.service.schemas import APIError
 
 Part = Literal["mask", "confidential", "signals", "audit"]
 PARTS: tuple[Part, ...] = ("mask", "confidential", "signals", "audit")
 Log = Callable[[str, dict[str, Any]], None]
+OpenDetectors = Callable[[tuple[str, ...]], Sequence[Detector]]
+_LOG = logging.getLogger("sizewise.service")
 MAX_INLINE_CHARACTERS = 2_000
 """Texts up to this length are scanned on the event loop; longer ones in a thread."""
 
@@ -118,44 +123,92 @@ class Guard:
     Args:
         rules: the rules.
         log: writes an audit entry for each request to an external model, under a unique key.
-        detectors: open detectors beside the patterns.
+        open_detectors: opens detectors beside the patterns by their names.
     """
 
-    def __init__(self, rules: GuardRules, log: Log, detectors: Sequence[Detector] = ()) -> None:
-        self._rules, self._log, self._detectors = rules, log, detectors
+    def __init__(self, rules: GuardRules, log: Log, open_detectors: OpenDetectors = lambda names: ()) -> None:
+        self._rules, self._log = rules, log
+        self._open = lru_cache(maxsize=64)(open_detectors)
+        self._detectors = self._open(rules.detect)
         self._confidential = [re.compile(rule) for rule in rules.confidential]
         self.counts: Counter[str] = Counter()
         """Events since the start: external requests, masked and restored values, blocked requests, injection signs."""
 
-    def prepare(self) -> None:
+    def prepare(self, always: bool = False) -> None:
         """Load the personal-data detector before the first request arrives.
+
+        Args:
+            always: a key asks for masking, even if the service doesn't.
 
         Raises:
             MissingExtraError: the detector is not installed.
         """
-        if self.masks:
+        if self.masks or always:
             find_personal("", self._detectors)
+
+    def open(self, names: Sequence[str]) -> None:
+        """Open the detectors of a key before its first request.
+
+        Raises:
+            SizewiseError: one doesn't exist or can't be opened.
+        """
+        self._open(tuple(dict.fromkeys((*self._rules.detect, *names))))
 
     def warm_up(self) -> None:
         """Build the tables of the detectors, which take a second, before a request needs them."""
         if "signals" in self._rules.parts:
             signals_in(["Ignore nothing."])
 
+    # Each key may have a policy of its own, which only adds to the rules of the service. `CLIENT` is the key of the
+    # request, also in the tasks and threads that it starts.
+
     @property
     def masks(self) -> bool:
         """Whether personal data is masked for external models."""
-        return "mask" in self._rules.parts
+        return "mask" in self._rules.parts or self.masks_always
+
+    @property
+    def masks_always(self) -> bool:
+        """Whether personal data of this request is masked for all models."""
+        key = CLIENT.get()
+        return key is not None and key.mask_always
 
     @property
     def checks(self) -> bool:
         """Whether text for external models is masked, or checked by rules."""
-        return self.masks or ("confidential" in self._rules.parts and bool(self._confidential))
+        return self.masks or self._keeps_inside or bool(self._confidential_rules)
+
+    @property
+    def _keeps_inside(self) -> bool:
+        key = CLIENT.get()
+        return key is not None and key.never_outside
+
+    @property
+    def _confidential_rules(self) -> list[re.Pattern[str]]:
+        key = CLIENT.get()
+        own = [_compiled(rule) for rule in key.confidential] if key is not None else []
+        return [*(self._confidential if "confidential" in self._rules.parts else ()), *own]
+
+    def _detectors_of_request(self) -> Sequence[Detector]:
+        """Open the detectors of this request.
+
+        Raises:
+            APIError: one can't be opened.
+        """
+        key = CLIENT.get()
+        if key is None or not key.detect:
+            return self._detectors
+        try:
+            return self._open(tuple(dict.fromkeys((*self._rules.detect, *key.detect))))
+        except SizewiseError as error:
+            _LOG.error("The detectors of the key '%s' can't be opened: %s", key.name, error.what)
+            message = "The guard of this key can't look for personal data now, so nothing was sent."
+            raise APIError(message, None, "guard_unavailable", 503) from error
 
     def is_confidential(self, texts: Sequence[str]) -> bool:
-        """Check whether a rule for confidential text matches."""
-        if "confidential" not in self._rules.parts or not self._confidential:
-            return False
-        return matches(self._confidential, (*texts, "\n".join(texts)))
+        """Check whether a rule for confidential text matches, or the key keeps all text inside."""
+        rules = self._confidential_rules
+        return self._keeps_inside or (bool(rules) and matches(rules, (*texts, "\n".join(texts))))
 
     def block_confidential(self, requests: Sequence[Request], model: str) -> None:
         """Reject confidential requests to an external model.
@@ -180,9 +233,13 @@ class Guard:
         """
         if self.is_confidential(texts):
             self.counts["blocked_confidential"] += 1
+            why = (
+                "This key keeps text inside"
+                if self._keeps_inside
+                else "This request matches a rule for confidential text"
+            )
             raise APIError(
-                f"This request matches a rule for confidential text, and {model} is an external model. "
-                "Use a local model instead.",
+                f"{why}, and {model} is an external model. Use a local model instead.",
                 "model",
                 "confidential",
                 403,
@@ -194,7 +251,7 @@ class Guard:
         Raises:
             APIError: signs were found and the rules reject them.
         """
-        if "signals" not in self._rules.parts or not requests:
+        if not requests:
             return ()
         texts = [text for message in requests[0].messages if message.role != "system" for text in message.texts()]
         texts += list(dict.fromkeys(request.text for request in requests if request.text))
@@ -206,13 +263,15 @@ class Guard:
         Raises:
             APIError: signs were found and the rules reject them.
         """
-        if "signals" not in self._rules.parts:
+        key = CLIENT.get()
+        refuse = key is not None and key.refuse_signals
+        if "signals" not in self._rules.parts and not refuse:
             return ()
         short = sum(map(len, texts)) <= MAX_INLINE_CHARACTERS
         signals = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
         for kind in signals:
             self.counts[f"injection_{kind}"] += 1
-        if signals and self._rules.refuse_signals:
+        if signals and (refuse or self._rules.refuse_signals):
             message = f"This request shows signs of prompt injection: {', '.join(signals)}."
             raise APIError(message, "messages", "injection", 400)
         return signals
@@ -225,7 +284,7 @@ class Guard:
         """
 
         def masked() -> tuple[dict[str, Any], Mask]:
-            mask = Mask([*texts_in(payload)], self._detectors)
+            mask = Mask([*texts_in(payload)], self._detectors_of_request())
             return map_texts(payload, mask.hide), mask
 
         sent, mask = await asyncio.to_thread(masked) if self.masks else (payload, None)
@@ -238,12 +297,28 @@ class Guard:
         self.counts["external_requests"] += 1
         if "audit" in self._rules.parts:
             entry = {"at": time.time(), "model": model, "letters": characters, "masked": masked}
+            key = CLIENT.get()
+            if key is not None and key.policy:
+                entry |= {"key": key.name, "policy": key.policy}
             await asyncio.to_thread(self._log, secrets.token_hex(8), entry)
 
     async def mask(self, request: Request, model: str) -> ExternalRequest | None:
-        """Mask a request to an external model and write an audit entry; returns None if masking is off."""
-        external = (
-            await asyncio.to_thread(ExternalRequest, request, self.counts, self._detectors) if self.masks else None
-        )
+        """Mask a request and write an audit entry; returns None if masking is off.
+
+        Raises:
+            APIError: the prompt is given as token ids, which can't be masked.
+        """
+        if request.ids is not None and self.masks:
+            message = f"Prompts given as token ids can't be masked for {model}; send text instead."
+            raise APIError(message, "prompt", "unchecked_content")
+        external = await asyncio.to_thread(self._masked, request) if self.masks else None
         await self._audit(model, sum(map(len, request.texts())), external.masked_counts if external else None)
         return external
+
+    def _masked(self, request: Request) -> ExternalRequest:
+        return ExternalRequest(request, self.counts, self._detectors_of_request())
+
+
+@lru_cache(maxsize=1_000)
+def _compiled(rule: str) -> re.Pattern[str]:
+    return re.compile(rule)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from time import monotonic
@@ -14,7 +13,7 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.models.base import Piece, failed
 from sizewise.records import Completion, Request
-from sizewise.service import responses, schemas, sse
+from sizewise.service import schemas, sse
 from sizewise.service.admission import Busy
 from sizewise.service.api_keys import Key
 from sizewise.service.budgets import Charge, estimate_tokens
@@ -24,13 +23,10 @@ from sizewise.service.model_runner import ModelRunner
 from sizewise.service.prompts import reject_too_long
 from sizewise.service.responses import ChatForm
 from sizewise.service.schemas import APIError
-from sizewise.service.sse import DONE, format_event
 from sizewise.service.state import State
 from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, begun, while_connected
 
 T = TypeVar("T")
-END = format_event(DONE)
-ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def with_index(request: Request, index: int) -> Request:
@@ -70,11 +66,7 @@ class Job:
             choices, completions = await self._while_connected(self._collect(form))
             self._record(200, completions)
             await self._charge.saved()
-        body = responses.base(form.object, responses.new_id(form.prefix), form.model) | {
-            "choices": choices,
-            "usage": form.usage(completions),
-        }
-        return JSONResponse(body | _extension(completions), headers=self._headers)
+        return JSONResponse(form.whole(choices, completions, _extension(completions)), headers=self._headers)
 
     async def _while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work, but stop when the client disconnects or the response times out.
@@ -145,12 +137,10 @@ class Job:
                 yield event
             except TimeoutError:
                 self._record(504, None)
-                yield format_event(ENCODE(schemas.error_body(TIMED_OUT, 504, None, "timeout")))
-                yield END
+                yield form.broken(schemas.error_body(TIMED_OUT, 504, None, "timeout"))
                 return
             except APIError as error:
-                yield format_event(ENCODE(schemas.error_body(error.message, error.status, None, error.code)))
-                yield END
+                yield form.broken(schemas.error_body(error.message, error.status, None, error.code))
                 return
             async for event in events:
                 yield event
@@ -168,7 +158,6 @@ class Job:
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events, the first only after an engine has started, so that errors keep their status."""
-        base = responses.base(form.chunk_object, responses.new_id(form.prefix), form.model)
         queue: asyncio.Queue[tuple[int, Piece | APIError]] = asyncio.Queue()
 
         pumps = [asyncio.create_task(self._pump(i, request, queue)) for i, request in enumerate(self._requests)]
@@ -185,8 +174,7 @@ class Job:
                     completions += [error.completion] if isinstance(error, Discarded) else []
                     if not started:
                         raise error
-                    yield _event(schemas.error_body(error.message, 500))
-                    yield END
+                    yield form.broken(schemas.error_body(error.message, 500))
                     return
                 assert isinstance(piece, Piece)
                 choices = [] if index in started else form.first(index)
@@ -198,17 +186,18 @@ class Job:
                     self._ttft_s = self._ttft_s or monotonic() - self._started
                     choices += form.delta(index, piece.text, piece.tokens, piece.logprobs)
                 for choice in choices:
-                    yield _event(base | {"choices": [choice]})
-            if form.wants_usage:
-                yield _event(base | {"choices": [], "usage": form.usage(completions)} | _extension(completions))
+                    if event := form.sent(choice):
+                        yield event
+            if summary := form.summary(completions, _extension(completions)):
+                yield summary
             status = 200
             self._record(status, completions)
             await self._charge.saved()
-            yield END
+            if form.end:
+                yield form.end
         except TimeoutError:
             status = 504
-            yield _event(schemas.error_body(TIMED_OUT, 504))
-            yield END
+            yield form.broken(schemas.error_body(TIMED_OUT, 504))
         finally:
             # No await in this block: a client that disconnected may have cancelled the task.
             self._record(status, completions)
@@ -311,10 +300,6 @@ def logged(model: str, completions: Sequence[Completion]) -> dict[str, Any]:
         field: sum(getattr(found, field) for found in completions) for field in ("prompt_tokens", "completion_tokens")
     }
     return {"model": model} | tokens
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return format_event(ENCODE(body))
 
 
 def _extension(completions: Sequence[Completion]) -> dict[str, Any]:

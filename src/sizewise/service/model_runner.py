@@ -226,7 +226,7 @@ class ModelRunner:
             request = await asyncio.to_thread(self.model.rewritten, request)
         self.block_confidential([request])
         external: ExternalRequest | None = None
-        if self.outside:
+        if self.outside or self.guard.masks_always:
             external = await self.guard.mask(request, self.name)
         async with aclosing(self._generate(external.masked if external else request)) as pieces:
             async for piece in pieces:

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
-from sizewise.service.api_keys import key_of
+from sizewise.service.api_keys import CLIENT, key_of
 from sizewise.service.backends import CHAT, EMBEDDINGS, RESPONSES, TEXT
 from sizewise.service.forwarding import Forward
 from sizewise.service.handovers import REQUESTED_BY
@@ -63,6 +63,7 @@ class Passing:
             key = key_of(http)
             await self._state.budgets.admit(key)
             REQUESTED_BY.set(key.name if key else "")
+            CLIENT.set(key)
             self._state.find(runner.name, key)
             response = await Forward(self._state, runner, key, http, path).respond(body)
         except APIError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sizewise.store import make_folder, make_private
 
 
 class PrivateDatabase:
@@ -29,9 +30,9 @@ class PrivateDatabase:
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
         """Open the database for one transaction."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         with self._lock:
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            make_private(self._path)
             connection = sqlite3.connect(self._path, timeout=30)
             try:
                 with connection:

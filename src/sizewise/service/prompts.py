@@ -98,9 +98,9 @@ async def embed(
     requests = body.requests()
     runner.check_ready()
     runner.block_confidential(requests)
-    if runner.outside and state.guard.masks:
+    if (runner.outside and state.guard.masks) or state.guard.masks_always:
         raise APIError(
-            f"{runner.name} is an external model. Personal data would be masked first, which changes the embeddings.",
+            f"Personal data would be masked for {runner.name} first, which changes the embeddings.",
             "model",
         )
     if body.dimensions is not None and not state.settings.lenient:
@@ -173,9 +173,9 @@ async def echo(
         raise APIError(f"{engine} does not support log-probabilities of prompts.", "echo", "unsupported_parameter")
     runner.check_ready()
     runner.block_confidential(prompts)
-    if runner.outside and state.guard.masks:
+    if (runner.outside and state.guard.masks) or state.guard.masks_always:
         raise APIError(
-            f"{runner.name} is an external model. Personal data is masked first, so the prompt cannot be echoed.",
+            f"Personal data is masked for {runner.name} first, so the prompt cannot be echoed.",
             "echo",
         )
     started = monotonic()

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -24,8 +25,10 @@ from sizewise.service.schemas import (
     TextRequest,
     schema_of,
 )
+from sizewise.service.sse import DONE, format_event
 from sizewise.service.tools import StreamParser, Tools, format_calls
 
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 TOOL_ROLES = ("tool", "function")
 """Roles of messages that contain the result of a tool call."""
 MIN_SAMPLING = 1e-5
@@ -226,6 +229,8 @@ class ChatForm:
     """
 
     object, chunk_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    end = format_event(DONE)
+    """What ends a stream."""
 
     def __init__(self, model: str, body: Common, tools: Tools | None = None) -> None:
         self.model = model
@@ -236,6 +241,31 @@ class ChatForm:
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._n = body.n or 1
         self._with_evidence = body if isinstance(body, ChatRequest) and body.evidence else None
+
+    @cached_property
+    def _base(self) -> dict[str, Any]:
+        return base(self.chunk_object, new_id(self.prefix), self.model)
+
+    def whole(
+        self, choices: list[dict[str, Any]], completions: Sequence[Completion], extension: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Format a whole response."""
+        body = base(self.object, new_id(self.prefix), self.model)
+        return body | {"choices": choices, "usage": self.usage(completions)} | extension
+
+    def sent(self, choice: dict[str, Any]) -> bytes:
+        """Format a chunk of a choice as an event."""
+        return format_event(ENCODE(self._base | {"choices": [choice]}))
+
+    def summary(self, completions: Sequence[Completion], extension: dict[str, Any]) -> bytes:
+        """Format the usage at the end of a stream, if it was asked for."""
+        if not self.wants_usage:
+            return b""
+        return format_event(ENCODE(self._base | {"choices": [], "usage": self.usage(completions)} | extension))
+
+    def broken(self, body: dict[str, Any]) -> bytes:
+        """Format an error after the status was sent."""
+        return format_event(ENCODE(body)) + self.end
 
     @property
     def takes_time(self) -> bool:

@@ -269,12 +269,6 @@ class TextRequest(Common):
         return [item if isinstance(item, str) else tuple(item) for item in prompt]  # type: ignore[arg-type]
 
 
-class ResponsesRequest(RequestBody):
-    """A body of /v1/responses, which only models behind an API have; theirs are passed on as they are."""
-
-    model: str
-
-
 class EmbeddingRequest(RequestBody):
     """A body of /v1/embeddings."""
 

@@ -82,7 +82,9 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, partial(self._log, "crossings"), open_detectors(rules.detect, store))
+        self.guard = Guard(rules, partial(self._log, "crossings"), partial(open_detectors, store=store))
+        for detect in settings.keys.detectors():
+            self.guard.open(detect)
         if previous is None:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
@@ -92,8 +94,8 @@ class State:
         for runner in self.runners:
             _connect(runner, settings.backends.get(runner.name))
         self.has_backends = any(runner.backend is not None for runner in self.runners)
-        if any(runner.outside for runner in self.runners):
-            self.guard.prepare()
+        if any(runner.outside for runner in self.runners) or settings.keys.mask_always:
+            self.guard.prepare(settings.keys.mask_always)
         if settings.support is not None:
             audit = partial(self._log_unnamed, "lookups")
             desk = Desk(self.handovers, self.cases, audit)

@@ -4,6 +4,7 @@ from sizewise.privacy import offline
 from sizewise.store.files import (
     cannot_write,
     make_folder,
+    make_private,
     numbered_lines,
     open_private,
     read_jsonl,
@@ -27,6 +28,7 @@ __all__ = [
     "check_seal",
     "id_of",
     "make_folder",
+    "make_private",
     "numbered_lines",
     "offline",
     "open_private",

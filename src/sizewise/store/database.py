@@ -6,7 +6,6 @@ Only this module imports SQLAlchemy's engine; it comes with the extra [serve], P
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.privacy import offline
 from sizewise.store.disks import journal_mode
+from sizewise.store.files import make_folder, make_private
 from sizewise.store.sharing import VARIABLE, shared_url
 
 HEAD = "2"
@@ -34,8 +34,8 @@ _OPENING = threading.Lock()
 
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file, which only its owner may read; its folder is created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    make_folder(path.parent)
+    make_private(path)
     return f"sqlite:///{path}"
 
 
