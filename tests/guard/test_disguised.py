@@ -125,7 +125,8 @@ def test_cards_next_to_other_numbers_are_found() -> None:
         "17,4111111111111111,9.50",
         "3782 822463 10005 12/27",
     ):
-        assert not re.search(r"\d{4}", Mask([text]).hide(text).replace("EMAIL", "")), Mask([text]).hide(text)
+        hidden = Mask([text]).hide(text)
+        assert not re.search(r"\d{4}", re.sub(r"\[\w+\]", "", hidden)), hidden
 
 
 @pytest.mark.parametrize("code", ["DE", "EG", "BY", "SV", "RU", "XK", "ZZ"])

@@ -16,9 +16,9 @@ from sizewise.stats.agreement import Level
 
 MAX_LABELS = 200
 SHOWN = 3
-MISSING = frozenset(("nan", "<na>", "nat", "null", "#n/a"))
+MISSING = frozenset(("nan", "<na>", "nat", "#n/a"))
 """What programs write into a cell without a value, in lower case; never a label."""
-MAYBE_MISSING = frozenset(("none", "na", "n/a", "-", "--", "?"))
+MAYBE_MISSING = frozenset(("none", "null", "na", "n/a", "-", "--", "?"))
 """What may stand for a rating that is missing, or be a label, in lower case."""
 
 

@@ -97,6 +97,9 @@ def end_with_launcher() -> None:
     if not launcher.isdecimal():
         return
 
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, where Ctrl-C is ignored
+
     def watch() -> None:
         while os.getppid() == int(launcher):
             time.sleep(1.0)

@@ -188,7 +188,7 @@ class Steps:
         candidate: Candidate,
         recipe: Recipe | ClassifierRecipe,
         seconds: float,
-        train: Callable[..., str] = train_candidate,
+        train: Callable[..., str] | None = None,
     ) -> str | None:
         """Train a candidate, and return the URI of the model; None if it failed.
 
@@ -196,7 +196,7 @@ class Steps:
             candidate: the candidate.
             recipe: settings of the run.
             seconds: time of the training.
-            train: trains it and returns the id of the run.
+            train: trains it and returns the id of the run; by default in this process.
         """
         close_kept()  # training needs the memory
         progress = self.progress
@@ -204,7 +204,9 @@ class Steps:
         def add_point(at_s: float, value: float) -> None:
             progress.add_point(candidate.name, at_s, value, "bits/byte")
 
-        made = self.step(candidate.name, seconds, train, candidate.name, recipe, self.data, add_point)
+        made = self.step(
+            candidate.name, seconds, train or train_candidate, candidate.name, recipe, self.data, add_point
+        )
         if made is None:
             return None
         kind = self.evidence.classifiers if isinstance(recipe, ClassifierRecipe) else self.evidence.checkpoints

@@ -210,7 +210,6 @@ class Run:
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
         network, model = self._merged_network(), self.folder / "model"
         folders.save_model(network, self.start.tokenizer, model)
-        seal(model)
         to_precision(network, machine_precision(self.start.device))  # measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
@@ -261,6 +260,7 @@ class Run:
         for name, text in extra.items():
             write_atomically(model / name, text)
             (model / name).chmod(0o644)
+        seal(model)
         save_items(self.folder, self.measured)
         return record
 
