@@ -307,10 +307,23 @@ def _compiling(text: str) -> str:
     return text
 
 
+def _does_something(code: str) -> bool:
+    """Check that code is valid and has more than names, texts and empty functions, so that it's worth a process."""
+    try:
+        nodes = ast.walk(ast.parse(code))
+        return any(
+            isinstance(node, ast.Return | ast.Yield | ast.Lambda | ast.Import | ast.ImportFrom) for node in nodes
+        )
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
 def code_stats(row: ItemRow) -> Stats:
     """Run an answer's function and compare what it returns: (1 or 0, 1)."""
     tests = json.loads(row.references[0])
     code = code_of(row.completion or "", tests["name"], tests["head"])
+    if not _does_something(code):
+        return {METRIC: (0.0, 1.0)}
     ran = run_calls(code, tests["name"], [arguments for arguments, _ in tests["calls"]])
     right = not ran.error and all(map(_same, ran.values, (value for _, value in tests["calls"])))
     return {METRIC: (float(right), 1.0)}
