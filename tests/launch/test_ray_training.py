@@ -54,12 +54,9 @@ def test_each_node_runs_a_process_and_the_first_one_is_shown(tmp_path: Path, mon
     assert not list((tmp_path / "home").iterdir())  # the mark is removed
 
 
-def test_a_killed_worker_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (
-        "if rank == '1' and not (folder / 'killed').exists():\n"
-        "    (folder / 'killed').touch()\n"
-        "    os.kill(os.getpid(), 9)\n"
-    )
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit(130)"])  # 130: its node is shutting down
+def test_a_killed_worker_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    code = f"if rank == '1' and not (folder / 'killed').exists():\n    (folder / 'killed').touch()\n    {end}\n"
     ended, said, _ = start(FakeRay(2), code, tmp_path, monkeypatch)
     assert ended == 0
     assert "A worker is lost; all start again from step 0" in said

@@ -46,6 +46,7 @@ def test_three_kills_end_in_the_same_weights(scale: Any, tmp_path: Path) -> None
     assert found["weights"] == 0.0
 
 
+@pytest.mark.slow  # two minutes
 def test_nodes_train_as_processes_of_one_machine_do_and_go_on_without_one(scale: Any, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     found = scale.train_on_nodes(tmp_path)

@@ -30,6 +30,8 @@ PASSED = ("SIZEWISE_OFFLINE", "SIZEWISE_DEVICE", "SIZEWISE_PRECISION", "SIZEWISE
 CALLS = 4
 """Methods of a worker that may run at a time: it is asked what the process has printed while that runs."""
 KILLED = -signal.SIGKILL
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a process that was asked to save and end."""
 ANSWER_S = 5.0
 """Time in which a worker tells what its process has printed."""
 PORT_TAKEN = ("EADDRINUSE", "address already in use", "Address already in use")
@@ -161,6 +163,8 @@ class ClusterRun:
                 code, self._printed[rank] = KILLED, ("", f"Its node or its worker is gone: {error}")
             if code and any(word in self._printed[rank][1] for word in PORT_TAKEN):
                 code = LOST  # another program took the port between its choice and its use
+            if code == INTERRUPTED:
+                code = LOST  # its node is shutting down: a Ctrl-C here is heeded elsewhere
             if code:
                 found[rank] = code
         return found
