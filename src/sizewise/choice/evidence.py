@@ -89,11 +89,9 @@ class Choice:
         if (minimum := needs.min_quality) is not None and units == {"0-100"}:
             fraction = needs.quality is None and 0 < minimum <= 1 and "reference_match" in measures
             if fraction or not 0 <= minimum <= 100:
-                raise UsageError(
-                    f"min_quality is {minimum:g}, but {title_in_text(self.quality)} ranges from 0 to 100.",
-                    "a number between 0 and 100" + (", or the metric that is meant" if fraction else ""),
-                    'set quality = "reference_match" under [needs]' if fraction else "set min_quality under [needs]",
-                )
+                what = f"min_quality is {minimum:g}, but {title_in_text(self.quality)} ranges from 0 to 100."
+                wanted = 'quality = "reference_match"' if fraction else "min_quality"
+                raise UsageError(what, "a number between 0 and 100 for it", f"set {wanted} under [needs]")
         for key, value in {"min_quality": needs.min_quality, "max_loss": needs.max_loss}.items():
             if value is not None and units == {"share"} and not 0 <= value <= 1:
                 raise UsageError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 from sizewise.errors import SizewiseError
 
 SECONDS, MEMORY_BYTES, OUTPUT_BYTES = 5.0, 512 * 2**20, 2**20
+WAITING = 12
+"""Time on the clock, as a multiple of processor time: a busy machine doesn't make code wrong."""
 MODULES = (
     *("bisect", "calendar", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions"),
     *("functools", "heapq", "itertools", "json", "math", "numbers", "operator", "random", "re", "statistics"),
@@ -43,7 +46,7 @@ def run_calls(code: str, name: str, calls: Sequence[Sequence[Any]], *, seconds: 
         code: Python code that defines the function.
         name: name of the function.
         calls: arguments of each call.
-        seconds: time for everything, of the clock and of the processor.
+        seconds: processor time for everything.
 
     Raises:
         SizewiseError: this system can't limit a process.
@@ -67,11 +70,13 @@ def run_calls(code: str, name: str, calls: Sequence[Sequence[Any]], *, seconds: 
             start_new_session=True,
         )
         try:
-            process.communicate(task.encode("utf-8"), timeout=seconds)
+            process.communicate(task.encode("utf-8"), timeout=WAITING * seconds)
         except subprocess.TimeoutExpired:
-            return Ran(error=f"no result within {seconds:g} s")
+            return Ran(error=f"no result within {WAITING * seconds:g} s")
         finally:
             _end(process)
+        if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+            return Ran(error=f"no result within {seconds:g} s of processor time")
         out.seek(0)
         return _read(out.read(OUTPUT_BYTES), len(calls), process.returncode)
 
@@ -103,7 +108,7 @@ limits = task["limits"]
 for module in limits["modules"]:
     __import__(module)
 import builtins, ctypes, os, resource
-size, seconds = limits["memory"], int(limits["seconds"]) + 1
+size, seconds = limits["memory"], max(1, round(limits["seconds"]))
 for what, most in (("AS", size), ("DATA", size), ("CPU", seconds), ("FSIZE", 1 << 20), ("NOFILE", 16), ("CORE", 0)):
     try:
         resource.setrlimit(getattr(resource, "RLIMIT_" + what), (most, most))

@@ -3,7 +3,7 @@
 Sources: Riezler and Maxwell (2005) and Post (2018, sacrebleu) for approximate randomization; Koehn (2004) for the
 paired bootstrap; McNemar (1947) with the exact binomial. Rounds, seed and sampling match sacrebleu, and
 so do the p-values, except where sacrebleu's are too small because it ignores ties: systems with equal values, and
-systems that differ on a few items only (see `_least_p`).
+systems that differ on a few items only (see `_smallest_p`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def randomization_p(
     """
     random = np.random.default_rng(SACREBLEU_SEED)
     observed = float(abs(value(left.sum(axis=0)) - value(right.sum(axis=0))))
-    if observed == 0 or (least := _least_p(left, right)) == 1:
+    if observed == 0 or (smallest := _smallest_p(left, right)) == 1:
         return 1.0
     items = len(left)
     batch = max(1, DRAWS_PER_BATCH // items // _BITS_PER_WORD) * _BITS_PER_WORD
@@ -43,14 +43,14 @@ def randomization_p(
         first = swapped @ left + (1 - swapped) @ right
         second = swapped @ right + (1 - swapped) @ left
         exceeding += int(np.count_nonzero(np.abs(value(first) - value(second)) > observed))
-    return max(least, (exceeding + 1) / (rounds + 1))
+    return max(smallest, (exceeding + 1) / (rounds + 1))
 
 
 def bootstrap_p(left: FloatArray, right: FloatArray, value: ValueOfSums, rounds: int = BOOTSTRAP_ROUNDS) -> float:
     """Compute the p-value of sacrebleu's paired bootstrap; arguments as in `randomization_p`."""
     random = np.random.default_rng(SACREBLEU_SEED)
     observed = float(abs(value(left.sum(axis=0)) - value(right.sum(axis=0))))
-    if observed == 0 or (least := _least_p(left, right)) == 1:
+    if observed == 0 or (smallest := _smallest_p(left, right)) == 1:
         return 1.0
     items = len(left)
     drawn = random.choice(items, size=(rounds, items), replace=True)
@@ -59,10 +59,10 @@ def bootstrap_p(left: FloatArray, right: FloatArray, value: ValueOfSums, rounds:
         weights = np.bincount(row, minlength=items).astype(np.float64)
         differences[i] = abs(value(weights @ left) - value(weights @ right))
     exceeding = int(np.count_nonzero(differences - differences.mean() > observed))
-    return max(least, (exceeding + 1) / (rounds + 1))
+    return max(smallest, (exceeding + 1) / (rounds + 1))
 
 
-def _least_p(left: FloatArray, right: FloatArray) -> float:
+def _smallest_p(left: FloatArray, right: FloatArray) -> float:
     """Return the smallest p-value that items which differ allow: 1 for one item, 0.5 for two, 0.25 for three.
 
     Swaps of k items have 2 ** k outcomes; at least two of them, no swap and all swaps, are as extreme as the observed
