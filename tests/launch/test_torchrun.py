@@ -39,6 +39,7 @@ def start(code: str, folder: Path, processes: int = 2) -> int:
         ("torchrun:4", Launch("torchrun", processes=4)),
         ("ray:local", Launch("ray", address="local")),
         ("ray:10.0.0.1:6379", Launch("ray", address="10.0.0.1:6379")),
+        ("ray://10.0.0.1:10001", Launch("ray", address="ray://10.0.0.1:10001")),
     ],
 )
 def test_places_are_parsed(text: str, launch: Launch) -> None:

@@ -269,12 +269,20 @@ def test_offline_nothing_is_sent_to_another_machine(monkeypatch: pytest.MonkeyPa
             Artifacts(url)
 
 
-@pytest.mark.parametrize("url", ["bucket/prefix", "nosuch://bucket", "/just/a/folder"])
-def test_what_is_no_url_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("bucket/prefix", "nosuch://bucket", "/just/a/folder", "C:\\folder", "file://mnt/team", "file:team"),
+        *("s3://", "s3:/bucket/prefix", "s3:///bucket", "s3://key:secret@bucket", "gs://bucket/x?region=eu"),
+    ],
+)
+def test_what_is_no_url_is_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIZEWISE_OFFLINE", "0")
     monkeypatch.setenv("SIZEWISE_ARTIFACTS_URL", url)
-    with pytest.raises(UsageError, match="SIZEWISE_ARTIFACTS_URL"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="SIZEWISE_ARTIFACTS_URL") as refused:
         shared_artifacts()
+    assert "secret" not in str(refused.value)
 
 
 def test_s3_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

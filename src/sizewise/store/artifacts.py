@@ -80,11 +80,10 @@ class Artifacts:
     """
 
     def __init__(self, url: str) -> None:
+        _check_form(url)
         self.url = url.rstrip("/")
         self._absent: dict[str, float] = {}
         scheme = urlsplit(url).scheme
-        if not scheme:
-            raise UsageError(f"{VARIABLE}={url} isn't a URL.", "s3://BUCKET/PREFIX or file:///FOLDER", "")
         _check_offline(self.url, scheme)
         try:
             from fsspec.core import url_to_fs
@@ -98,7 +97,7 @@ class Artifacts:
             if scheme in RUST or error.name == "fsspec":
                 raise MissingExtraError("obstore", "s3") from error
             raise UsageError(f"{VARIABLE}={url}: {error}.", "storage whose package is installed", "") from error
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # some kinds connect at once
             raise UsageError(f"{VARIABLE}={url}: {error}.", "s3://BUCKET/PREFIX or file:///FOLDER", "") from error
 
     def has(self, kind: str, record_id: str) -> bool:
@@ -263,6 +262,30 @@ def push_or_warn(kind: str, record_id: str, folder: Path) -> None:
             shared.push(kind, record_id, folder)
     except SizewiseError as error:
         _LOG.warning("%s is saved here only: %s Later: sizewise push %s", record_id, error.what, record_id)
+
+
+def _check_form(url: str) -> None:
+    """Refuse what fsspec takes for a folder below the working folder, and what isn't part of a bucket's name.
+
+    Raises:
+        UsageError: it isn't a URL, a host is where the folder should begin, or it has keys or parameters.
+    """
+    parts = urlsplit(url)
+    expected, why = "s3://BUCKET/PREFIX or file:///FOLDER", ""
+    if not parts.scheme or f"{parts.scheme}:" == url.lower()[:2]:
+        why = f"{url} isn't a URL"
+    elif parts.scheme in ("file", "local") and (parts.netloc or not parts.path.startswith("/")):
+        why, expected = f"{url} names no folder from the root", "file:///FOLDER, with three slashes"
+    elif parts.scheme in RUST and not parts.netloc:
+        why, expected = f"{url} names no bucket", f"{parts.scheme}://BUCKET/PREFIX"
+    elif parts.scheme in ("s3", "gs") and "@" in parts.netloc:  # the text before @ may be a secret
+        why = f"the URL of the bucket {parts.netloc.rpartition('@')[2]} has keys in it"
+        expected = f"{parts.scheme}://BUCKET/PREFIX, with keys in variables such as AWS_ACCESS_KEY_ID"
+    elif parts.scheme in RUST and (parts.query or parts.fragment):
+        why = f"{url} has parameters"
+        expected = f"{parts.scheme}://BUCKET/PREFIX, with settings in variables such as AWS_REGION and AWS_ENDPOINT_URL"
+    if why:
+        raise UsageError(f"{VARIABLE}: {why}.", expected, f"export {VARIABLE}=s3://BUCKET/PREFIX")
 
 
 def _check_offline(url: str, scheme: str) -> None:
