@@ -131,6 +131,26 @@ def test_the_least_loaded_server_answers_and_equals_take_turns() -> None:
     assert (found.failure, found.pick()) == ("", servers[1])
 
 
+def test_a_server_that_hangs_gets_no_further_request_while_another_answers(two: list[StandIn], store: Store) -> None:
+    """Its health is good: an API server answers while the engine behind it is frozen."""
+    over = threading.Event()
+
+    def hang(stand_in: StandIn, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        over.wait(10)
+        handler.close_connection = True
+
+    first, second = [f"{one.address}#name" for one in two]
+    settings = BackendSettings(zone="inside", replicas=(second,))
+    model = open_model(first, store=store)
+    two[0].reply = hang
+    with running({"big": model}, Settings(backends={"big": settings}, timeout_s=1.0), store) as address:
+        statuses = [ask(address, stream=number % 2 == 1).status_code for number in range(6)]
+        over.set()
+    model.close()
+    assert len(asked_of(two[0])) == 1
+    assert sorted(statuses)[:5] == [200] * 5
+
+
 def test_a_server_that_is_not_probed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Replicas([Replica(None, f"https://h{n}/v1", "m") for n in range(2)], probed=False)  # type: ignore[arg-type]
     found.servers[0].fail("gone")
