@@ -55,12 +55,16 @@ class LabelOptions(NamedTuple):
         min_probability: Texts without a label of this probability are left out.
         max_usd: Spending limit for each remote model.
         seed: Seed of the texts that are checked.
+        prompt: Column of the text; detected if empty.
+        label: Column of the label that some texts have; detected if empty.
     """
 
     ask: int = 50
     min_probability: float = MIN_PROBABILITY
     max_usd: float | None = None
     seed: int = 0
+    prompt: str = ""
+    label: str = ""
 
 
 class _Votes(NamedTuple):

@@ -20,6 +20,7 @@ from sizewise.datasets.keys import prompt_text
 from sizewise.datasets.labels import label_of
 from sizewise.documents import read_paths
 from sizewise.documents.decisions import label_key
+from sizewise.documents.reading import ReadOptions
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.labels import label_in
 from sizewise.models.on_ray import open_spread as open_model
@@ -76,7 +77,8 @@ def label_texts(
         raise UsageError("No model was given.", "--by MODEL, several times for a committee", "sizewise label -h")
     store, reporter = store or Store(), reporter or Silent()
     with _locked(out):
-        texts, found = _texts(sources, store)
+        columns = ReadOptions(prompt=options.prompt, label=options.label, unlabeled=True)
+        texts, found = _texts(sources, store, columns)
         asked = question or found or _trained_question(by, store)
         if asked is None or len(asked.options) < 2 or asked.type == "multi":
             raise UsageError(
@@ -92,7 +94,9 @@ def label_texts(
         return result
 
 
-def _texts(sources: Sequence[Path | str], store: Store) -> tuple[dict[str, LabeledText], Question | None]:
+def _texts(
+    sources: Sequence[Path | str], store: Store, columns: ReadOptions
+) -> tuple[dict[str, LabeledText], Question | None]:
     """Return the distinct texts by key, and the question that a dataset or some labels state."""
     found: dict[str, LabeledText] = {}
     labels: Counter[str] = Counter()
@@ -115,7 +119,7 @@ def _texts(sources: Sequence[Path | str], store: Store) -> tuple[dict[str, Label
             documents = [one for split in SPLITS for one in contents.documents[split]]
             examples = [one for split in SPLITS for one in contents.examples[split]]
         else:
-            reading = read_paths([source])
+            reading = read_paths([source], columns)
             documents, examples = list(reading.documents), list(reading.examples)
         for document in documents:
             add(document.id, (Message(role="user", content=document.text),), document.text, "")
@@ -196,6 +200,7 @@ def _vote(
     model = open_model(uri, store=store, max_usd=max_usd, say=reporter.say)
     try:
         description = model.describe()
+        _check_options(uri, description, question)
         requests = [_request(texts[key], question, description) for key in pending.values()]
         spent: list[float] = []
         for done, answer in enumerate(model.complete(requests), start=1):
@@ -207,6 +212,24 @@ def _vote(
         model.close()
         journal.flush()
     return sum(spent) if spent else None
+
+
+def _check_options(uri: str, description: ModelDescription, question: Question) -> None:
+    """Check that a classifier knows the labels; it would answer no text otherwise.
+
+    Raises:
+        UsageError: It was trained for others.
+    """
+    if "decisions" not in description.offers or description.question is None:
+        return
+    known = description.question.values
+    other = next((value for value in question.values if value not in known), None)
+    if other is not None:
+        raise UsageError(
+            f"{uri} doesn't know the label '{other[:50]}'.",
+            f"labels that it was trained for, written as there: {', '.join(known[:20])}",
+            "name them with --options, or leave this model out",
+        )
 
 
 def _request(text: LabeledText, question: Question, description: ModelDescription) -> Request:
