@@ -172,7 +172,7 @@ class Artifacts:
             for name, stored in sorted(listing.items(), key=lambda item: item[0] == RECORD):
                 target = folder.joinpath(*PurePosixPath(name).parts)
                 if not (target.is_file() and sha256_of(target) == stored.sha256):
-                    self._get(stored.sha256, target)
+                    self._get(stored.sha256, target, f"{kind}/{record_id}.json")
         return True
 
     def _listing(self, path: str, kind: str, record_id: str) -> dict[str, FileEntry]:
@@ -202,18 +202,31 @@ class Artifacts:
             written.write_text(json.dumps(listing, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             self._put(written, path)
 
-    def _get(self, digest: str, target: Path) -> None:
-        """Copy a file to this machine; only a whole and unchanged one gets its name."""
+    def _get(self, digest: str, target: Path, listed: str) -> None:
+        """Copy a file to this machine; only a whole and unchanged one gets its name.
+
+        Args:
+            digest: SHA-256 of the file.
+            target: where it belongs.
+            listed: the list that names it. While it is there, the record isn't copied to the storage again.
+
+        Raises:
+            SizewiseError: the file is gone, or isn't the one that was stored.
+        """
         make_folder(target.parent)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
         os.close(handle)
         try:
-            self._files.get_file(self._file_path(digest), temporary)
-            if sha256_of(Path(temporary)) != digest:
+            try:
+                self._files.get_file(self._file_path(digest), temporary)
+                problem = "" if sha256_of(Path(temporary)) == digest else "isn't the file that was stored there"
+            except FileNotFoundError:
+                problem = "is gone"
+            if problem:
                 raise SizewiseError(
-                    f"{self.url}/files/{digest} isn't the file that was stored under this name.",
-                    "an unchanged file",
-                    "remove it there, and push its record again from a machine that has it",
+                    f"{self.url}/files/{digest[:2]}/{digest} {problem}.",
+                    f"the unchanged file {target.name} that {listed} names",
+                    f"remove it and {listed} there; then `sizewise push {PurePosixPath(listed).stem}` where the record is",
                 )
             os.replace(temporary, target)
         finally:
@@ -224,7 +237,10 @@ class Artifacts:
         if "file" not in self._files.protocol:
             self._files.put_file(str(file), path)
             return
-        make_folder(Path(path).parent)
+        try:
+            make_folder(Path(path).parent)
+        except SizewiseError as error:  # it advises on the folder of records, which this isn't
+            raise OSError(error.what) from error
         partial = f"{path}.{os.getpid()}-{time.monotonic_ns()}.partial"
         try:
             self._files.put_file(str(file), partial)
