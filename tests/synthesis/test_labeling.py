@@ -207,3 +207,26 @@ def test_a_classifier_of_other_labels_is_refused_by_name() -> None:
     _check_options("run:classifier-1", described, QUESTION)
     with pytest.raises(UsageError, match="classifier-1 doesn't know the label 'Card'"):
         _check_options("run:classifier-1", described, Question(options=(Option(value="Card"), Option(value="fee"))))
+
+
+def test_labels_are_kept_though_a_spreadsheet_changed_a_text_and_no_cell_is_a_formula(tmp_path: Path) -> None:
+    texts = {"a": "00123", "b": "=1+1", "c": "plain"}
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"id": k, "prompt": v}) + "\n" for k, v in texts.items()), encoding="utf-8")
+    (tmp_path / "good.jsonl").write_text(
+        "".join(json.dumps({"id": k, "completion": "fee"}) + "\n" for k in texts), encoding="utf-8"
+    )
+    label(tmp_path, "good")
+    asked = ask_path(tmp_path / "labels.jsonl")
+    rows = rows_of(asked)
+    assert {row["text"] for row in rows} == {"00123", "'=1+1", "plain"}
+    changed = asked.read_text(encoding="utf-8").replace("00123", "123")
+    asked.write_text(changed, encoding="utf-8")
+    fill(asked, dict.fromkeys(texts, "card"))
+    assert label(tmp_path, "good").settled == 3
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["label"] for row in rows} == {"card"}
+    path.write_text("".join(json.dumps({"prompt": v}) + "\n" for v in texts.values()), encoding="utf-8")
+    asked.write_text("id,text,label\ntexts.jsonl:1,123,fee\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="line 2: the text '123'"):
+        label(tmp_path, "good")

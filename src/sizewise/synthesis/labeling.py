@@ -8,6 +8,7 @@ shows how often an agreed label is right.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sizewise import datasets
+from sizewise.controls import spreadsheet_cell
 from sizewise.datasets.keys import prompt_text
 from sizewise.datasets.labels import label_of
 from sizewise.documents import read_paths
@@ -39,10 +41,11 @@ from sizewise.records import (
 )
 from sizewise.store import Store, make_folder
 from sizewise.synthesis.label_files import LabeledText, LabelOptions, ask_path, journal_path, write_labels
-from sizewise.synthesis.label_journal import Journal, Settled, VoteOf, read_filled
+from sizewise.synthesis.label_journal import Filled, Journal, Settled, VoteOf, read_filled
 from sizewise.text import fold_text
 
 ANSWER_TOKENS = 48
+_COUNTED = re.compile(r":\d+(~\w+)?$")
 PROMPT_TEMPLATE = "{instructions}{text}\n\nAnswer with one of these labels and nothing else:\n{options}"
 
 
@@ -143,10 +146,11 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
     """Take over the labels that people filled in, before their file is written anew.
 
     Raises:
-        SizewiseError: A label is none of the options.
+        SizewiseError: A label is none of the options, or belongs to no text.
     """
     path = ask_path(out)
     own = _spellings(question)
+    place = _row_keys(texts)
     filled = read_filled(path) if path.exists() else []
     for row in filled:
         label = own(row.label)
@@ -156,12 +160,34 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
                 ", ".join(option.value for option in question.options[:20]),
                 f"fix line {row.line}; then run the same command again",
             )
-        journal.settle(text_key(row.text), Settled(label, row.reason, row.suggested))
+        key = place(row)
+        if key is None:
+            raise SizewiseError(
+                f"{path}, line {row.line}: the text '{row.text[:50]}' ({row.id}) is none of the texts.",
+                "the texts as they were written; a spreadsheet may have taken one for a number or a date",
+                f"restore the text of line {row.line}, or clear its label; then run the same command again",
+            )
+        journal.settle(key, Settled(label, row.reason, row.suggested))
     for key, text in texts.items():
         label = own(text.given) if text.given else None
         if label is not None and key not in journal.settled:
             journal.settle(key, Settled(label, "given", ""))
     journal.flush()
+
+
+def _row_keys(texts: Mapping[str, LabeledText]) -> Callable[[Filled], str | None]:
+    """Return the function that finds the text of a row: by the text, or by its id if a spreadsheet changed the text.
+
+    An id that counts lines isn't enough: the file may have others now.
+    """
+    written = {text_key(spreadsheet_cell(text.text)): key for key, text in texts.items()}
+    named = {text.id: key for key, text in texts.items() if not _COUNTED.search(text.id)}
+
+    def place(row: Filled) -> str | None:
+        key = text_key(row.text)
+        return key if key in texts else written.get(key, named.get(row.id))
+
+    return place
 
 
 def _spellings(question: Question) -> Callable[[str], str | None]:
