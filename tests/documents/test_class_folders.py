@@ -49,7 +49,9 @@ def test_a_text_beside_the_folders_makes_them_ordinary(tmp_path: Path) -> None:
 
 def test_few_files_beside_folders_of_classes_are_named_in_the_advice(tmp_path: Path) -> None:
     """The layout of a well-known set of reviews: a list of words lies beside train/pos, train/neg and test/pos."""
-    files = {f"{part}/{name}/{i}.txt": f"film {i}" for part in ("train", "test") for name in ("pos", "neg") for i in range(9)}
+    files = {
+        f"{part}/{name}/{i}.txt": f"film {i}" for part in ("train", "test") for name in ("pos", "neg") for i in range(9)
+    }
     found = read_paths([write(tmp_path, {**files, "words.vocab": "the", "train/urls.txt": "a"})])
     assert len(found.documents) == 37
     (advice,) = (note for note in found.notes if "--label folder" in note)

@@ -35,8 +35,8 @@ CREATION = "creation task"
 """What Ray's error says if the node is up, but can't create the actor."""
 AUTH_MODE = "RAY_AUTH_MODE"
 TOKEN_ADVICE = (
-    f"if the cluster asks for a token, as that of Ray 2.60 does where ~/.ray/auth_token exists: export {AUTH_MODE}=token, "
-    "with the cluster's token in ~/.ray/auth_token"
+    f"if the cluster asks for a token, as that of Ray 2.60 does where ~/.ray/auth_token exists: "
+    f"export {AUTH_MODE}=token, with the cluster's token in ~/.ray/auth_token"
 )
 """Ray sends its token to no address that was named, unless it is told to, and its error doesn't say why it failed."""
 SETTINGS = {

@@ -103,7 +103,7 @@ def _fold(source: str) -> _Folded:
 
 
 def _characters(source: str) -> list[Place]:
-    """List the characters with what belongs to them: combining marks, and parts of a letter, as of a Korean syllable."""
+    """List the characters with what belongs to them: combining marks, and parts of a letter or Korean syllable."""
     if source.isascii():
         return [(i, i + 1) for i in range(len(source))]
     starts = [i for i, character in enumerate(source) if not i or not unicodedata.combining(character)]

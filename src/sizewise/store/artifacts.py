@@ -226,7 +226,8 @@ class Artifacts:
                 raise SizewiseError(
                     f"{self.url}/files/{digest[:2]}/{digest} {problem}.",
                     f"the unchanged file {target.name} that {listed} names",
-                    f"remove it and {listed} there; then `sizewise push {PurePosixPath(listed).stem}` where the record is",
+                    f"remove it and {listed} there; then, where the record is, "
+                    f"`sizewise push {PurePosixPath(listed).stem}`",
                 )
             os.replace(temporary, target)
         finally:

@@ -174,9 +174,9 @@ def _values(words: list[str]) -> list[str] | None:
 
 
 def _han_number(run: str) -> str:
-    """Read a number in Chinese characters; empty if it is 1, or may be several: `三四`, or `一万五`, which is 15,000."""
+    """Read a number in Chinese characters; empty if it is 1, or unclear: `三四`, and `一万五`, which is 15,000."""
     if not any(mark in _HAN_UNITS or mark in _HAN_LARGE for mark in run):
-        year = len(run) == 4 or (len(run) > 2 and "〇" in run)
+        year = len(run) == 4 or (len(run) > 2 and 0 in map(_HAN_DIGITS.get, run))
         plain = "".join(str(_HAN_DIGITS[mark]) for mark in run)
         return plain if year or (len(run) == 1 and plain not in ("0", "1")) else ""
     total, group, digit = 0, 0, 0
@@ -189,5 +189,5 @@ def _han_number(run: str) -> str:
             group, digit = group + (digit or 1) * _HAN_UNITS[mark], 0
         else:
             total, group, digit = total + (group + digit or 1) * _HAN_LARGE[mark], 0, 0
-    shortened = digit and run[-2] not in "十零〇"
+    shortened = digit and _HAN_DIGITS.get(run[-2]) != 0 and run[-2] != "十"
     return "" if shortened else str(total + group + digit)
