@@ -71,6 +71,36 @@ def test_decisions_of_an_evaluation(
     assert "have no column 'age' of groups" in err
 
 
+def test_costs_of_labels_with_colons(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"ham": "kind: ham", "spam": "kind: spam=yes"}
+    model = ModelDescription(uri="fake:echo", origin="x", license="x", engine="test", precision="none")
+    record = Evaluation(
+        model=model, data="suite:x", seed=0, limit=None, metrics=("accuracy",), scores={}, items=60, failed=0,
+        seconds=0, versions={},
+    )  # fmt: skip
+    rows = [
+        row.model_copy(
+            update={
+                "references": tuple(names[one] for one in row.references),
+                "probabilities": {names[one]: share for one, share in (row.probabilities or {}).items()},
+            }
+        )
+        for row in made(60)[0]
+    ]
+    store.write_rows(store.folder("evaluation", "eval-2"), "items.jsonl", rows)
+    store.write("eval-2", record)
+    arguments = ("decisions", "eval-2", "--json", "--cost")
+    code, out, err = call(capsys, monkeypatch, *arguments, "kind: ham:kind: spam=yes=20")
+    assert code == 0, err
+    found = json.loads(out)["record"]["costs"]
+    assert found["labels"] == list(names.values())
+    assert found["matrix"] == [[0.0, 20.0], [1.0, 0.0]]
+    code, _, err = call(capsys, monkeypatch, "decisions", "eval-2", "--cost", "kind: ham:kind: eggs=20")
+    assert (code, "can be split into no pairs of labels" in err) == (2, True), err
+
+
 def test_the_other_evaluation_is_of_the_same_data(
     evaluation: str, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,17 @@ def test_what_programs_write_for_no_label_is_noted_and_sorts_as_a_word(tmp_path:
     assert not any("missing label" in note for note in contents(tmp_path / "b", declared).record.notes)
 
 
+def test_minus_one_beside_numbered_classes_may_be_no_label(tmp_path: Path) -> None:
+    for name, labels, noted in (
+        ("a", ("0", "1", "2", "-1"), True),
+        ("b", ("0", "1", "3", "-1"), False),
+        ("c", ("1", "-1"), False),
+    ):
+        rows = [{"text": f"number {i}", "label": labels[i % len(labels)]} for i in range(40)]
+        notes = contents(tmp_path / name, rows).record.notes
+        assert any("may stand for a missing label" in note and "'-1' (10)" in note for note in notes) == noted
+
+
 def test_labels_in_letters_of_another_width_are_reported(tmp_path: Path) -> None:
     rows = [{"text": f"number {i}", "label": ("CO2", "\uff23\uff2f2")[i % 2]} for i in range(40)]
     assert report(contents(tmp_path, rows)).alike == (("CO2", "\uff23\uff2f2"),)

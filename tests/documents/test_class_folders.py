@@ -47,6 +47,18 @@ def test_a_text_beside_the_folders_makes_them_ordinary(tmp_path: Path) -> None:
     assert not found.examples
 
 
+def test_few_files_beside_folders_of_classes_are_named_in_the_advice(tmp_path: Path) -> None:
+    """The layout of a well-known set of reviews: a list of words lies beside train/pos, train/neg and test/pos."""
+    files = {
+        f"{part}/{name}/{i}.txt": f"film {i}" for part in ("train", "test") for name in ("pos", "neg") for i in range(9)
+    }
+    found = read_paths([write(tmp_path, {**files, "words.vocab": "the", "train/urls.txt": "a"})])
+    assert len(found.documents) == 37
+    (advice,) = (note for note in found.notes if "--label folder" in note)
+    assert "words.vocab" in advice
+    assert len(read_paths([tmp_path], ReadOptions(label="folder")).examples) == 36
+
+
 def test_an_empty_file_of_a_class_is_noted(tmp_path: Path) -> None:
     found = read_paths([write(tmp_path, {"pos/1.txt": "Good", "neg/1.txt": " \n"})])
     assert list(labels(found)) == ["pos/1.txt"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +117,30 @@ def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         connect("auto")
 
 
+@pytest.mark.parametrize(
+    ("said", "is_grpc"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", False), (b"", False), (ray_cluster.GREETING, True)]
+)
+def test_a_port_of_something_else_is_refused_at_once(said: bytes, is_grpc: bool) -> None:
+    """Ray itself would try for minutes to connect to its own dashboard."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if is_grpc:
+            ray_cluster._probe(address)
+        else:
+            with pytest.raises(SizewiseError, match="isn't Ray's cluster"):
+                ray_cluster._probe(address)
+        thread.join()
+
+
 def test_an_address_that_does_not_answer_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     module(monkeypatch, failing("not reached"))
     with socket.socket() as free:
@@ -136,6 +161,14 @@ def test_why_a_cluster_cannot_be_joined_is_told(monkeypatch: pytest.MonkeyPatch,
     module(monkeypatch, failing(message))
     with pytest.raises(SizewiseError, match=f"(?s){expected}"):
         connect("auto")
+
+
+def test_a_cluster_that_may_ask_for_a_token_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(ray_cluster, "_probe", lambda address: None)
+    module(monkeypatch, failing("Failed to connect to Ray cluster at 10.0.0.1:6379"))
+    with pytest.raises(SizewiseError, match="export RAY_AUTH_MODE=token"):
+        connect("10.0.0.1:6379")
 
 
 def test_a_local_cluster_stays_on_this_machine_and_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

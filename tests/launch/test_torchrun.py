@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ def start(code: str, folder: Path, processes: int = 2) -> int:
         ("torchrun:4", Launch("torchrun", processes=4)),
         ("ray:local", Launch("ray", address="local")),
         ("ray:10.0.0.1:6379", Launch("ray", address="10.0.0.1:6379")),
+        ("ray://10.0.0.1:10001", Launch("ray", address="ray://10.0.0.1:10001")),
     ],
 )
 def test_places_are_parsed(text: str, launch: Launch) -> None:
@@ -93,6 +95,14 @@ def test_a_worker_that_is_always_killed_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(SizewiseError, match="was killed by signal 9, 3 times without getting any further"):
         start(code, tmp_path)
     assert (tmp_path / "starts").read_text().count("1") == restarting.ATTEMPTS
+
+
+def test_the_process_that_was_lost_first_is_named() -> None:
+    """The launcher ends the others with SIGTERM."""
+    assert restarting.cause({0: -signal.SIGTERM, 1: -signal.SIGKILL}) == (1, -signal.SIGKILL)
+    assert restarting.cause({0: -signal.SIGTERM, 1: -signal.SIGTERM}) == (0, -signal.SIGTERM)
+    assert restarting.cause({0: -signal.SIGKILL, 1: 2}) == (1, 2)
+    assert restarting.cause({0: restarting.LOST, 1: -signal.SIGTERM}) == (1, -signal.SIGTERM)
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -301,3 +302,14 @@ def test_values_agree_by_meaning() -> None:
     assert agree("true", True)
     assert not agree(1, True)
     assert not agree("", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["\uc11c\uc6b8\ud2b9\ubcc4\uc2dc", "Jos\u00e9", "\u0995\u09cb\u09b2\u0995\u09be\u09a4\u09be"]
+)
+def test_letters_in_parts_are_found(value: str) -> None:
+    """A source may write a Korean syllable, an accent or an Indian vowel sign in several characters."""
+    source = unicodedata.normalize("NFD", f"A: {value}, {value}.")
+    for form in ("NFC", "NFD"):
+        places = find_value(unicodedata.normalize(form, value), source)
+        assert [unicodedata.normalize("NFC", source[start:end]) for start, end in places] == [value, value]

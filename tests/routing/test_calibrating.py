@@ -112,6 +112,18 @@ def test_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "answered by the small model" in said
 
 
+def test_prompts_whose_copies_differ_are_calibrated_without_an_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "twice.csv"
+    rows = "".join(f"q {row // 2},{row % 2},1\n" for row in range(120))
+    path.write_text(f"prompt,weak_ok,strong_ok\n{rows}", encoding="utf-8")
+    found = calibrate(path, risk=0.3).calibration_error
+    assert (found.value, found.ci_low, bool(found.ci_missing_reason)) == (0.0, None, True)
+    app(["route", "calibrate", str(path), "--risk", "0.3"], standalone_mode=False)
+    assert "0.000 (the prompts are too few" in capsys.readouterr().out
+
+
 def with_likelihoods(path: Path, count: int, seed: int) -> Path:
     """Prompts that say nothing about whether the small model is right; how likely its answer was to it does."""
     probability = random.Random(seed)

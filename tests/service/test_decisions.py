@@ -655,6 +655,9 @@ def test_a_decision_is_explained_on_request_only(tmp_path: Path, store: Store) -
     named = {"type": "choice", "id": "q", "question": "Which?", "options": [{"name": name} for name in WORDS]}
     body = {"model": "small", "input": text, "questions": [named], "sizewise": {"explain": 1}}
     assert "explanation" in client.post("/v1/decisions", json=body).json()["answers"]["q"]["sizewise"]
+    (some,) = answers(client, text, choice("technical", "billing"), sizewise={"explain": 2})  # scaled to sum to 1
+    assert "scaled to 1" in some["sizewise"]["reason"]
+    assert some["sizewise"]["explanation"]["option"] == some["choice"]
     failed = error(client, "0.6 0.4", choice("a", "b"), model="far", sizewise={"explain": 1})
     assert "runs elsewhere" in failed["message"]
     assert error(client, text, choice(*WORDS), sizewise={"explain": 99})["param"] == "sizewise.explain"

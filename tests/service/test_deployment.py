@@ -88,6 +88,8 @@ def check_compose_files(uri: str, made: Saved[Study], store: Store, tmp_path: Pa
             named = source in compose["volumes"]
             assert named or source.startswith("${") or (tmp_path / "out" / source).is_file(), volume
     environment = compose["services"]["gateway"]["environment"]
+    assert "$" not in environment["SIZEWISE_DATABASE_URL"]  # a password in a URL would have to be percent-encoded
+    assert environment["PGPASSWORD"] == compose["services"]["database"]["environment"]["POSTGRES_PASSWORD"]
     asked_for = set(re.findall(r"\$\{(\w+):\?", (tmp_path / "out" / "compose.yaml").read_text(encoding="utf-8")))
     offered = {
         line.partition("=")[0]
@@ -229,6 +231,16 @@ def test_files_of_every_target_fit_every_model(made: Saved[Study], store: Store,
     with pytest.raises(UsageError, match="a file of this machine"):
         deploy(picked(made, "/models/own", store), "compose", tmp_path / "new", store=store)
     assert not (tmp_path / "new").exists()
+
+
+def test_vllm_serves_a_revision_but_no_classifier(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, "hf:org/small@v1.0", store), "kuberay", store, tmp_path / "hub")
+    (application,) = yaml.safe_load(files["rayservice.yaml"][0]["spec"]["serveConfigV2"])["applications"]
+    (served,) = application["args"]["llm_configs"]
+    assert served["model_loading_config"]["model_source"] == "org/small"
+    assert served["engine_kwargs"] == {"revision": "v1.0"}
+    files = written(picked(made, "run:classifier-0123456789", store), "kuberay", store, tmp_path / "classifier")
+    assert "rayservice.yaml" not in files
 
 
 def test_an_unknown_study_is_refused(store: Store, tmp_path: Path) -> None:

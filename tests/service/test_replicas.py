@@ -131,6 +131,45 @@ def test_the_least_loaded_server_answers_and_equals_take_turns() -> None:
     assert (found.failure, found.pick()) == ("", servers[1])
 
 
+def test_a_server_that_hangs_gets_no_further_request_while_another_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its health is good: an API server answers while the engine behind it is frozen."""
+    found = Replicas([Replica(None, f"http://h{n}/v1", "m") for n in range(2)], probed=True)  # type: ignore[arg-type]
+    hung, other = found.servers
+    hung.stall()
+    hung.succeed()  # a probe
+    with other.busy():
+        assert {found.pick() for _ in range(3)} == {other}
+    assert found.pick([other]) is hung
+    other.stall()
+    assert {found.pick() for _ in range(3)} == {hung, other}
+    other.answer()
+    assert {found.pick() for _ in range(3)} == {other}
+    monkeypatch.setattr(replicas, "monotonic", lambda: time.monotonic() + replicas.STALLED_S)
+    assert {found.pick() for _ in range(3)} == {hung, other}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_runs_out_of_time_is_held_against_its_server(
+    stream: bool, two: list[StandIn], store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def hang(stand_in: StandIn, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        over.wait(20)
+        handler.close_connection = True
+
+    first, second = [f"{one.address}#name" for one in two]
+    settings = Settings(backends={"big": BackendSettings(zone="inside", replicas=(second,))}, timeout_s=0.4)
+    model = open_model(first, store=store)
+    for one in two:
+        one.reply = hang
+    with running({"big": model}, settings, store) as address:
+        ask(address, stream=stream)
+        over.set()
+    model.close()
+    assert "let a request run out of time" in caplog.text
+
+
 def test_a_server_that_is_not_probed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Replicas([Replica(None, f"https://h{n}/v1", "m") for n in range(2)], probed=False)  # type: ignore[arg-type]
     found.servers[0].fail("gone")

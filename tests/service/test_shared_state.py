@@ -107,7 +107,10 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "told"),
-    [("mysterious:///x", "mysterious"), ("postgresql://db.example.org/x", "SIZEWISE_OFFLINE"), ("nonsense", "parse")],
+    [
+        *(("mysterious:///x", "mysterious"), ("postgresql://db.example.org/x", "SIZEWISE_OFFLINE")),
+        *(("nonsense", "parse"), ("postgresql://one:pass@word@localhost/x", "password in SIZEWISE_DATABASE_URL")),
+    ],
 )
 def test_urls_are_checked(url: str, told: str) -> None:
     with pytest.raises(SizewiseError, match=told):

@@ -138,6 +138,34 @@ def test_a_changed_file_is_refused_and_leaves_no_record(
     assert not [path for path in (tmp_path / "other").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+def test_the_advice_about_a_file_that_is_gone_brings_it_back(
+    questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record whose list is there isn't copied again, so the list must go, too."""
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("SIZEWISE_ARTIFACTS_URL", shared.as_uri())
+    made = evaluated(questions, tmp_path / "one")
+    listed = shared / "evaluation" / f"{made.id}.json"
+    digest = json.loads(listed.read_text(encoding="utf-8"))["files"]["items.jsonl"]["sha256"]
+    (shared / "files" / digest[:2] / digest).unlink()
+    with pytest.raises(SizewiseError, match="is gone") as refused:
+        Store(tmp_path / "other").get(Evaluation, made.id)
+    assert f"remove it and evaluation/{listed.name} there" in str(refused.value)
+    listed.unlink()
+    copies = shared_artifacts()
+    assert copies is not None
+    assert copies.push("evaluation", made.id, tmp_path / "one" / "evaluation" / made.id)
+    assert Store(tmp_path / "other").get(Evaluation, made.id).record == made.record
+
+
+def test_storage_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "record.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"file can't be used: .*cannot be created") as refused:
+        Artifacts((tmp_path / "file").as_uri()).push("evaluation", "eval-1", tmp_path)
+    assert "SIZEWISE_HOME" not in str(refused.value)
+
+
 def test_votes_that_still_arrive_stay_where_they_are_collected(url: str, tmp_path: Path, store: Store) -> None:
     round_ = JudgeRound.model_construct(name="one")
     folder = store.folder("round", "round-1")
@@ -269,12 +297,20 @@ def test_offline_nothing_is_sent_to_another_machine(monkeypatch: pytest.MonkeyPa
             Artifacts(url)
 
 
-@pytest.mark.parametrize("url", ["bucket/prefix", "nosuch://bucket", "/just/a/folder"])
-def test_what_is_no_url_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("bucket/prefix", "nosuch://bucket", "/just/a/folder", "C:\\folder", "file://mnt/team", "file:team"),
+        *("s3://", "s3:/bucket/prefix", "s3:///bucket", "s3://key:secret@bucket", "gs://bucket/x?region=eu"),
+    ],
+)
+def test_what_is_no_url_is_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIZEWISE_OFFLINE", "0")
     monkeypatch.setenv("SIZEWISE_ARTIFACTS_URL", url)
-    with pytest.raises(UsageError, match="SIZEWISE_ARTIFACTS_URL"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="SIZEWISE_ARTIFACTS_URL") as refused:
         shared_artifacts()
+    assert "secret" not in str(refused.value)
 
 
 def test_s3_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

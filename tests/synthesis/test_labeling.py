@@ -12,10 +12,10 @@ import pytest
 from sizewise import datasets
 from sizewise.cli.label import _print
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.records import Labeling, Option, Question
+from sizewise.records import Labeling, ModelDescription, Option, Question
 from sizewise.store import Store
 from sizewise.synthesis.label_files import LabelOptions, ask_path, journal_path
-from sizewise.synthesis.labeling import label_texts
+from sizewise.synthesis.labeling import _check_options, label_texts
 
 LABELS = ("card", "fee", "transfer")
 QUESTION = Question(options=tuple(Option(value=label) for label in LABELS))
@@ -168,3 +168,65 @@ def test_options_that_differ_in_case_are_told_apart_in_what_people_filled_in(
     fill(path, {row["id"]: "FEE" for row in rows_of(path)[:1]})
     with pytest.raises(SizewiseError, match="'FEE' is none of the options"):
         label(tmp_path, "good", question=question)
+
+
+def test_the_columns_of_a_file_can_be_named(tmp_path: Path, truth: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (tmp_path / "export.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "Nachricht", "Thema"))
+        writer.writerows((row["id"], row["prompt"], truth[row["id"]] if i < 9 else "") for i, row in enumerate(rows))
+    made = label_texts(
+        [tmp_path / "export.csv"],
+        [f"recorded:{tmp_path}/good.jsonl"],
+        tmp_path / "out.jsonl",
+        question=QUESTION,
+        options=LabelOptions(prompt="Nachricht", label="Thema"),
+        store=Store(tmp_path / "home"),
+    )
+    assert (made.texts, made.settled) == (len(rows), 9)
+
+
+def test_an_empty_cell_of_the_label_is_no_unusable_row(tmp_path: Path, truth: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (tmp_path / "texts.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "text", "label"))
+        writer.writerows((row["id"], row["prompt"], truth[row["id"]] if i < 30 else " ") for i, row in enumerate(rows))
+    by = [f"recorded:{tmp_path}/good.jsonl"]
+    made = label_texts([tmp_path / "texts.csv"], by, tmp_path / "out.jsonl", store=Store(tmp_path / "home"))
+    assert (made.options, made.texts, made.settled) == (LABELS, len(rows), 30)
+
+
+def test_a_classifier_of_other_labels_is_refused_by_name() -> None:
+    known = Question(options=tuple(Option(value=value) for value in (*LABELS, "loan")))
+    described = ModelDescription(
+        uri="run:classifier-1", origin="x", license="x", engine="x", precision="fp32", offers=("decisions",),
+        question=known,
+    )  # fmt: skip
+    _check_options("run:classifier-1", described, QUESTION)
+    with pytest.raises(UsageError, match="classifier-1 doesn't know the label 'Card'"):
+        _check_options("run:classifier-1", described, Question(options=(Option(value="Card"), Option(value="fee"))))
+
+
+def test_labels_are_kept_though_a_spreadsheet_changed_a_text_and_no_cell_is_a_formula(tmp_path: Path) -> None:
+    texts = {"a": "00123", "b": "=1+1", "c": "plain"}
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"id": k, "prompt": v}) + "\n" for k, v in texts.items()), encoding="utf-8")
+    (tmp_path / "good.jsonl").write_text(
+        "".join(json.dumps({"id": k, "completion": "fee"}) + "\n" for k in texts), encoding="utf-8"
+    )
+    label(tmp_path, "good")
+    asked = ask_path(tmp_path / "labels.jsonl")
+    rows = rows_of(asked)
+    assert {row["text"] for row in rows} == {"00123", "'=1+1", "plain"}
+    changed = asked.read_text(encoding="utf-8").replace("00123", "123")
+    asked.write_text(changed, encoding="utf-8")
+    fill(asked, dict.fromkeys(texts, "card"))
+    assert label(tmp_path, "good").settled == 3
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["label"] for row in rows} == {"card"}
+    path.write_text("".join(json.dumps({"prompt": v}) + "\n" for v in texts.values()), encoding="utf-8")
+    asked.write_text("id,text,label\ntexts.jsonl:1,123,fee\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="line 2: the text '123'"):
+        label(tmp_path, "good")

@@ -90,3 +90,22 @@ def test_number_words_have_their_places() -> None:
         ("twenty-six", 26.0),
         ("three quarters", 0.75),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("应在三十天内支付", "应在30天内支付"),
+        ("第一百二十三条", "第123条"),
+        ("二〇二四年五月", "2024年5月"),
+        ("两万三千元", "23000元"),
+        ("三億円", "300000000円"),
+        ("三四天", "三四天"),
+        ("一万五元", "一万五元"),
+        ("一个人", "一个人"),
+        ("十分重要 三明治", "十分重要 三明治"),
+        ("1200万円", "1200万円"),
+    ],
+)
+def test_numbers_in_chinese_characters_are_read_where_they_count(text: str, written: str) -> None:
+    assert digits_for_words(text) == written

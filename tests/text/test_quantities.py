@@ -31,6 +31,11 @@ from sizewise.text.quantities import Amount, amount_of, date_of, find_quantities
         ("1,5 Mio. EUR", "1500000", "EUR"),
         ("1e3", "1000", ""),
         (".5", "0.5", ""),
+        ("2,5 millones", "2500000", ""),
+        ("3 mld", "3000000000", ""),
+        ("5 lakh", "500000", ""),
+        ("1200万円", "12000000", "JPY"),
+        ("150만 원", "1500000", "KRW"),
     ],
 )
 def test_a_number_is_read_in_many_writings(text: str, number: str, unit: str) -> None:
@@ -80,6 +85,21 @@ def test_quantities_are_found_with_their_places() -> None:
     assert {"May 26, 2019", "26", "2019", "12 345", "12", "345", "$1.5 million"} == found
     million = next(one for one in find_quantities(text) if one.start == text.index("$"))
     assert {one.number for one in million.amounts} == {Decimal(1_500_000), Decimal("1.5")}
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "number"),
+    [
+        ("患者被给予250毫克静脉注射头孢", "250", 250),
+        ("売上は1200万円です", "1200万", 12_000_000),
+        ("ราคา1500บาท", "1500", 1_500),
+        ("총1500개", "1500", 1_500),
+    ],
+)
+def test_a_number_may_follow_a_word_directly_in_scripts_without_spaces(text: str, written: str, number: int) -> None:
+    (found,) = find_quantities(text)
+    assert text[found.start : found.end] == written
+    assert Decimal(number) in {one.number for one in found.amounts}
 
 
 @given(st.decimals(-(10**9), 10**9, places=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv as csv_files
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,9 +119,10 @@ def register(app: typer.Typer, panel: str) -> None:
         Why: sizewise decisions eval-1111111111 --explain 5
         """
         from sizewise.comparison import CostRules, analyze_decisions
+        from sizewise.comparison.decisions import labels_of
         from sizewise.evaluation.explaining import explain_decisions
 
-        stated = _costs(costs, cost or [])
+        stated = _costs(costs, cost or [], lambda: labels_of(evaluation))
         if hand_over is not None and stated is None:
             stated = {}
         rules = CostRules(stated, hand_over, positive, tuple(risk) if risk else CostRules().risks)
@@ -133,8 +135,15 @@ def register(app: typer.Typer, panel: str) -> None:
             _print(found, csv)
 
 
-def _costs(file: Path | None, pairs: list[str]) -> dict[str, dict[str, float]] | None:
+def _costs(
+    file: Path | None, pairs: list[str], labels: Callable[[], Sequence[str]]
+) -> dict[str, dict[str, float]] | None:
     """Read costs of errors from a file and from options.
+
+    Args:
+        file: CSV file of costs.
+        pairs: values of --cost.
+        labels: returns the labels of the decisions, for pairs with several colons.
 
     Raises:
         UsageError: the file can't be read, or a cost isn't a number.
@@ -143,7 +152,7 @@ def _costs(file: Path | None, pairs: list[str]) -> dict[str, dict[str, float]] |
         return None
     found: dict[str, dict[str, float]] = {}
     rows, commas = _rows(file) if file else ([], False)
-    for correct, decided, value in [*rows, *map(_pair, pairs)]:
+    for correct, decided, value in [*rows, *(_pair(text, labels) for text in pairs)]:
         try:
             number = cell_number(value, commas=commas)
         except ValueError as error:
@@ -182,12 +191,32 @@ def _rows(file: Path) -> tuple[list[tuple[str, str, str]], bool]:
     return [(correct, decided, cost) for correct, decided, cost in found], reader.reader.dialect.delimiter == ";"
 
 
-def _pair(text: str) -> tuple[str, str, str]:
-    labels, _, value = text.rpartition("=")
-    correct, colon, decided = labels.partition(":")
-    if not colon or not correct or not decided:
+def _pair(text: str, labels: Callable[[], Sequence[str]]) -> tuple[str, str, str]:
+    """Split CORRECT:DECIDED=COST; of several colons, the one between two labels counts.
+
+    Raises:
+        UsageError: it has another form, or there isn't one such colon.
+    """
+    named, _, value = text.rpartition("=")
+    parts = named.split(":")
+    splits = [(":".join(parts[:i]).strip(), ":".join(parts[i:]).strip()) for i in range(1, len(parts))]
+    splits = [one for one in splits if all(one)]
+    if not splits:
         raise UsageError(f"--cost {text} isn't valid.", "CORRECT:DECIDED=COST", "--cost ham:spam=20")
-    return correct.strip(), decided.strip(), value.strip()
+    if len(splits) > 1:
+        from sizewise.comparison.decided import label_places
+
+        known = tuple(labels())
+        place = label_places(known)
+        fitting = [one for one in splits if all(place(label) is not None for label in one)]
+        if len(fitting) != 1:
+            raise UsageError(
+                f"--cost {text} can be split into {len(fitting) or 'no'} pairs of labels.",
+                f"one pair of the labels {', '.join(known[:20])}",
+                "state the costs in a CSV file with the columns correct, decided and cost: --costs FILE",
+            )
+        splits = fitting
+    return *splits[0], value.strip()
 
 
 def _print(found: DecisionAnalysis, csv: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.launching import LaunchMeasuring
-from sizewise.cli.options import DATA, LIMITS, MODEL, OUTPUT, Csv, Device, Json, MaxUsd, Seed
+from sizewise.cli.options import DATA, LIMITS, MODEL, OUTPUT, Csv, Device, Json, Label, MaxUsd, Prompt, Seed
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
 from sizewise.errors import UsageError
 
@@ -38,6 +38,8 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="The labels, as 'spam|ham' or a JSON file of values with descriptions.",
             ),
         ] = "",
+        prompt: Prompt = "",
+        label: Label = "",
         question: Annotated[
             str, typer.Option(metavar="QUESTION", rich_help_panel=DATA, help="What is asked of each text.")
         ] = "",
@@ -73,7 +75,7 @@ def register(app: typer.Typer, panel: str) -> None:
         asked = Question(type="choice", instructions=question, options=_options(options)) if options else None
         if question and asked is None:
             raise UsageError("A question without labels was given.", "the labels in --options", "sizewise label -h")
-        how = LabelOptions(ask, min_probability, max_usd, seed)
+        how = LabelOptions(ask, min_probability, max_usd, seed, prompt, label)
         with reporting() as reporter:
             made = label_texts(paths, by or [], out, question=asked, options=how, reporter=reporter)
         if not print_object("labeled", out.name, made.file, made, json):

@@ -245,6 +245,8 @@ def _row(score: Score) -> list[str]:
 def _text(score: Score) -> str:
     if score.value is None:
         return f"missing: {score.missing_reason}"
+    if score.ci_low is None or score.ci_high is None:
+        return f"{score.value:.3f} ({score.ci_missing_reason})"
     return f"{score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]"
 
 

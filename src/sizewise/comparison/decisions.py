@@ -113,6 +113,22 @@ def read_items(store: Store, evaluation: str) -> list[ItemRow]:
     return store.read_rows(store.folder("evaluation", evaluation), "items.jsonl", ItemRow)
 
 
+def labels_of(evaluation: str, store: Store | None = None) -> tuple[str, ...]:
+    """Return the labels of an evaluation's decisions.
+
+    Args:
+        evaluation: its id.
+        store: where records live; by default SIZEWISE_HOME.
+
+    Raises:
+        SizewiseError: there is no such evaluation.
+    """
+    store = store or Store()
+    _check_id(evaluation)
+    record = store.read(Evaluation, evaluation)
+    return collect_labels(read_items(store, evaluation), read_validation(store, record.model.uri))
+
+
 def read_validation(store: Store, uri: str) -> list[DecidedItem]:
     """Read the validation cases of a classifier; none of other models."""
     if not uri.startswith(CLASSIFIER):

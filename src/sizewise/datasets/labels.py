@@ -137,13 +137,19 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
     for one, label in table.joined.items():
         table.counts[label] += table.counts.pop(one)
     table.alike = _alike(table.counts)
-    absent = [one for one in sorted(table.counts) if one.casefold() in MISSING and not own]
+    absent = [one for one in sorted(table.counts) if (one.casefold() in MISSING or _is_filler(one, table)) and not own]
     if absent and len(table.counts) > 1:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
         table.notes.append(
             f"These labels may stand for a missing label, but are read as labels: {shown}. If they do, leave the cells "
             "empty or remove the rows, or a classifier learns to predict them."
         )
+
+
+def _is_filler(label: str, table: LabelTable) -> bool:
+    """Return whether a label is the -1 beside classes that are numbered from 0, as in splits without labels."""
+    others = set(table.counts) - {label}
+    return label == "-1" and len(others) > 1 and others == {str(number) for number in range(len(others))}
 
 
 def _alike(counts: Counter[str]) -> tuple[tuple[str, str], ...]:

@@ -61,6 +61,11 @@ class Cells:
         self._used: set[str] = {"passage"}  # synthesized examples show it to the reviewer
         if options is not None and (options.prompt or options.reference or options.label):
             self._map(options)
+        if options is not None and options.unlabeled:
+            for key in LABEL_KEYS:
+                value = self.values.get(key)
+                if value in (None, [], {}) or (isinstance(value, str) and not value.strip()):
+                    self.values.pop(key, None)
 
     def _taken(self, columns: Sequence[str]) -> dict[str, str]:
         """Take columns that name groups of people out of the row."""

@@ -24,6 +24,8 @@ CLASS_NAMES = frozenset(
     )
 )
 MIN_FILES, MIN_PER_FOLDER, SHORT_BYTES = 20, 5, 600
+MAX_OUTSIDE = 0.1
+"""Files beside the folders of classes, as a share of those in them, up to which a note says how to read classes."""
 _KINDS = (".txt", ".text")
 _BESIDE = ("readme", "license", "licence", "note", "notice", "citation", "changelog")
 _LISTED = 5
@@ -55,18 +57,24 @@ def find_classes(named: Sequence[tuple[Path, str]], label: str) -> Classes:
         label: The label column that the user named; `folder` declares the folders to be classes.
     """
     found: dict[Path, InClass] = {}
-    outside = 0
+    outside: list[str] = []
     for path, name in named:
         in_class = _in_class(name) if path.suffix.lower() in _KINDS else None
         if in_class is not None:
             found[path] = in_class
         elif not path.name.lower().startswith(_BESIDE):
-            outside += 1
+            outside.append(name)
     counts = Counter(one.label for one in found.values())
-    if len(counts) < 2 or (label != FOLDER and (outside or label)):
+    if len(counts) < 2 or (label and label != FOLDER):
         return Classes({})
     shown = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common(_LISTED))
     shown += f" and {len(counts) - _LISTED:,} more" if len(counts) > _LISTED else ""
+    if label != FOLDER and outside:
+        if len(outside) > MAX_OUTSIDE * len(found) or not _are_classes(found, counts):
+            return Classes({})
+        beside = ", ".join(outside[:_LISTED]) + (" ..." if len(outside) > _LISTED else "")
+        advice = f"if the {len(counts):,} folders are classes, add --label folder: {shown}"
+        return Classes({}, f"read as documents, because of files beside the folders ({beside}); {advice}")
     if label != FOLDER and not _are_classes(found, counts):
         return Classes(
             {}, f"read as documents; if the {len(counts):,} folders are classes, add --label folder: {shown}"

@@ -37,6 +37,8 @@ def parse_launch(text: str) -> Launch:
         UsageError: it names no engine, no number of processes or no address.
     """
     engine, _, rest = text.partition(":")
+    if rest.startswith("//"):  # ray://HOST:PORT, the address of Ray's client
+        rest = text
     if engine == "torchrun" and rest.isdecimal() and int(rest):
         return Launch("torchrun", processes=int(rest))
     if engine == "ray" and rest:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ from sizewise.launch.address import LAUNCH
 from sizewise.progress import pulse
 
 PROBE_S, READY_S, PULSE_S = 5.0, 300.0, 0.5
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+"""What begins a connection of HTTP/2, which gRPC uses, with empty settings (RFC 9113, 3.4)."""
+GREETING = b"\0\0\0\4\0\0\0\0\0"
+"""How the answer begins: a frame whose fourth byte says that it contains settings."""
 NOTICE_S = 20.0
 """Time in which the other processes notice that one is gone, and Ray that a node is."""
 IN_FLIGHT = 2
@@ -28,6 +33,12 @@ LAST_LINES = 12
 COLORS = re.compile(r"\x1b\[[\d;]*m")
 CREATION = "creation task"
 """What Ray's error says if the node is up, but can't create the actor."""
+AUTH_MODE = "RAY_AUTH_MODE"
+TOKEN_ADVICE = (
+    f"if the cluster asks for a token, as that of Ray 2.60 does where ~/.ray/auth_token exists: "
+    f"export {AUTH_MODE}=token, with the cluster's token in ~/.ray/auth_token"
+)
+"""Ray sends its token to no address that was named, unless it is told to, and its error doesn't say why it failed."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray sends usage statistics otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -90,7 +101,8 @@ def connect(address: str) -> Any:
                 "the same versions of Ray and Python on all nodes",
                 "install the same versions here, or run the command on a node of the cluster",
             ) from error
-        raise _no_answer(address, str(error)) from error
+        wants_token = address not in ("local", "auto") and AUTH_MODE not in os.environ
+        raise _no_answer(address, str(error), TOKEN_ADVICE if wants_token else "") from error
     return ray
 
 
@@ -102,22 +114,34 @@ def _keep_stdout_clean(ray: Any) -> None:
 
 
 def _probe(address: str) -> None:
-    """Check that something listens at an address; Ray itself would try for minutes."""
+    """Check that a server of gRPC, as Ray's are, listens at an address; Ray itself would try for minutes.
+
+    Raises:
+        SizewiseError: nothing listens there, or something else, such as Ray's dashboard.
+    """
     host, _, port = address.rpartition(":")
-    host = host.removeprefix("ray://")
+    host = host.removeprefix("ray://").strip("[]")
     if not host or not port.isdecimal():
         return
+    answer = GREETING
     try:
-        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+        with socket.create_connection((host, int(port)), timeout=PROBE_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("0", "false"):
+                with suppress(TimeoutError):  # it may be busy
+                    connection.sendall(PREFACE)
+                    answer = connection.recv(len(GREETING))
     except OSError as error:
         raise _no_answer(address, str(error)) from error
+    if answer[3:4] != GREETING[3:4]:
+        reason = "what listens there isn't Ray's cluster; its dashboard, for example, has another port"
+        raise _no_answer(address, reason)
 
 
-def _no_answer(address: str, reason: str) -> SizewiseError:
+def _no_answer(address: str, reason: str, advice: str = "") -> SizewiseError:
     return SizewiseError(
         f"No Ray cluster answers at '{address}': {_last_lines(reason)}",
         "the address of a cluster that runs, as printed by ray start --head",
-        "ray start --head on one machine, then --launch ray:HOST:6379; or --launch ray:local",
+        advice or "ray start --head on one machine, then --launch ray:HOST:6379; or --launch ray:local",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 from sizewise.errors import SizewiseError, WorkerLost
@@ -49,10 +50,10 @@ def run_until_done(
 
 
 def cause(failures: dict[int, int]) -> tuple[int, int]:
-    """Return rank and exit code of the process that failed first: others fail because they lose it."""
+    """Return rank and exit code of the process that failed first: others fail, or are ended, because they lose it."""
     killed = {rank: code for rank, code in failures.items() if code < 0}
     own = {rank: code for rank, code in failures.items() if 0 < code != LOST}
-    return sorted((own or killed or failures).items())[0]
+    return min((own or killed or failures).items(), key=lambda one: (one[1] == -signal.SIGTERM, one[0]))
 
 
 def last_lines(text: str) -> str:

@@ -40,7 +40,7 @@ def _match(item: AnswerItem) -> float:
 class AnsweredAccuracy(Mean):
     """How far answers are right, of those that the model gives."""
 
-    name, title = ANSWERED, "Right when answering"
+    name, title, version = ANSWERED, "Right when answering", 2
     languages = KNOWN_LANGUAGES
     stands_for_quality = False
     description = (

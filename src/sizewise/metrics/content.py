@@ -84,7 +84,7 @@ class ContainsReference(Mean):
 class NumericMatch(Mean):
     """Share of answers that contain the number of the reference answer, by value and unit."""
 
-    name, title, version = "numeric_match", "Numeric match", 3
+    name, title, version = "numeric_match", "Numeric match", 4
     description = (
         "Share of answers that contain every number or date of a reference answer, however it is written: 1,577.0, "
         "1577 and 1.577 thousand are compared by value, 15% equals 0.15, and a unit must agree where both name one. "
@@ -170,7 +170,7 @@ def _without(text: str, quantities: Sequence[Quantity]) -> str:
 class ReferenceMatch(Mean):
     """How far answers contain the content of short reference answers."""
 
-    name, title, version = "reference_match", "Reference match", 3
+    name, title, version = "reference_match", "Reference match", 4
     description = (
         "How far an answer contains what a short reference answer says, from 0 to 1, whatever stands around it: the "
         "phrase or the share of its content words, every number and date by value, sign and unit, or a yes or no that "
@@ -203,7 +203,7 @@ def is_short(reference: str) -> bool:
 class ReferenceRecall(Mean):
     """Share of the reference answer's content words that occur in the answer."""
 
-    name, title, version = "reference_recall", "Reference recall", 3
+    name, title, version = "reference_recall", "Reference recall", 4
     stands_for_quality = False
     description = (
         "Share of the reference answer's content words and numbers that occur in the answer, from 0 to 1. Higher is "

@@ -62,7 +62,7 @@ def _f1(sums: FloatArray) -> FloatArray:
 
 
 class _FieldMetric(Mean):
-    version = 2
+    version = 3
 
     def signature(self) -> str:
         """Describe how fields are compared."""
@@ -211,7 +211,7 @@ class JsonContradictory(Mean):
 class ValueInSource(Mean):
     """Share of extracted values that occur in the prompt."""
 
-    name, title, version = "value_in_source", "Values in the source", 3
+    name, title, version = "value_in_source", "Values in the source", 4
     stands_for_quality = False
     needs_references = False
     description = (

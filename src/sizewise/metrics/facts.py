@@ -104,7 +104,7 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
 class FactRecall(Mean):
     """Share of the reference's facts that the answer states."""
 
-    name, title = "fact_recall", "Facts kept"
+    name, title, version = "fact_recall", "Facts kept", 2
     stands_for_quality = False
     description = (
         "Share of the reference's facts (content words, numbers and dates with units) that the answer states; the rest "
@@ -129,7 +129,7 @@ class FactRecall(Mean):
 class FactPrecision(Mean):
     """Share of the answer's facts that the source or a reference states."""
 
-    name, title = "fact_precision", "Facts supported"
+    name, title, version = "fact_precision", "Facts supported", 2
     stands_for_quality = False
     needs_references = False
     description = (

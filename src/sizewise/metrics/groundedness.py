@@ -89,7 +89,7 @@ class _FromPassages(Mean):
 class Groundedness(_FromPassages):
     """Share of the answers' statements that the passages support."""
 
-    name, title = "groundedness", "Groundedness"
+    name, title, version = "groundedness", "Groundedness", 2
     description = (
         "Share of the sentences that state something and that a passage supports: at least half of the content words "
         "within three sentences of it, every number and name, and the same negation. Higher is better where answers "

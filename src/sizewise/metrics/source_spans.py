@@ -6,7 +6,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from sizewise.text import fold_text, phrase_pattern
@@ -103,11 +103,23 @@ def _fold(source: str) -> _Folded:
 
 
 def _characters(source: str) -> list[Place]:
-    """List the characters with the combining marks that belong to them."""
+    """List the characters with what belongs to them: combining marks, and parts of a letter or Korean syllable."""
     if source.isascii():
         return [(i, i + 1) for i in range(len(source))]
     starts = [i for i, character in enumerate(source) if not i or not unicodedata.combining(character)]
+    if not unicodedata.is_normalized("NFC", source):
+        joined: list[int] = []
+        for start, end in zip(starts, [*starts[1:], len(source)], strict=True):
+            if not joined or not _composes(source[joined[-1] : start], source[start:end]):
+                joined.append(start)
+        starts = joined
     return list(zip(starts, [*starts[1:], len(source)], strict=True))
+
+
+def _composes(left: str, right: str) -> bool:
+    """Return whether the end of one text and the begin of another are one letter in composed form."""
+    compose = partial(unicodedata.normalize, "NFC")
+    return not right.isascii() and compose(left + right) != compose(left) + compose(right)
 
 
 def why_absent(value: str, source: str) -> str:

@@ -296,14 +296,16 @@ def _score_calibration(samples: Samples) -> Score:
         )
     value, ci_low, ci_high = calibration_error(samples.probabilities, samples.as_good, samples.group)
     signature = f"{SIGNATURE}|folds:{FOLDS}"
+    known = math.isfinite(ci_low) and math.isfinite(ci_high)
     return Score(
         metric="calibration_error",
         value=value,
-        ci_low=ci_low,
-        ci_high=ci_high,
+        ci_low=ci_low if known else None,
+        ci_high=ci_high if known else None,
         n=samples.distinct,
         unit="share",
         signature=signature,
+        ci_missing_reason="" if known else "the prompts are too few, or their answers don't differ",
     )
 
 

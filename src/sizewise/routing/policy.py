@@ -60,7 +60,7 @@ def make_policy(
         raise SizewiseError(
             "This calibration has no threshold, so a policy cannot be created from it.",
             "a risk that this number of prompts can guarantee",
-            "sizewise route calibrate FILE.csv --risk 0.05",
+            "sizewise route calibrate FILE.csv without --out, which lists the risks in reach",
         )
     for rule in confidential:
         _check_rule(rule)

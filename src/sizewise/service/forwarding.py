@@ -39,6 +39,8 @@ ABANDONED_TOKENS_PER_S = 100
 """Tokens a second that are charged for an answer whose client had left, because its usage is never known."""
 CHARGED_TOKENS = 32
 """Tokens of a stream after which a key is charged."""
+CLOCK_S = 0.05
+"""How much earlier than its time a deadline may be found to be up."""
 _STATEFUL = ("previous_response_id", "conversation", "background")
 _HOSTED = ("web_search_options", "audio")
 END = format_event(DONE)
@@ -176,6 +178,10 @@ class Forward:
                 raise last or no_server(self._runner.name)
             try:
                 return await attempt(server)
+            except asyncio.CancelledError:
+                if monotonic() > self._deadline - CLOCK_S:
+                    server.stall()
+                raise
             except ReplicaFailed as failed:
                 last = failed.error
                 if failed.down:
@@ -266,7 +272,7 @@ class Forward:
                 raise unreadable() from None
             finally:
                 await response.aclose()
-            server.succeed()
+            server.answer()
             return text
 
     # -- streams ------------------------------------------------------------------------------------------
@@ -379,7 +385,7 @@ class Forward:
                 raise ReplicaFailed(failure, sent=True, down=str(error) or type(error).__name__) from None
             except EventTooLong:
                 raise unreadable() from None
-            server.succeed()
+            server.answer()
             open_answer.push_async_exit(stack.pop_all())
             return received, event
 

@@ -26,6 +26,8 @@ MAX_FAILED_PROBES = 2
 """Probes in a row that a working server may fail."""
 RETRY_DOWN_S = 5.0
 """Seconds after which a server that isn't probed is tried again."""
+STALLED_S = 30.0
+"""Seconds in which a server that let a request run out of time gets others only where no other server is left."""
 MAX_BROKEN_ANSWERS = 2
 """Servers that may break off the same request: one that crashes engines must not reach them all."""
 _NO_SUCH_PATH = (404, 405, 501)
@@ -66,6 +68,7 @@ class Replica:
         self.failure = ""
         """Why it doesn't work; empty: it does, or hasn't been tried."""
         self.retry_at = 0.0
+        self.stalled_until = 0.0
         self._failed_probes = 0
         self._worked = False
 
@@ -89,6 +92,16 @@ class Replica:
         if not self.failure:
             _LOG.error("%s fails: %s", self.place, reason)
         self.failure, self.retry_at = reason, monotonic() + RETRY_DOWN_S
+
+    def stall(self) -> None:
+        """Note that a request ran out of time without an answer; an engine that hangs may still say that it's well."""
+        _LOG.warning("%s let a request run out of time", self.place)
+        self.stalled_until = monotonic() + STALLED_S
+
+    def answer(self) -> None:
+        """Note that the server began an answer."""
+        self.stalled_until = 0.0
+        self.succeed()
 
     def succeed(self) -> None:
         """Note that the server works."""
@@ -153,6 +166,7 @@ class Replicas:
         usable = [one for one in left if not one.failure or (not self._probed and now >= one.retry_at)]
         if not usable:
             return None
+        usable = [one for one in usable if now >= one.stalled_until] or usable
         least = min(server.running for server in usable)
         equal = [server for server in usable if server.running == least]
         after = (equal.index(self._last) + 1) % len(equal) if self._last in equal else 0

@@ -80,11 +80,10 @@ class Artifacts:
     """
 
     def __init__(self, url: str) -> None:
+        _check_form(url)
         self.url = url.rstrip("/")
         self._absent: dict[str, float] = {}
         scheme = urlsplit(url).scheme
-        if not scheme:
-            raise UsageError(f"{VARIABLE}={url} isn't a URL.", "s3://BUCKET/PREFIX or file:///FOLDER", "")
         _check_offline(self.url, scheme)
         try:
             from fsspec.core import url_to_fs
@@ -98,7 +97,7 @@ class Artifacts:
             if scheme in RUST or error.name == "fsspec":
                 raise MissingExtraError("obstore", "s3") from error
             raise UsageError(f"{VARIABLE}={url}: {error}.", "storage whose package is installed", "") from error
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # some kinds connect at once
             raise UsageError(f"{VARIABLE}={url}: {error}.", "s3://BUCKET/PREFIX or file:///FOLDER", "") from error
 
     def has(self, kind: str, record_id: str) -> bool:
@@ -173,7 +172,7 @@ class Artifacts:
             for name, stored in sorted(listing.items(), key=lambda item: item[0] == RECORD):
                 target = folder.joinpath(*PurePosixPath(name).parts)
                 if not (target.is_file() and sha256_of(target) == stored.sha256):
-                    self._get(stored.sha256, target)
+                    self._get(stored.sha256, target, f"{kind}/{record_id}.json")
         return True
 
     def _listing(self, path: str, kind: str, record_id: str) -> dict[str, FileEntry]:
@@ -203,18 +202,32 @@ class Artifacts:
             written.write_text(json.dumps(listing, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             self._put(written, path)
 
-    def _get(self, digest: str, target: Path) -> None:
-        """Copy a file to this machine; only a whole and unchanged one gets its name."""
+    def _get(self, digest: str, target: Path, listed: str) -> None:
+        """Copy a file to this machine; only a whole and unchanged one gets its name.
+
+        Args:
+            digest: SHA-256 of the file.
+            target: where it belongs.
+            listed: the list that names it. While it is there, the record isn't copied to the storage again.
+
+        Raises:
+            SizewiseError: the file is gone, or isn't the one that was stored.
+        """
         make_folder(target.parent)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # mode 0600
         os.close(handle)
         try:
-            self._files.get_file(self._file_path(digest), temporary)
-            if sha256_of(Path(temporary)) != digest:
+            try:
+                self._files.get_file(self._file_path(digest), temporary)
+                problem = "" if sha256_of(Path(temporary)) == digest else "isn't the file that was stored there"
+            except FileNotFoundError:
+                problem = "is gone"
+            if problem:
                 raise SizewiseError(
-                    f"{self.url}/files/{digest} isn't the file that was stored under this name.",
-                    "an unchanged file",
-                    "remove it there, and push its record again from a machine that has it",
+                    f"{self.url}/files/{digest[:2]}/{digest} {problem}.",
+                    f"the unchanged file {target.name} that {listed} names",
+                    f"remove it and {listed} there; then, where the record is, "
+                    f"`sizewise push {PurePosixPath(listed).stem}`",
                 )
             os.replace(temporary, target)
         finally:
@@ -225,7 +238,10 @@ class Artifacts:
         if "file" not in self._files.protocol:
             self._files.put_file(str(file), path)
             return
-        make_folder(Path(path).parent)
+        try:
+            make_folder(Path(path).parent)
+        except SizewiseError as error:  # it advises on the folder of records, which this isn't
+            raise OSError(error.what) from error
         partial = f"{path}.{os.getpid()}-{time.monotonic_ns()}.partial"
         try:
             self._files.put_file(str(file), partial)
@@ -263,6 +279,30 @@ def push_or_warn(kind: str, record_id: str, folder: Path) -> None:
             shared.push(kind, record_id, folder)
     except SizewiseError as error:
         _LOG.warning("%s is saved here only: %s Later: sizewise push %s", record_id, error.what, record_id)
+
+
+def _check_form(url: str) -> None:
+    """Refuse what fsspec takes for a folder below the working folder, and what isn't part of a bucket's name.
+
+    Raises:
+        UsageError: it isn't a URL, a host is where the folder should begin, or it has keys or parameters.
+    """
+    parts = urlsplit(url)
+    expected, why = "s3://BUCKET/PREFIX or file:///FOLDER", ""
+    if not parts.scheme or f"{parts.scheme}:" == url.lower()[:2]:
+        why = f"{url} isn't a URL"
+    elif parts.scheme in ("file", "local") and (parts.netloc or not parts.path.startswith("/")):
+        why, expected = f"{url} names no folder from the root", "file:///FOLDER, with three slashes"
+    elif parts.scheme in RUST and not parts.netloc:
+        why, expected = f"{url} names no bucket", f"{parts.scheme}://BUCKET/PREFIX"
+    elif parts.scheme in ("s3", "gs") and "@" in parts.netloc:  # the text before @ may be a secret
+        why = f"the URL of the bucket {parts.netloc.rpartition('@')[2]} has keys in it"
+        expected = f"{parts.scheme}://BUCKET/PREFIX, with keys in variables such as AWS_ACCESS_KEY_ID"
+    elif parts.scheme in RUST and (parts.query or parts.fragment):
+        why = f"{url} has parameters"
+        expected = f"{parts.scheme}://BUCKET/PREFIX, with settings in variables such as AWS_REGION and AWS_ENDPOINT_URL"
+    if why:
+        raise UsageError(f"{VARIABLE}: {why}.", expected, f"export {VARIABLE}=s3://BUCKET/PREFIX")
 
 
 def _check_offline(url: str, scheme: str) -> None:

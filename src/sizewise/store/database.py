@@ -134,7 +134,7 @@ def _revision(connection: Connection) -> str | None:
 def _engine(url: str) -> Engine:
     url = _POSTGRESQL.sub("postgresql+psycopg", url)
     try:
-        _check_offline(make_url(url))
+        _check_offline(_checked(make_url(url)))
         if url.startswith("postgresql+psycopg"):
             return create_engine(url, pool_pre_ping=True, pool_size=5, connect_args=_postgresql_options())
         if not url.startswith("sqlite"):
@@ -161,6 +161,21 @@ def _engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _checked(url: URL) -> URL:
+    """Return a URL whose password ends at its only @; messages of the driver would show the rest as a host.
+
+    Raises:
+        UsageError: the password has characters that a URL can't have.
+    """
+    if "@" in (url.host or ""):
+        raise UsageError(
+            f"The password in {VARIABLE} has an @, so its end was read as part of the host.",
+            "a password with percent-encoded characters: %40 for @, %2F for /, %3A for :",
+            f"export {VARIABLE}=postgresql://USER:PASSWORD@HOST/NAME",
+        )
+    return url
 
 
 def _check_offline(url: URL) -> None:

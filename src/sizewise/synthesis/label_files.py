@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from sizewise.controls import spreadsheet_cell
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Labeling, Message, Question
 from sizewise.stats.consensus import Consensus, choose_batch, estimate_labels, with_stated
@@ -55,12 +56,16 @@ class LabelOptions(NamedTuple):
         min_probability: Texts without a label of this probability are left out.
         max_usd: Spending limit for each remote model.
         seed: Seed of the texts that are checked.
+        prompt: Column of the text; detected if empty.
+        label: Column of the label that some texts have; detected if empty.
     """
 
     ask: int = 50
     min_probability: float = MIN_PROBABILITY
     max_usd: float | None = None
     seed: int = 0
+    prompt: str = ""
+    label: str = ""
 
 
 class _Votes(NamedTuple):
@@ -231,10 +236,12 @@ def _write_ask(
     """Write the texts for people, with an empty label; the models' votes are beside it."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["id", "text", "label", "suggested", "probability", "reason", "occurrences", *votes[0]])
+    headings = ["id", "text", "label", "suggested", "probability", "reason", "occurrences", *votes[0]]
+    writer.writerow(map(spreadsheet_cell, headings))
     for i, reason in asked:
         best = int(probabilities[i].argmax())
         given = [values[vote] if vote >= 0 else "" for vote in votes[1][i].tolist()]
         shown = f"{probabilities[i, best]:.2f}"
-        writer.writerow([texts[i].id, texts[i].text, "", values[best], shown, reason, texts[i].occurrences, *given])
+        row = [texts[i].id, texts[i].text, "", values[best], shown, reason, texts[i].occurrences, *given]
+        writer.writerow(map(spreadsheet_cell, row))
     write_atomically(path.resolve(), file.getvalue())

@@ -8,6 +8,7 @@ shows how often an agreed label is right.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,10 +17,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sizewise import datasets
+from sizewise.controls import spreadsheet_cell
 from sizewise.datasets.keys import prompt_text
 from sizewise.datasets.labels import label_of
 from sizewise.documents import read_paths
 from sizewise.documents.decisions import label_key
+from sizewise.documents.reading import ReadOptions
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.labels import label_in
 from sizewise.models.on_ray import open_spread as open_model
@@ -38,10 +41,11 @@ from sizewise.records import (
 )
 from sizewise.store import Store, make_folder
 from sizewise.synthesis.label_files import LabeledText, LabelOptions, ask_path, journal_path, write_labels
-from sizewise.synthesis.label_journal import Journal, Settled, VoteOf, read_filled
+from sizewise.synthesis.label_journal import Filled, Journal, Settled, VoteOf, read_filled
 from sizewise.text import fold_text
 
 ANSWER_TOKENS = 48
+_COUNTED = re.compile(r":\d+(~\w+)?$")
 PROMPT_TEMPLATE = "{instructions}{text}\n\nAnswer with one of these labels and nothing else:\n{options}"
 
 
@@ -76,7 +80,8 @@ def label_texts(
         raise UsageError("No model was given.", "--by MODEL, several times for a committee", "sizewise label -h")
     store, reporter = store or Store(), reporter or Silent()
     with _locked(out):
-        texts, found = _texts(sources, store)
+        columns = ReadOptions(prompt=options.prompt, label=options.label, unlabeled=True)
+        texts, found = _texts(sources, store, columns)
         asked = question or found or _trained_question(by, store)
         if asked is None or len(asked.options) < 2 or asked.type == "multi":
             raise UsageError(
@@ -92,7 +97,9 @@ def label_texts(
         return result
 
 
-def _texts(sources: Sequence[Path | str], store: Store) -> tuple[dict[str, LabeledText], Question | None]:
+def _texts(
+    sources: Sequence[Path | str], store: Store, columns: ReadOptions
+) -> tuple[dict[str, LabeledText], Question | None]:
     """Return the distinct texts by key, and the question that a dataset or some labels state."""
     found: dict[str, LabeledText] = {}
     labels: Counter[str] = Counter()
@@ -115,7 +122,7 @@ def _texts(sources: Sequence[Path | str], store: Store) -> tuple[dict[str, Label
             documents = [one for split in SPLITS for one in contents.documents[split]]
             examples = [one for split in SPLITS for one in contents.examples[split]]
         else:
-            reading = read_paths([source])
+            reading = read_paths([source], columns)
             documents, examples = list(reading.documents), list(reading.examples)
         for document in documents:
             add(document.id, (Message(role="user", content=document.text),), document.text, "")
@@ -139,10 +146,11 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
     """Take over the labels that people filled in, before their file is written anew.
 
     Raises:
-        SizewiseError: A label is none of the options.
+        SizewiseError: A label is none of the options, or belongs to no text.
     """
     path = ask_path(out)
     own = _spellings(question)
+    place = _row_keys(texts)
     filled = read_filled(path) if path.exists() else []
     for row in filled:
         label = own(row.label)
@@ -152,12 +160,34 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
                 ", ".join(option.value for option in question.options[:20]),
                 f"fix line {row.line}; then run the same command again",
             )
-        journal.settle(text_key(row.text), Settled(label, row.reason, row.suggested))
+        key = place(row)
+        if key is None:
+            raise SizewiseError(
+                f"{path}, line {row.line}: the text '{row.text[:50]}' ({row.id}) is none of the texts.",
+                "the texts as they were written; a spreadsheet may have taken one for a number or a date",
+                f"restore the text of line {row.line}, or clear its label; then run the same command again",
+            )
+        journal.settle(key, Settled(label, row.reason, row.suggested))
     for key, text in texts.items():
         label = own(text.given) if text.given else None
         if label is not None and key not in journal.settled:
             journal.settle(key, Settled(label, "given", ""))
     journal.flush()
+
+
+def _row_keys(texts: Mapping[str, LabeledText]) -> Callable[[Filled], str | None]:
+    """Return the function that finds the text of a row: by the text, or by its id if a spreadsheet changed the text.
+
+    An id that counts lines isn't enough: the file may have others now.
+    """
+    written = {text_key(spreadsheet_cell(text.text)): key for key, text in texts.items()}
+    named = {text.id: key for key, text in texts.items() if not _COUNTED.search(text.id)}
+
+    def place(row: Filled) -> str | None:
+        key = text_key(row.text)
+        return key if key in texts else written.get(key, named.get(row.id))
+
+    return place
 
 
 def _spellings(question: Question) -> Callable[[str], str | None]:
@@ -196,6 +226,7 @@ def _vote(
     model = open_model(uri, store=store, max_usd=max_usd, say=reporter.say)
     try:
         description = model.describe()
+        _check_options(uri, description, question)
         requests = [_request(texts[key], question, description) for key in pending.values()]
         spent: list[float] = []
         for done, answer in enumerate(model.complete(requests), start=1):
@@ -207,6 +238,24 @@ def _vote(
         model.close()
         journal.flush()
     return sum(spent) if spent else None
+
+
+def _check_options(uri: str, description: ModelDescription, question: Question) -> None:
+    """Check that a classifier knows the labels; it would answer no text otherwise.
+
+    Raises:
+        UsageError: It was trained for others.
+    """
+    if "decisions" not in description.offers or description.question is None:
+        return
+    known = description.question.values
+    other = next((value for value in question.values if value not in known), None)
+    if other is not None:
+        raise UsageError(
+            f"{uri} doesn't know the label '{other[:50]}'.",
+            f"labels that it was trained for, written as there: {', '.join(known[:20])}",
+            "name them with --options, or leave this model out",
+        )
 
 
 def _request(text: LabeledText, question: Question, description: ModelDescription) -> Request:

@@ -1,4 +1,4 @@
-"""English number words and fractions, written in digits: `fifty-five`, `three quarters`, `2 1/2`."""
+"""Number words of English and Chinese characters, and fractions, written in digits: `fifty-five`, `2 1/2`, `三十天`."""
 
 from __future__ import annotations
 
@@ -49,11 +49,19 @@ _DUTCH = re.compile(
     r"\s+(?:minste|slotte|opzichte|behoeve|aanzien|gevolge|zeerste|goede|laatste|eerste|koste|dele|einde)\b",
     re.IGNORECASE,
 )
+_HAN_DIGITS = {**{mark: number for number, mark in enumerate("〇一二三四五六七八九")}, "零": 0, "两": 2, "兩": 2}
+_HAN_UNITS, _HAN_LARGE = {"十": 10, "百": 100, "千": 1_000}, {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+_HAN = "".join((*_HAN_DIGITS, *_HAN_UNITS, *_HAN_LARGE))
+_HAN_COUNTERS = "天日月年歳岁周週个個人名位元円條条章項项次件台份公斤米小時时"
+"""Characters before which a Chinese or Japanese number counts something; elsewhere it may be part of a word."""
+_HAN_RUN = re.compile(f"(?<![\\d.,{_HAN}])[{_HAN}]{{1,20}}(?=[{_HAN_COUNTERS}])")
 
 
 @lru_cache(maxsize=4_096)
 def digits_for_words(text: str) -> str:
-    """Write the English number words of a text in digits, and fractions in words as decimals.
+    """Write the number words of a text in digits, and fractions in English words as decimals.
+
+    Numbers in Chinese characters are read where they count something: `三十天`, `二〇二四年`.
 
     A lone `one` stays, because it is a pronoun more often than a number, unless a unit follows; so do ordinals. Texts
     in another language, as far as it can be told, aren't changed.
@@ -61,6 +69,8 @@ def digits_for_words(text: str) -> str:
     Args:
         text: The text.
     """
+    if not text.isascii():
+        text = _HAN_RUN.sub(lambda found: _han_number(found[0]) or found[0], text)
     if not _RUN.search(text) and not _FRACTION.search(text) and not _HALF_OF.search(text):
         return text
     if detect_language(text) not in ("", "en"):
@@ -73,11 +83,15 @@ def digits_for_words(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def find_number_words(text: str) -> tuple[tuple[int, int, Decimal], ...]:
-    """Find the English number words and fractions in words of a text: first index, index after the last, and value.
+    """Find the number words and English fractions of a text: first index, index after the last, and value.
 
     Args:
         text: The text.
     """
+    if not text.isascii():
+        han = [(*match.span(), _han_number(match[0])) for match in _HAN_RUN.finditer(text)]
+        if any(written for *_, written in han):
+            return tuple((start, end, Decimal(written)) for start, end, written in han if written)
     if not _RUN.search(text) or detect_language(text) not in ("", "en"):
         return ()
     found = [(match, _fraction(match, text)) for match in _FRACTION.finditer(text)]
@@ -157,3 +171,23 @@ def _values(words: list[str]) -> list[str] | None:
         else:
             total, group, last, started = total + (group or 1) * _SCALES[word], 0, _SCALES[word], True
     return [*read, str(total + group)] if started else None
+
+
+def _han_number(run: str) -> str:
+    """Read a number in Chinese characters; empty if it is 1, or unclear: `三四`, and `一万五`, which is 15,000."""
+    if not any(mark in _HAN_UNITS or mark in _HAN_LARGE for mark in run):
+        year = len(run) == 4 or (len(run) > 2 and 0 in map(_HAN_DIGITS.get, run))
+        plain = "".join(str(_HAN_DIGITS[mark]) for mark in run)
+        return plain if year or (len(run) == 1 and plain not in ("0", "1")) else ""
+    total, group, digit = 0, 0, 0
+    for mark in run:
+        if mark in _HAN_DIGITS:
+            if digit:
+                return ""
+            digit = _HAN_DIGITS[mark]
+        elif mark in _HAN_UNITS:
+            group, digit = group + (digit or 1) * _HAN_UNITS[mark], 0
+        else:
+            total, group, digit = total + (group + digit or 1) * _HAN_LARGE[mark], 0, 0
+    shortened = digit and _HAN_DIGITS.get(run[-2]) != 0 and run[-2] != "十"
+    return "" if shortened else str(total + group + digit)

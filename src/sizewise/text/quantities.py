@@ -10,6 +10,10 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import NamedTuple
 
+from sizewise.text.scripts import IDEOGRAPHS, UNSPACED_LETTERS
+
+SYLLABLES = "\uac00-\ud7af"
+"""Korean syllables."""
 _SPACES = " \u00a0\u2009\u202f"
 _QUOTES = "'\u2019"
 _MINUS = "-\u2212\u2013"
@@ -17,12 +21,18 @@ _CURRENCIES = {
     **{"$": "USD", "us$": "USD", "usd": "USD", "€": "EUR", "eur": "EUR", "euro": "EUR", "euros": "EUR", "£": "GBP"},
     **{"gbp": "GBP", "¥": "JPY", "jpy": "JPY", "chf": "CHF", "cny": "CNY", "rmb": "CNY", "inr": "INR", "₹": "INR"},
     **{"dollars": "USD", "dollar": "USD", "cad": "CAD", "aud": "AUD", "sek": "SEK", "nok": "NOK", "dkk": "DKK"},
+    **{"円": "JPY", "元": "CNY", "원": "KRW", "krw": "KRW", "₩": "KRW"},
     **{"pln": "PLN", "czk": "CZK", "%": "%", "percent": "%", "per cent": "%", "prozent": "%"},
 }
 _SCALES = {
     **{"thousand": 3, "million": 6, "millions": 6, "billion": 9, "billions": 9, "trillion": 12, "mio": 6, "mrd": 9},
-    **{"tausend": 3, "millionen": 6, "milliarde": 9, "milliarden": 9, "milliards": 9},
+    **{"tausend": 3, "millionen": 6, "milliarde": 9, "milliarden": 9, "milliards": 9, "milliard": 9},
+    **{"millón": 6, "millones": 6, "milhão": 6, "milhões": 6, "milione": 6, "milioni": 6, "mln": 6},
+    **{"miliardo": 9, "miliardi": 9, "mld": 9, "miljoen": 6, "miljard": 9, "lakh": 5, "lakhs": 5, "crore": 7},
+    **{"crores": 7, "\u0442\u044b\u0441": 3, "\u043c\u043b\u043d": 6, "\u043c\u043b\u0440\u0434": 9},
 }
+_MYRIADS = {"万": 4, "萬": 4, "만": 4, "億": 8, "亿": 8, "억": 8}
+"""Scales of Chinese, Japanese and Korean, after which no space stands."""
 _SHORT = {"k": 3, "mn": 6, "mm": 6, "m": 6, "bn": 9, "b": 9, "tn": 12}
 """Scales that are also units, such as meters: they count with a currency only."""
 _MONEY = "|".join(re.escape(name) for name in sorted(_CURRENCIES, key=len, reverse=True) if _CURRENCIES[name] != "%")
@@ -32,14 +42,17 @@ _SHORT_SCALE = (
     f"(?(before)(?:{'|'.join(_SHORT)})|(?:{'|'.join(_SHORT)})"
     rf"(?=\.?[{_SPACES}]*(?:{_MONEY})(?!\w)))"
 )
+_SCALE = rf"(?:(?P<scale>{'|'.join(_SCALES)}|{_SHORT_SCALE})\b\.?|(?P<myriad>[{''.join(_MYRIADS)}]))"
 _AMOUNT = re.compile(
     rf"(?P<open>\()?(?P<sign>[{_MINUS}])?(?:(?P<before>{_UNIT})[{_SPACES}]*)?(?P<inner>\()?(?P<sign2>[{_MINUS}])?"
     rf"(?P<digits>{_DIGITS})(?P<power>[eE][+-]?\d{{1,3}})?"
-    rf"(?P<close>\))?(?:[{_SPACES}]*(?P<scale>{'|'.join(_SCALES)}|{_SHORT_SCALE})\b\.?)?(?:[{_SPACES}]*(?P<after>{_UNIT})(?!\w))?"
+    rf"(?P<close>\))?(?:[{_SPACES}]*{_SCALE})?(?:[{_SPACES}]*(?P<after>{_UNIT})(?!\w))?"
     rf"(?P<close2>\))?",
     re.IGNORECASE,
 )
-_WORD, _YEAR = re.compile(r"\w"), re.compile(r"(?:19|20)\d\d")
+_WORD = re.compile(f"[^\\W{IDEOGRAPHS}{UNSPACED_LETTERS}{SYLLABLES}]")
+"""A letter of a script with spaces between words; elsewhere a number follows the word before it directly."""
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _PLAIN = re.compile(r"\d+(?:[.,]\d+)?")
 _MONTHS = (
     *("jan|january|januar|janvier|enero", "feb|february|februar|février|febrero", "mar|march|märz|mars|marzo"),
@@ -160,7 +173,7 @@ def _amounts(match: re.Match[str], every: bool = False) -> tuple[Amount, ...]:
     before, after = (_CURRENCIES.get((match[name] or "").casefold(), "") for name in ("before", "after"))
     closed = bool(match["close"] or match["close2"])
     in_parentheses = bool(match["open"] or match["inner"]) and closed
-    power = (_SCALES | _SHORT).get((match["scale"] or "").casefold(), 0)
+    power = (_SCALES | _SHORT | _MYRIADS).get((match["scale"] or match["myriad"] or "").casefold(), 0)
     shifts = [Decimal(10) ** power, *([Decimal(1)] if power and every else [])]
     signed = bool(match["sign"] or match["sign2"])
     found = []

@@ -118,12 +118,15 @@ def _values(study_id: str, image: str, store: Store) -> dict[str, Any]:
     described = store.read(Evaluation, evaluations[0]).model if evaluations else None
     weights = (described.memory_bytes if isinstance(described, ModelDescription) else None) or 0
     provider = PROVIDERS.get(kind)
-    weights_path = (
-        uri.removeprefix("hf:") if kind == "hf" else f"/data/checkpoint/{name_of(uri)}/model" if kind == "run" else ""
-    )
+    weights_path, revision = "", ""
+    if kind == "hf":
+        weights_path, _, revision = uri.removeprefix("hf:").partition("@")
+    elif kind == "run" and not name_of(uri).startswith("classifier-"):  # vLLM serves no classifiers
+        weights_path = f"/data/checkpoint/{name_of(uri)}/model"
     values: dict[str, Any] = {
         "version": __version__,
         "weights_path": weights_path,
+        "revision": revision,
         "study": study_id,
         "name": name_of(uri),
         "uri": uri,
