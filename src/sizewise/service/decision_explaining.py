@@ -44,4 +44,4 @@ def _option(question: Question, fit: Fit | None, outcome: Outcome) -> str:
     options = question.values if fit is None else fit.options
     if len(options) == 1:  # an option of its own, whether it is true or not
         return options[0]
-    return options[outcome.probabilities.index(outcome.top)]
+    return options[outcome.probabilities.index(max(outcome.probabilities))]

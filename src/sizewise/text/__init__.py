@@ -4,7 +4,7 @@ from sizewise.text.graphemes import graphemes_of, shorten_text
 from sizewise.text.languages import count_languages, detect_language, language_name, main_language
 from sizewise.text.level_words import ordered_levels
 from sizewise.text.ngrams import NGRAM
-from sizewise.text.normalization import fold_text, normalize_text, visible_text
+from sizewise.text.normalization import fold_text, legible_text, normalize_text, visible_text
 from sizewise.text.opposites import positive_first
 from sizewise.text.sentences import sentences_of
 from sizewise.text.stated import distinct_labels, read_label
@@ -20,6 +20,7 @@ __all__ = [
     "fold_text",
     "graphemes_of",
     "language_name",
+    "legible_text",
     "main_language",
     "normalize_text",
     "ordered_levels",

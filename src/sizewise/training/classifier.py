@@ -14,11 +14,12 @@ import numpy as np
 from sizewise import datasets
 from sizewise.datasets.questions import is_labeled
 from sizewise.decisions.calibrators import FOLDS, fit_calibrator
+from sizewise.decisions.files import write_json
 from sizewise.decisions.folds import make_folds
 from sizewise.decisions.scorers import STARTS, FloatArray, Material, Scorer, Settings, fit_scorer
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import AnswerItem, CannotMeasure, ReferenceSet, find_metric, total
-from sizewise.models.classifier import decided_text, text_of
+from sizewise.models.classifier import READING, decided_text, text_of
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -34,8 +35,9 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.store import Saved, Store, id_of, make_folder, seal, versions
+from sizewise.text import legible_text
 
-CLASSIFIER_VERSION = 2
+CLASSIFIER_VERSION = 3
 """Raised when the same recipe makes another classifier; part of its id."""
 MODEL, VALIDATION, WORK = "model", "validation.jsonl", "work"
 MIN_VALIDATION = 10
@@ -301,7 +303,8 @@ def _material(examples: Sequence[Example], question: Question) -> Material:
     for row, example in enumerate(examples):
         for value, share in _shares(example, question).items():
             targets[row, place[value]] = share
-    return Material([text_of(one.messages) for one in examples], targets, [one.source for one in examples])
+    texts = [legible_text(text_of(one.messages)) for one in examples]
+    return Material(texts, targets, [one.source for one in examples])
 
 
 def _shares(example: Example, question: Question) -> dict[str, float]:
@@ -318,6 +321,7 @@ def _save_model(scorer: Scorer, folder: Path) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     scorer.save(folder)
+    write_json(folder / READING, {"legible": True})
     seal(folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
