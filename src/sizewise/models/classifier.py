@@ -26,7 +26,7 @@ from sizewise.text import legible_text
 
 BATCH = 64
 MIN_CALIBRATED = 50
-"""Validation examples, at least one for each option, below which a calibration says little about other texts."""
+"""Validation examples, with at least one of each option, below which a calibration says little about other texts."""
 MULTI_THRESHOLD = 0.5
 READING = "reading.json"
 """Says how a classifier reads texts; without it, as they are written (classifiers of an earlier version)."""
@@ -86,7 +86,7 @@ class ClassifierModel(Model):
     def calibrated(self) -> bool:
         """Whether its probabilities were calibrated on enough validation texts, or found best there as they are."""
         calibrator = self._record.calibrator
-        if calibrator.n < max(MIN_CALIBRATED, len(calibrator.labels)):
+        if calibrator.n < max(MIN_CALIBRATED, len(calibrator.labels)) or self._record.uncalibrated:
             return False
         return calibrator.method != "none" or len(calibrator.log_loss) > 1
 

@@ -5,7 +5,7 @@ from sizewise.text.languages import count_languages, detect_language, language_n
 from sizewise.text.level_words import ordered_levels
 from sizewise.text.ngrams import NGRAM
 from sizewise.text.normalization import fold_text, legible_text, normalize_text, visible_text
-from sizewise.text.opposites import positive_first
+from sizewise.text.opposites import positive_first, same_answers
 from sizewise.text.sentences import sentences_of
 from sizewise.text.stated import distinct_labels, read_label
 from sizewise.text.words import character_ngrams, count_words, phrase_pattern, pieces_of, words_of
@@ -28,6 +28,7 @@ __all__ = [
     "pieces_of",
     "positive_first",
     "read_label",
+    "same_answers",
     "sentences_of",
     "shorten_text",
     "visible_text",

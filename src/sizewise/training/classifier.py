@@ -131,6 +131,7 @@ class _Run:
             question=question,
             counts={value: round(count) for value, count in counts.items()},
             unseen=tuple(value for value, count in counts.items() if not count),
+            uncalibrated=_uncalibrated(question, validation),
             n=len(train.texts),
             validation=len(validation.texts),
             parameters=scorer.parameters,
@@ -143,7 +144,7 @@ class _Run:
             seconds=time.monotonic() - begun,
             origin=self.base.origin,
             license=self.base.license,
-            notes=(*self.labeled.notes, *scorer.notes),
+            notes=(*self.labeled.notes, *_calibration_notes(question, validation), *scorer.notes),
             versions=versions("scikit-learn", "onnxruntime", "torch", "transformers", "numpy"),
         )
 
@@ -305,6 +306,24 @@ def _material(examples: Sequence[Example], question: Question) -> Material:
             targets[row, place[value]] = share
     texts = [legible_text(text_of(one.messages)) for one in examples]
     return Material(texts, targets, [one.source for one in examples])
+
+
+def _uncalibrated(question: Question, validation: Material) -> tuple[str, ...]:
+    """List the options without a validation example."""
+    seen = validation.targets.sum(axis=0) if len(validation.texts) else np.zeros(len(question.values))
+    return tuple(value for value, count in zip(question.values, seen, strict=True) if not count)
+
+
+def _calibration_notes(question: Question, validation: Material) -> list[str]:
+    """Note options without a validation example."""
+    found = _uncalibrated(question, validation)
+    if not found or not len(validation.texts):
+        return []
+    shown = ", ".join(f"'{value[:50]}'" for value in found[:5]) + (f" and {len(found) - 5} more" if found[5:] else "")
+    return [
+        f"The validation split has no example of {len(found)} of {len(question.values)} labels, so nothing shows "
+        f"whether their probabilities are right: {shown}."
+    ]
 
 
 def _shares(example: Example, question: Question) -> dict[str, float]:
