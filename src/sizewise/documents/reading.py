@@ -48,6 +48,7 @@ class ReadOptions:
         max_pages: Maximum number of pages that are read from an address and the links there.
         groups: Columns that name groups of people; they are kept for comparison and are part of no prompt.
         question: The question that the labels answer, if it isn't to be found in the data: its type and options.
+        keep_unlabeled: Read rows with an empty label as documents, instead of rejecting them.
     """
 
     max_rejects: float = MAX_REJECTS
@@ -59,6 +60,7 @@ class ReadOptions:
     max_pages: int = 1
     groups: tuple[str, ...] = ()
     question: StatedQuestion | None = None
+    keep_unlabeled: bool = False
 
     def __post_init__(self) -> None:
         """Check that no column is named twice, and that a group isn't what would be the class by default.

@@ -226,6 +226,8 @@ def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
     advice = f"fix them in {path} and run the same command again"
     if read.usable:
         advice += f"; or skip them: sizewise read {path} --max-rejects {math.ceil(100 * count / total) / 100:.2f}"
+    if all(row.reason == "the label is empty" for row in read.first_rejected):
+        advice += f"; or label them: sizewise label {path} --by MODEL --options 'LABEL|LABEL'"
     raise SizewiseError(
         f"{path}: {rows} cannot be used ({count / total:.1%}):{shown}{more}",
         f"at most {max_rejects:.0%} unusable rows; supported formats: {FORMS}",
@@ -321,7 +323,7 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: _Counts, plac
     counts.blanks += any(_has_blanks(cells.values.get(key)) for key in LABEL_KEYS)
     decision = decides(cells, source.options.question)
     if "text" in cells.values and prompted is None and not answered and not decision:
-        if "label" in cells.values or "labels" in cells.values:
+        if ("label" in cells.values or "labels" in cells.values) and not source.options.keep_unlabeled:
             raise BadRow("the label is empty")
         document = _document(cells, row_id, f"{source.path}, line {row.line}", counts)
         if document is None:

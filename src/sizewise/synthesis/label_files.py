@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from sizewise.controls import spreadsheet_cell
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Labeling, Message, Question
 from sizewise.stats.consensus import Consensus, choose_batch, estimate_labels, with_stated
@@ -127,7 +128,7 @@ def write_labels(
         unanimous=proportion_score(
             "unanimous", int((unanimous & several).sum()), int(several.sum()), missing_reason="only one model voted"
         ),
-        accuracies=_accuracies(by, consensus, counted.votes),
+        accuracies=_accuracies(by, consensus, counted),
         unanswered={uri: int((counted.votes[:, i] < 0).sum()) for i, uri in enumerate(by)},
         written=len(rows),
         left_out=len(texts) - len(rows),
@@ -144,9 +145,11 @@ def write_labels(
     )
 
 
-def _accuracies(by: Sequence[str], consensus: Consensus, votes: Places) -> dict[str, float | None]:
-    """Return the estimated accuracy of each model; None for one that named no option at all."""
-    voted = [bool((votes[:, i] >= 0).any()) for i in range(len(by))]
+def _accuracies(by: Sequence[str], consensus: Consensus, counted: _Votes) -> dict[str, float | None]:
+    """Return the estimated accuracy of each model; None for one that no other model and no person can confirm."""
+    votes = counted.votes >= 0
+    confirmed = (votes.sum(axis=1) > 1) | (counted.known >= 0)
+    voted = [bool((votes[:, i] & confirmed).any()) for i in range(len(by))]
     return {uri: round(float(consensus.accuracies[i]), 4) if voted[i] else None for i, uri in enumerate(by)}
 
 
@@ -228,7 +231,7 @@ def _write_ask(
     probabilities: FloatArray,
     votes: tuple[Sequence[str], Places],
 ) -> None:
-    """Write the texts for people, with an empty label; the models' votes are beside it."""
+    """Write the texts for people, with an empty label and the models' votes; no cell runs as a formula."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["id", "text", "label", "suggested", "probability", "reason", "occurrences", *votes[0]])
@@ -236,5 +239,6 @@ def _write_ask(
         best = int(probabilities[i].argmax())
         given = [values[vote] if vote >= 0 else "" for vote in votes[1][i].tolist()]
         shown = f"{probabilities[i, best]:.2f}"
-        writer.writerow([texts[i].id, texts[i].text, "", values[best], shown, reason, texts[i].occurrences, *given])
-    write_atomically(path.resolve(), file.getvalue())
+        row = [texts[i].id, texts[i].text, "", values[best], shown, reason, texts[i].occurrences, *given]
+        writer.writerow([spreadsheet_cell(cell) for cell in row])
+    write_atomically(path.resolve(), "\ufeff" + file.getvalue())

@@ -16,9 +16,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sizewise import datasets
+from sizewise.controls import spreadsheet_cell
 from sizewise.datasets.keys import prompt_text
 from sizewise.datasets.labels import label_of
-from sizewise.documents import read_paths
+from sizewise.documents import ReadOptions, read_paths
 from sizewise.documents.decisions import label_key
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.labels import label_in
@@ -38,10 +39,12 @@ from sizewise.records import (
 )
 from sizewise.store import Store, make_folder
 from sizewise.synthesis.label_files import LabeledText, LabelOptions, ask_path, journal_path, write_labels
-from sizewise.synthesis.label_journal import Journal, Settled, VoteOf, read_filled
+from sizewise.synthesis.label_journal import Filled, Journal, Settled, VoteOf, read_filled
 from sizewise.text import fold_text
 
 ANSWER_TOKENS = 48
+MAX_CELL = 32_000
+"""Characters from which spreadsheets cut the text of a cell; Excel's limit is 32,767."""
 PROMPT_TEMPLATE = "{instructions}{text}\n\nAnswer with one of these labels and nothing else:\n{options}"
 
 
@@ -115,7 +118,7 @@ def _texts(sources: Sequence[Path | str], store: Store) -> tuple[dict[str, Label
             documents = [one for split in SPLITS for one in contents.documents[split]]
             examples = [one for split in SPLITS for one in contents.examples[split]]
         else:
-            reading = read_paths([source])
+            reading = read_paths([source], ReadOptions(keep_unlabeled=True))
             documents, examples = list(reading.documents), list(reading.examples)
         for document in documents:
             add(document.id, (Message(role="user", content=document.text),), document.text, "")
@@ -144,6 +147,7 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
     path = ask_path(out)
     own = _spellings(question)
     filled = read_filled(path) if path.exists() else []
+    ids = {text.id: key for key, text in texts.items()}
     for row in filled:
         label = own(row.label)
         if label is None:
@@ -152,12 +156,22 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
                 ", ".join(option.value for option in question.options[:20]),
                 f"fix line {row.line}; then run the same command again",
             )
-        journal.settle(text_key(row.text), Settled(label, row.reason, row.suggested))
+        journal.settle(_key_of(row, texts, ids), Settled(label, row.reason, row.suggested))
     for key, text in texts.items():
         label = own(text.given) if text.given else None
         if label is not None and key not in journal.settled:
             journal.settle(key, Settled(label, "given", ""))
     journal.flush()
+
+
+def _key_of(row: Filled, texts: Mapping[str, LabeledText], ids: Mapping[str, str]) -> str:
+    """Find the text of a row that may have been through a spreadsheet, which cuts long cells and keeps apostrophes."""
+    unquoted = row.text[1:] if row.text[:1] == "'" and spreadsheet_cell(row.text[1:]) == row.text else row.text
+    keys = [text_key(row.text), text_key(unquoted)]
+    same = ids.get(row.id)
+    if same and len(row.text) > MAX_CELL and texts[same].text.startswith(unquoted[:MAX_CELL]):
+        keys.append(same)
+    return next((key for key in keys if key in texts), keys[0])
 
 
 def _spellings(question: Question) -> Callable[[str], str | None]:
