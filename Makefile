@@ -44,6 +44,7 @@ test: $(VENV)/.all  ## the tests, without network and real weights; one core for
 
 $(VENV)/.browser: $(VENV)/.all
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
+	$(PIP) download --no-deps --only-binary :all: --dest $(VENV)/axe axe-playwright-python==0.1.8 || echo 'no axe: pages are not checked with it'
 	touch $@
 
 test-browser: $(VENV)/.browser  ## pages in a real Chromium; skipped where it does not start

@@ -49,7 +49,7 @@ METRICS = ("accuracy", "macro_f1", "log_loss", "brier", "ece")
 VALIDATION_SHARE = 0.1
 USD_PER_HOUR = 0.10
 MINUTES = 12.0
-HEAD_MINUTES = 45.0
+HEAD_MINUTES = 20.0
 """Time for the language model with a head, which reads ten times as slowly as the encoder."""
 RUNGS: dict[str, ClassifierRecipe] = {
     "class frequencies": ClassifierRecipe(start="none", method="frequent"),

@@ -236,7 +236,7 @@ def _count(port: str) -> dict[str, int]:
     return found
 
 
-def time_on_ray(folder: Path, examples: int = 3_000, latency_s: float = 3.0) -> dict[str, Any]:
+def time_on_ray(folder: Path, examples: int = 4_000, latency_s: float = 3.0) -> dict[str, Any]:
     """Compare two nodes that answer all examples with one process that answers half of them.
 
     The service takes the same time for each request, so both take the same time but for what Ray costs. Starting the

@@ -11,14 +11,34 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 WAIT_S = 30
+AXE = sorted((Path(sys.prefix) / "axe").glob("axe_playwright_python-*.whl"))
+"""The package whose script axe is read from; `make .venv/.browser` fetches it."""
+CHECK = """window.barriers = null;
+axe.run(document, {
+    resultTypes: ["violations"],
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+}).then(found => {
+    window.barriers = JSON.stringify(found.violations.map(
+        one => `${one.id}: ${one.help}: ${one.nodes.map(node => node.target.join(" ")).slice(0, 5).join(" | ")}`));
+}, error => { window.barriers = JSON.stringify([String(error)]); });
+1"""
+
+
+@cache
+def axe_script() -> str:
+    """Return the script of axe-core."""
+    with zipfile.ZipFile(AXE[-1]) as package:
+        return package.read("axe_playwright_python/axe.min.js").decode()
 
 
 class Browser:
@@ -89,9 +109,21 @@ class Browser:
         raise AssertionError(f"never true: {code}; the page shows: {self.js('document.body.innerText')}")
 
     def shot(self, name: str) -> Path:
+        """Take a picture, and check what stands there for people who don't see it or use no mouse."""
         path = self.shots / f"{name}.png"
         assert self._tell(shot=str(path))["ok"]
+        assert self.barriers() == [], name
         return path
+
+    def barriers(self) -> list[str]:
+        """Return what axe finds against WCAG 2.2 at levels A and AA: rule, reason and places."""
+        if not AXE:
+            return []
+        if not self.js("typeof window.axe === 'object'"):
+            self.js(axe_script() + "; 1")
+        self.js(CHECK)
+        found: list[str] = json.loads(self.until("window.barriers"))
+        return found
 
     def wide(self) -> bool:
         """Tell whether the page is wider than its window."""

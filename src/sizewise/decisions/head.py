@@ -6,6 +6,7 @@ The trained classifier is an ordinary `AutoModelForSequenceClassification`: tran
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -29,11 +30,9 @@ EPOCHS, MIN_STEPS, MAX_EPOCHS = 6.0, 200, 30.0
 """Passes over the training texts if time allows; more if few texts make few steps."""
 PROBED_STEPS = 2
 TRAINING_SHARE = 0.85
-"""Share of the time that steps may take; the rest is for merging and scoring, and a part of it for validation."""
+"""Share of the time that training may take; the rest is for the last validation, merging and scoring."""
 VALIDATION_STEPS = 0.1
 """Maximum time of a run's validations, as a share of the time of its steps."""
-LIMIT_SHARE = 0.95
-"""Share of the time after which training ends if steps turn out slower than the probe found."""
 FORWARD_SHARE = 0.5
 """Time of a forward pass as a share of a step's."""
 COMPARED_TEXTS = 20
@@ -183,16 +182,17 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
     headed = heads.HeadedNetwork(network, train.targets.shape[1], settings.seed)
     trained = sum(one.numel() for one in headed.parameters() if one.requires_grad)
     plan = _plan(headed, data, settings, work, padding)
-    count = _validated(plan, len(data))
-    chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[:count]
+    chosen = np.random.default_rng(settings.seed).permutation(len(validation.texts))[: plan.validated]
     held_out = heads.Labeled(encoder([validation.texts[i] for i in chosen]), validation.targets[chosen], independent)
+    begun = time.monotonic()
     if load_state(work / CHECKPOINTS) is None:
         heads.start_head(headed, data, plan, padding)
+    start_s = time.monotonic() - begun
 
     def report(progress: HeadProgress) -> None:
         settings.reporter.advance("Training", progress.step, progress.steps, f"loss {progress.loss:.3f}")
 
-    result = heads.train_head(headed, data, held_out, plan, work / CHECKPOINTS, padding, report)
+    result = heads.train_head(headed, data, held_out, plan, work / CHECKPOINTS, padding, report, start_s)
     finish(network)
     merged = base_of(merge_lora(network.float()))
     classifier = formats.as_classifier(merged, headed.score, settings.question.values, padding, independent)
@@ -202,36 +202,35 @@ def _fit(train: Material, validation: Material, settings: Settings, base: Path, 
 
 
 def _plan(headed: Any, data: Any, settings: Settings, work: Path, padding: int) -> HeadPlan:
-    """Plan as many steps as the time allows, or return the plan of the interrupted run."""
-    from sizewise.lm.classification_head import START_TEXTS, HeadPlan, probe_step_s, steps_of_epoch
+    """Plan more steps than the time may allow, or return the plan of the interrupted run.
+
+    A step's time is only probed, and a busy machine may be free a minute later: it decides how many texts validate, not
+    how long the run is.
+    """
+    from sizewise.lm.classification_head import HeadPlan, probe_step_s, steps_of_epoch
 
     if (work / PLAN).is_file():
         return HeadPlan(*read_json(work / PLAN))
     draft = HeadPlan(epochs=1, seed=settings.seed)
     per_epoch = len(steps_of_epoch(data, draft, 0, padding))
     step_s = probe_step_s(headed, data, draft, padding, PROBED_STEPS)
-    start = FORWARD_SHARE * min(START_TEXTS, len(data)) / draft.batch  # in steps
-    affordable = (settings.minutes * 60 * TRAINING_SHARE / step_s - start) / per_epoch
-    wanted = min(MAX_EPOCHS, max(EPOCHS, MIN_STEPS / per_epoch))
+    limit_s = settings.minutes * 60 * TRAINING_SHARE
+    epochs = min(MAX_EPOCHS, max(EPOCHS, MIN_STEPS / per_epoch))
+    texts = min(epochs, limit_s / step_s / per_epoch) * len(data)
+    affordable = round(VALIDATION_STEPS / FORWARD_SHARE * texts / draft.validations)
     plan = draft._replace(
-        epochs=round(max(1 / per_epoch, min(wanted, affordable)), 3), limit_s=settings.minutes * 60 * LIMIT_SHARE
+        epochs=round(epochs, 3), limit_s=limit_s, validated=min(MAX_VALIDATION, max(MIN_VALIDATION, affordable))
     )
     write_json(work / PLAN, list(plan))
     return plan
 
 
-def _validated(plan: HeadPlan, texts: int) -> int:
-    """Compute how many validation texts choose among the weights: so many that they take a small part of the run."""
-    affordable = VALIDATION_STEPS / FORWARD_SHARE * plan.epochs * texts / plan.validations
-    return min(MAX_VALIDATION, max(MIN_VALIDATION, round(affordable)))
-
-
 def _note(result: HeadResult, plan: HeadPlan, data: Labeled) -> str:
-    passes = plan.epochs * result.steps / result.planned
-    tokens = passes * sum(len(ids) for ids in data.ids)
-    text = f"Trained for {result.steps} steps ({passes:.2g} passes over the training examples, {tokens:,.0f} tokens)"
-    if result.steps < result.planned:
-        text += f" of {result.planned} planned, because steps took longer than the probe's"
+    tokens = result.passes * sum(len(ids) for ids in data.ids)
+    read = f"{result.passes:.2g} passes over the training examples, {tokens:,.0f} tokens"
+    text = f"Trained for {result.steps} steps ({read})"
+    if result.passes < plan.epochs:
+        text += ", as many as the time allowed"
     if result.best is None:
         return f"{text}; without validation examples, the last weights were kept."
     return f"{text}; the weights after step {result.best.step} were the best on the validation split."

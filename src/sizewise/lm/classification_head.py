@@ -7,8 +7,9 @@ ordinary Hugging Face folder.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,9 @@ class HeadPlan(NamedTuple):
     seed: int = 0
     """Seed of the adapters and of the order of the texts."""
     limit_s: float = 0.0
-    """Seconds of training after which a run ends, where steps turn out slower than planned; 0: none."""
+    """Seconds of training after which a run ends, validations included; 0: none."""
+    validated: int = 1_000
+    """Maximum number of validation texts."""
 
 
 class HeadedNetwork(torch.nn.Module):
@@ -165,7 +168,7 @@ class HeadProgress(NamedTuple):
     step: int
     """Optimizer steps done."""
     steps: int
-    """Optimizer steps of the whole run."""
+    """Optimizer steps of the whole run, at the speed so far."""
     loss: float
     """Training loss of the step in nats per text."""
     seconds: float
@@ -179,8 +182,8 @@ class HeadResult(NamedTuple):
 
     steps: int
     """Optimizer steps."""
-    planned: int
-    """Optimizer steps of the plan; more than were taken if the time was up."""
+    passes: float
+    """Passes over the training texts."""
     best: HeadPoint | None
     """Validation of the kept weights; None without validation texts, when the last weights are kept."""
     points: list[HeadPoint]
@@ -246,10 +249,9 @@ class _HeadRun:
         self.losses = progress["losses"]
         self.best = HeadPoint(*progress["best"]) if progress["best"] else None
 
-    @property
-    def spent(self) -> float:
-        """Share of the time limit that is spent; 0 without one."""
-        return self.seconds / self.plan.limit_s if self.plan.limit_s else 0.0
+    def done(self, steps: int) -> float:
+        """Return the share of a run of so many steps that is done: of its steps or of its time, whichever is more."""
+        return max(self.step / steps, self.seconds / self.plan.limit_s if self.plan.limit_s else 0.0)
 
     def advance(self, rows: Rows, data: Labeled, done: float) -> None:
         logits, texts = self.headed.packed_logits(rows)
@@ -351,11 +353,15 @@ def probe_step_s(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: 
     return min(times[1:])
 
 
-def planned_steps(data: Labeled, plan: HeadPlan, padding: int) -> list[tuple[int, int]]:
-    """List the (epoch, number in the epoch) of each optimizer step of a run."""
-    whole = int(np.ceil(plan.epochs))
-    steps = [(epoch, k) for epoch in range(whole) for k in range(len(steps_of_epoch(data, plan, epoch, padding)))]
-    return steps[: max(1, round(len(steps) * plan.epochs / whole))]
+def planned_steps(data: Labeled, plan: HeadPlan, padding: int) -> int:
+    """Compute the optimizer steps of a run that isn't ended by its time."""
+    return max(1, round(plan.epochs * len(steps_of_epoch(data, plan, 0, padding))))
+
+
+def _rows_of_steps(data: Labeled, plan: HeadPlan, padding: int) -> Iterator[Rows]:
+    """Yield the rows of one step after the other, epoch by epoch, without end."""
+    for epoch in itertools.count():
+        yield from steps_of_epoch(data, plan, epoch, padding)
 
 
 def train_head(
@@ -366,11 +372,12 @@ def train_head(
     folder: Path,
     padding: int,
     on_progress: Callable[[HeadProgress], None],
+    spent_s: float = 0.0,
 ) -> HeadResult:
     """Train the adapters and the head of a prepared network and leave the best weights in it.
 
-    A killed run resumes from the last checkpoint in `folder` and reaches the same result. If steps turn out slower than
-    planned, the learning rate falls earlier, and at the plan's time limit training ends with what it has.
+    A killed run resumes from the last checkpoint in `folder` and reaches the same result. The learning rate falls with
+    the steps of the plan or with its time, whichever passes faster, so that a run whose time is up ends as it should.
 
     Args:
         headed: a network whose base was prepared by `loop.prepare`.
@@ -380,23 +387,28 @@ def train_head(
         folder: folder of the checkpoints.
         padding: id that fills rows.
         on_progress: called after each step.
+        spent_s: seconds that the run took before its first step, which count as its time.
     """
     run = _HeadRun(headed, plan, held_out)
+    run.seconds = spent_s
     run.resume(folder)
-    places = planned_steps(data, plan, padding)
-    due = {round(len(places) * (k + 1) / plan.validations) for k in range(plan.validations)}
+    steps = planned_steps(data, plan, padding)
     before, begun, saved, save_every_s = run.seconds, time.monotonic(), time.monotonic(), SAVE_EVERY_S
-    epoch_rows: tuple[int, list[Rows]] = (-1, [])
+    done = run.done(steps)
     try:
-        while run.step < len(places) and (run.spent < 1 or not run.step):
-            epoch, number = places[run.step]
-            if epoch_rows[0] != epoch:
-                epoch_rows = epoch, steps_of_epoch(data, plan, epoch, padding)
-            run.advance(epoch_rows[1][number], data, max(run.step / len(places), run.spent))
-            if run.step in due:
-                run.validate(padding)
+        for rows in itertools.islice(_rows_of_steps(data, plan, padding), run.step, None):
+            if done >= 1 and run.step:
+                break
+            run.advance(rows, data, min(done, 1.0))
             run.seconds = before + time.monotonic() - begun
-            on_progress(HeadProgress(run.step, len(places), run.losses[-1], run.seconds, run.points))
+            done = run.done(steps)
+            if (len(run.points) + 1) / plan.validations <= done < 1:
+                run.validate(padding)
+                run.seconds = before + time.monotonic() - begun
+                done = run.done(steps)
+            on_progress(
+                HeadProgress(run.step, max(run.step, round(run.step / done)), run.losses[-1], run.seconds, run.points)
+            )
             if time.monotonic() - saved > save_every_s:
                 writing = time.monotonic()
                 run.save(folder)
@@ -405,7 +417,8 @@ def train_head(
     except KeyboardInterrupt:
         run.save(folder)
         raise
-    if run.step not in due:  # the time was up
+    if not run.points or run.points[-1].step != run.step:
         run.validate(padding)
     run.keep_best()
-    return HeadResult(run.step, len(places), run.best, run.points, run.losses, run.seconds, run.sessions)
+    passes = plan.epochs * run.step / steps
+    return HeadResult(run.step, passes, run.best, run.points, run.losses, run.seconds, run.sessions)

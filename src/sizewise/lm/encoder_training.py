@@ -7,14 +7,12 @@ that the first steps don't distort the encoder (Kumar et al., 2022, Fine-Tuning 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,17 +32,13 @@ Pooling = Literal["mean", "cls", "max"]
 
 POOL_BATCHES = 16
 """Batches that are drawn together and sorted by length, so that a batch holds texts of similar length."""
-PROBE_STEPS = 4
-PROBE_SHARE = 0.2
-"""Share of the time after which no further step is probed."""
 BUDGET_SHARE = 0.9
-"""Share of the time that the steps may take; the rest is for saving, and for steps slower than the probe's."""
+"""Share of the time that the steps may take; the rest is for saving."""
 MIN_TIMED = 3
-"""Steps after which their own speed counts, instead of the probe's."""
+"""Steps whose speed tells how many more there will be."""
 SAVE_EVERY_S = 30.0
 SAVE_SHARE = 0.03
 BETAS = (0.9, 0.98)
-PLAN = "plan.json"
 
 
 class Labeled(NamedTuple):
@@ -366,33 +360,6 @@ def padded(rows: Sequence[Sequence[int]], padding: int, device: Any) -> tuple[to
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def probe_step_s(run: Any, limit_s: float) -> float:
-    """Measure a few steps without changing any weight, and return the expected time of an average step.
-
-    A step takes time in proportion to its tokens, padding included; the first texts may be shorter than most.
-
-    Args:
-        run: the run, before its first step.
-        limit_s: seconds after which no further step is measured.
-    """
-    begun = time.monotonic()
-    speeds = []
-    for step in range(PROBE_STEPS + 1):
-        start = time.perf_counter()
-        run.backward(step)
-        speeds.append((time.perf_counter() - start) / run.cells(step))
-        run.optimizer.zero_grad(set_to_none=True)
-        if time.monotonic() - begun > limit_s:
-            break
-    return median(speeds[1:] or speeds) * run.mean_cells
-
-
-def fit_plan(plan: TuningPlan, step_s: float, minutes: float) -> TuningPlan:
-    """Shorten a plan to a time budget."""
-    affordable = int(minutes * 60 * BUDGET_SHARE / max(step_s, 1e-9))
-    return replace(plan, steps=max(1, min(plan.steps, affordable)))
-
-
 def tune_encoder(
     network: Any,
     head: Head,
@@ -406,14 +373,14 @@ def tune_encoder(
 ) -> Tuned:
     """Fine-tune an encoder and its head. A killed run resumes from its last checkpoint and ends the same.
 
-    The time budget is turned into a number of steps before the first step. If the steps turn out slower, there are
-    fewer of them and the learning rate falls earlier; at the end of the budget, training stops with what it has.
+    The speed of the steps so far tells how many the time allows, and the learning rate falls accordingly; at the end of
+    the budget, training stops with what it has.
 
     Args:
         network: an encoder from `open_encoder`; its weights change.
         head: the head to start from.
         data: training texts.
-        plan: settings; its steps are shortened to what the time allows.
+        plan: settings; fewer steps are taken if the time is up.
         pooling: how the encoder pools its hidden states.
         minutes: time budget; one step is taken in any case.
         work: folder of the checkpoints; None without them.
@@ -427,11 +394,10 @@ def tune_encoder(
     begun = time.monotonic()
     run = _Run(network, head, data, pooling, plan)
     start = run.copies()
-    run.plan = plan = _planned(run, minutes, work)
     if work is not None:
         run.resume(work)
     losses: list[float] = []
-    pace, before = _Pace(run, minutes * 60), run.seconds
+    pace, before = _Pace(run, minutes * 60 * BUDGET_SHARE), run.seconds
     with _saving(run, work) as save_if_due:
         while run.step < run.plan.steps:
             losses.append(run.advance())
@@ -444,7 +410,6 @@ def tune_encoder(
     end = run.finish()
     if work is not None:
         remove_states(work)
-        (work / PLAN).unlink(missing_ok=True)
     taken = replace(plan, steps=run.step)
     return Tuned(network, _head_of(end), start, end, taken, tuple(losses), run.seconds)
 
@@ -467,20 +432,6 @@ class _Pace:
             return wanted
         step_s = (time.monotonic() - self._begun) / self._cells * run.mean_cells
         return min(wanted, run.step + int(left_s / max(step_s, 1e-9)))
-
-
-def _planned(run: _Run, minutes: float, work: Path | None) -> TuningPlan:
-    """Return the plan of an interrupted run, or make one."""
-    path = None if work is None else work / PLAN
-    if path is not None and path.is_file():
-        return TuningPlan(**json.loads(path.read_text(encoding="utf-8")))
-    begun = time.monotonic()
-    step_s = probe_step_s(run, minutes * 60 * PROBE_SHARE)
-    plan = fit_plan(run.plan, step_s, minutes - (time.monotonic() - begun) / 60)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-    return plan
 
 
 @contextmanager
