@@ -15,7 +15,7 @@ from sizewise.text import fold_text
 from sizewise.text.quantities import Amount, amount_of, date_of
 
 MAX_PAIRS = 10_000
-"""Pairs of list items that are compared to pair two lists. Of longer lists, equal items are paired first, and the others
+"""Pairs of list items that are compared to pair two lists. Of longer lists, equal items are paired first, and others
 item by item if they are still too many."""
 MAX_SUBSCHEMAS = 64
 _COMBINING = ("anyOf", "oneOf", "allOf")
