@@ -128,6 +128,7 @@ def test_a_question_with_other_options_is_refused_and_fewer_are_renormalized(
     assert {refused.id, good.id} == {"a", "b"}
     by_id = {one.id: one for one in (refused, good)}
     assert by_id["a"].finish == "error"
+    assert "wasn't trained for 'virus' but for 'spam', 'ham'" in (by_id["a"].error or "")
     assert by_id["b"].text == "spam"
     with pytest.raises(SizewiseError, match="log-likelihoods"):
         next(iter(model.score(["text"])))

@@ -160,13 +160,20 @@ class ClassifierModel(Model):
             fitting = [one for one in batch if one.question is None or self._fits(one.question)]
             for request in batch:
                 if request not in fitting:
-                    yield failed(request, f"{self._name} answers another question than the one asked")
+                    yield failed(request, self._misfit(request.question))
             texts = [text_of(one.messages) if one.messages else one.text or "" for one in fitting]
             begun = time.perf_counter()
             found = self.probabilities(texts)
             seconds = (time.perf_counter() - begun) / max(1, len(texts))
             for request, text, row in zip(fitting, texts, found, strict=True):
                 yield self._completion(request, text, row, seconds)
+
+    def _misfit(self, question: Question | None) -> str:
+        """Say which option of a question the classifier wasn't trained for, and which it knows."""
+        known = self._record.question.values
+        other = next((value for value in question.values if value not in known), "") if question else ""
+        listed = ", ".join(f"'{value[:50]}'" for value in known[:10]) + (" ..." if len(known) > 10 else "")
+        return f"{self._name} answers another question: it wasn't trained for '{other[:50]}' but for {listed}"
 
     def _fits(self, question: Question) -> bool:
         return set(question.values) <= set(self._record.question.values)
