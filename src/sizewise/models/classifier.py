@@ -169,7 +169,7 @@ class ClassifierModel(Model):
                 yield self._completion(request, text, row, seconds)
 
     def _misfit(self, question: Question | None) -> str:
-        """Say which option of a question the classifier wasn't trained for, and which it knows."""
+        """Name the option of a question that the classifier wasn't trained for, and those that it knows."""
         known = self._record.question.values
         other = next((value for value in question.values if value not in known), "") if question else ""
         listed = ", ".join(f"'{value[:50]}'" for value in known[:10]) + (" ..." if len(known) > 10 else "")
