@@ -894,3 +894,28 @@ def test_a_tie_is_not_shown_with_an_interval_that_excludes_zero() -> None:
     found = decide(whole.model_copy(update={"differences": claims}), "c", Needs())
     assert found.outcome == "inconclusive"
     assert "[-8.14, +0.139] vs a (p = 0.054" in found.rejected["b"]
+
+
+@pytest.mark.parametrize(
+    ("common", "text"),
+    [
+        (2.0, "a leads b on BLEU by 2 over the 24 items that both answered"),
+        (0.0, "score the same on BLEU over the 24 items that both answered"),
+    ],
+)
+def test_candidates_with_other_items_are_compared_on_those_in_common(common: float, text: str) -> None:
+    found = comparison({"a": (30.0, 1.0, None), "b": (40.0, 1.0, None)}, error=100.0)
+    scores = {
+        name: one.model_copy(update={"n": 959 if name == "a" else 24}) for name, one in found.scores["bleu"].items()
+    }
+    (pair,) = found.differences
+    pair = pair.model_copy(update={"value": common, "n": 24})
+    partial = {
+        "scores": found.scores | {"bleu": scores},
+        "differences": (pair,),
+        "partial": ("b",),
+        "asked": {"bleu": {"b": 24}},
+    }
+    summary = decide(found.model_copy(update=partial), "comparison-1", Needs()).summary
+    assert text in summary
+    assert "30" not in summary

@@ -204,7 +204,7 @@ def test_lines_are_not_repeated() -> None:
     assert display.lines() == [
         "Loading libraries",
         "Evaluating a (stage 1 of 1)",
-        "Leader so far: a 50% [40, 60]",
+        "Leader so far: a 50% [40, 60], n = 9",
         "Verdict so far: Use a.",
         "Bias test: skipped: no time left",
     ]

@@ -146,6 +146,28 @@ def test_reasons_name_the_rival_the_best_rule_and_what_it_takes() -> None:
     assert by_group == "Decisions are compared by branch under Fairness and safety."
 
 
+def test_decisions_that_change_with_the_group_stand_on_the_first_screen() -> None:
+    view = view_of(comparison(THREE))
+    found = comparison(THREE)
+    some = found.scores["bleu"]["a"].model_copy(update={"unit": "share", "n": 30})
+    ends = {"gender": (0.0, 0.0, 0.12), "nationality": (0.27, 0.14, 0.46), "age": (None, None, None)}
+    flips = {
+        f"counterfactual_flip#{name}": {
+            "a": some.model_copy(update=dict(zip(("value", "ci_low", "ci_high"), values, strict=True)))
+        }
+        for name, values in ends.items()
+    }
+    swapped = found.model_copy(update={"scores": flips})
+    told = fairness_of(Standing(replace(view, side_tests={"counterfactual fairness": swapped})))
+    assert told == (
+        "27% [14, 46] of its decisions change with the nationality in the text (n = 30), the most of gender and "
+        "nationality."
+    )
+    only = found.model_copy(update={"scores": {"counterfactual_flip#gender": flips["counterfactual_flip#gender"]}})
+    told = fairness_of(Standing(replace(view, side_tests={"counterfactual fairness": only})))
+    assert told == "0% [0, 12] of its decisions change with the gender in the text (n = 30)."
+
+
 def test_the_break_even_with_a_paid_model_is_told_on_the_first_screen(tmp_path: Path) -> None:
     view = view_of(comparison(THREE))
     even = BreakEven(self_hosted="a", paid="b", lower=40_000, upper=90_000, machine_can=1_000_000)

@@ -150,6 +150,7 @@ def test_a_candidate_that_cannot_win_gets_no_more_items(
 ) -> None:
     record = study(read_config(capitals), minutes=3, store=store, reporter=machine(0.4).progress()).record
     assert "bad" in record.stopped
+    assert not any(one.what == "load test of bad" for one in record.unfinished)
     assert measured(record, store, "bad") < measured(record, store, "good")
     compared = store.read(Comparison, record.comparison)
     assert "bad" in compared.partial

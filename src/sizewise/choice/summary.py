@@ -8,7 +8,7 @@ from sizewise.choice.advantages import lighter_in, size_ratio, speed_ratio
 from sizewise.choice.evidence import Choice
 from sizewise.choice.savings_text import money_in_words
 from sizewise.choice.verdicts import Verdict, reaching_minimum
-from sizewise.metrics.display import listed, number, title_in_text
+from sizewise.metrics.display import listed, number, signed_text, title_in_text
 from sizewise.stats import MIN_CLUSTERS
 
 NAME_IT = (
@@ -262,12 +262,15 @@ def _tie(choice: Choice, eligible: list[str]) -> str:
     rival = rivals[0]
     found = choice.difference(leader, rival)
     p = choice.corrected_p(found) if found else None
-    equal = choice.value_in_text(leader) == choice.value_in_text(rival)
+    common = choice.common_items(leader, rival)
+    same = choice.value_in_text(leader) == choice.value_in_text(rival)
+    equal = found.value == 0 if found is not None and common else same
     if found is None:
         reason = "their tokenizers differ" if choice.quality == "perplexity" else "no test item was measured for both"
         text = f"{leader} and {rival} can't be compared on {choice.title}, because {reason}."
     elif equal:
-        text = f"{leader} and {rival} score the same on {choice.title} ({choice.value_in_text(leader)})."
+        where = f"over the {common:,} items that both answered" if common else f"({choice.value_in_text(leader)})"
+        text = f"{leader} and {rival} score the same on {choice.title} {where}."
     else:
         reason = f" (p = {number(p, 2)})" if p is not None else ""
         text = f"{_lead(choice, leader, rival)}, but the difference isn't significant{reason}."
@@ -306,7 +309,14 @@ def _ask_people(choice: Choice, leader: str, rivals: Sequence[str]) -> str:
 
 
 def _lead(choice: Choice, leader: str, rival: str) -> str:
-    return f"{leader} leads {rival} on {choice.title}, {choice.value_in_text(leader)} to {choice.value_in_text(rival)}"
+    found, common = choice.difference(leader, rival), choice.common_items(leader, rival)
+    start = f"{leader} leads {rival} on {choice.title}"
+    if found is None or not common:
+        return f"{start}, {choice.value_in_text(leader)} to {choice.value_in_text(rival)}"
+    if not found.value:
+        return f"{leader} and {rival} score the same on {choice.title} over the {common:,} items that both answered"
+    lead = signed_text(choice.quality, found.unit, abs(found.value), None, None).removeprefix("+")
+    return f"{start} by {lead} over the {common:,} items that both answered"
 
 
 def _advantages(choice: Choice, leader: str, rival: str) -> dict[str, str]:

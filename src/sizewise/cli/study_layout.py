@@ -54,10 +54,10 @@ def clock_text(seconds: float) -> str:
 
 
 def leader_text(row: BoardRow) -> str:
-    """Return a candidate with its score: `linear classifier 82% [78, 86]`."""
+    """Return a candidate with its score: `linear classifier 82% [78, 86], n = 959`."""
     if row.score is None:
         return f"{row.name}, not measured yet"
-    return f"{row.name} {value_text(row.score)}"
+    return f"{row.name} {value_text(row.score)}, n = {row.score.n:,}"
 
 
 def stage_line(view: StageView) -> str:

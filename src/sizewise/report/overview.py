@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sizewise.choice.advantages import size_ratio, speed_ratio
-from sizewise.metrics.display import listed, number
+from sizewise.metrics.display import listed, number, value_text
 from sizewise.report.answers import Duel, item_metric, won_and_lost
 from sizewise.report.findings import bias_findings
 from sizewise.report.rounding import (
@@ -13,6 +13,7 @@ from sizewise.report.rounding import (
     rounded_difference,
     rounded_value,
 )
+from sizewise.report.side_tests import SWAPPED_GROUPS
 from sizewise.report.standing import Relation, Standing
 from sizewise.report.view import StudyView
 
@@ -21,6 +22,7 @@ MAX_STRIP = 9
 MAX_CAUTIONS = 2
 UNEQUAL = 0.9
 """Accuracy of the most frequent label from which accuracy hides what becomes of the others."""
+FLIP = "counterfactual_flip#"
 NOT_TESTED = "Not measured for this candidate, so nothing shows who is treated worse."
 RELATION_WORDS: dict[Relation, str] = {
     "subject": "reference",
@@ -152,10 +154,12 @@ def cautions_of(view: StudyView) -> list[str]:
 
 
 def fairness_of(standing: Standing) -> str:
-    """Summarize the bias test of the subject in one sentence, or say where its decisions are compared by group."""
+    """Summarize the bias test of the subject in one sentence, or how its decisions differ by group."""
     found = next((one for one in bias_findings(standing) if one.name == standing.subject), None)
     if found is not None:
         return f"{found.name} {found.text}"
+    if swapped := _swapped_groups(standing):
+        return swapped
     columns = sorted(standing.view.people.groups)
     rows = standing.view.items.get(standing.subject, ())
     if columns and any(row.probabilities for row in rows):
@@ -167,3 +171,18 @@ def duels_of(standing: Standing) -> tuple[str, list[Duel]]:
     """Find one answer that the subject won and one that it lost, and the name of the rival."""
     rival = standing.rival or standing.best_baseline or ""
     return rival, won_and_lost(standing.view.items, item_metric(standing.view), standing.subject, rival)
+
+
+def _swapped_groups(standing: Standing) -> str:
+    """Summarize how often the subject's decisions change when a text names another group of people."""
+    found = standing.view.side_tests.get(SWAPPED_GROUPS)
+    scores = {
+        metric.removeprefix(FLIP): score
+        for metric, ones in (found.scores if found else {}).items()
+        if metric.startswith(FLIP) and (score := ones.get(standing.subject)) and score.value is not None
+    }
+    if not scores:
+        return ""
+    worst = max(scores, key=lambda name: scores[name].value or 0.0)
+    text = f"{value_text(scores[worst])} of its decisions change with the {worst} in the text (n = {scores[worst].n:,})"
+    return f"{text}, the most of {listed(sorted(scores))}." if len(scores) > 1 else f"{text}."

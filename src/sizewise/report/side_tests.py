@@ -10,11 +10,12 @@ from sizewise.report.rounding import rounded_difference
 from sizewise.report.view import StudyView
 from sizewise.stats import LEVEL
 
+SWAPPED_GROUPS = "counterfactual fairness"
 TITLES = {
     "bias": "Bias test, by log-likelihood",
     "bias by prompting": "Bias test, by prompting",
     "general knowledge": "General knowledge",
-    "counterfactual fairness": "Counterfactual fairness on the test questions",
+    SWAPPED_GROUPS: "Counterfactual fairness on the test questions",
 }
 MIN_RATIO = 2.0
 """Ratio of parameters from which one model is called small and the other large."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sizewise.evaluation.counterfactuals import MIN_QUESTIONS, mentions
 from sizewise.evaluation.suites import COUNTERFACTUALS
 from sizewise.records import Evaluation, ModelDescription
+from sizewise.report.side_tests import SWAPPED_GROUPS
 from sizewise.studies.measuring import (
     BIAS,
     BIAS_BY_PROMPTING,
@@ -22,11 +23,12 @@ from sizewise.studies.measuring import (
 from sizewise.studies.steps import Steps
 from sizewise.text import language_name
 
+TESTED_SHARE, STOPPED_SHARE = 0.6, 0.1
+"""Share of the time left for the load test of a candidate, and of one that was stopped as clearly worse."""
 SUITE_SHARE = 0.5
 """Share of the time left at the end for a suite."""
 FIRST_SUITE_ITEMS = 32
 """Items of a suite by which its time is estimated."""
-COUNTERFACTUAL_TITLE = "counterfactual fairness"
 TITLES = {"bias": "Bias test", "bias by prompting": "Bias test by prompting"}
 """Test -> its title in the progress, where its name isn't enough."""
 
@@ -42,8 +44,10 @@ def load_test_all(steps: Steps) -> str | None:
         tested += 1
         latency = measured.scores["latency_s"].value if "latency_s" in measured.scores else None
         expected = 30.0 * (latency or 1.0)  # 12 requests one by one, and 32 by several users at once
-        if steps.budget.limited and (name in steps.evidence.stopped or expected > 0.6 * steps.budget.left_s):
-            steps.list_unfinished(f"load test of {name}", expected)
+        stopped = name in steps.evidence.stopped
+        if steps.budget.limited and expected > (STOPPED_SHARE if stopped else TESTED_SHARE) * steps.budget.left_s:
+            if not stopped:  # more time wouldn't test a candidate that is out
+                steps.list_unfinished(f"load test of {name}", expected)
             continue
         steps.progress.say(f"Load test: {name}")
         found = steps.step(f"Load test of {name}", steps.budget.left_s, load_test_candidate, evaluation, steps.config)
@@ -93,16 +97,16 @@ def _counterfactuals(steps: Steps, models: dict[str, ModelDescription]) -> bool:
     names = [name for name, model in models.items() if can_be_asked(model) or "decisions" in model.offers]
     if not mentioned or not names:
         return False
-    found = steps.evidence.found(COUNTERFACTUAL_TITLE)
-    test = SideTest(COUNTERFACTUAL_TITLE, COUNTERFACTUALS, data=steps.data)
+    found = steps.evidence.found(SWAPPED_GROUPS)
+    test = SideTest(SWAPPED_GROUPS, COUNTERFACTUALS, data=steps.data)
     for name in names:
         expected = steps.item_s.get(name, 0.0) * sum(mentioned.values())
         if steps.budget.is_over or (steps.budget.limited and expected > SUITE_SHARE * steps.budget.left_s):
-            steps.list_unfinished(f"{COUNTERFACTUAL_TITLE} of {name}", expected)
+            steps.list_unfinished(f"{SWAPPED_GROUPS} of {name}", expected)
             continue
         steps.progress.say(f"Counterfactual fairness: {name}, {', '.join(mentioned)}")
         made = steps.step(
-            f"{COUNTERFACTUAL_TITLE} of {name}",
+            f"{SWAPPED_GROUPS} of {name}",
             steps.budget.left_s,
             run_side_test,
             steps.evidence.uris[name],
