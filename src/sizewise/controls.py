@@ -15,6 +15,7 @@ MAX_CELL = 10_000_000
 """Most characters of a CSV cell."""
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
+_SEP_LINE = re.compile(r"\ufeff?sep=.\r?\n?", re.IGNORECASE)
 _FORMULA = re.compile(r"[=@\t\r\uff1d\uff0b\uff0d\uff20]|[-+]")
 _NUMBER = re.compile(r"[-+](?:(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?%?(?: \[[-+\d., a-z]*\])?(?: points)?)?")
 """A signed number as the tables write it, with its interval; a dash alone means that there is none."""
@@ -63,6 +64,8 @@ def csv_rows(lines: Iterable[str], *, strict: bool = True) -> csv.DictReader[str
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
     read = iter(lines)
     header = next(read, "")
+    if _SEP_LINE.fullmatch(header):  # Excel writes and reads it before the header
+        header = next(read, "")
     delimiter = max(DELIMITERS, key=header.count)
     return csv.DictReader(chain([header], read), delimiter=delimiter, strict=strict)
 

@@ -43,6 +43,11 @@ def test_decisions_of_an_evaluation(
     costs.write_bytes("\ufeffCorrect;Decided;Cost\r\nham;spam;20,5\r\nspam;ham;0,250\r\n".encode())
     code, out, _ = call(capsys, monkeypatch, *arguments, "--json")
     assert (code, json.loads(out)["record"]["costs"]["matrix"]) == (0, [[0.0, 20.5], [0.25, 0.0]])
+    costs.write_text("sep=;\ncorrect;decided;cost\nham;spam;20\n;;\n", encoding="utf-8")
+    code, out, _ = call(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert "cost of deciding spam instead of ham 20, ham instead of spam 1" in out
+    assert "accuracy of the cheapest actions" in out
     for content, said in (
         ("correct;decided;cost\nham;spam;1.500\n", "is '1.500': '1.500' may mean 1.500 or 1500"),
         ("correct,decided,cost\nham,spam,20,5\n", "Row 1 of"),

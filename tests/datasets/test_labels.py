@@ -341,3 +341,25 @@ def test_lists_as_programs_write_them_into_a_cell_are_several_labels(tmp_path: P
     assert report(contents(tmp_path / "e", placed, type="multi")).counts == {"x": 60, "y": 30}
     notes = contents(tmp_path / "d", plain(60, ["['a', 'd']", "['a']", "['d']"])).record.notes
     assert any("consist of other labels" in note for note in notes)
+
+
+def test_yes_in_several_words_is_noted(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(40, ["Ja", "yes", "1", "Nein"]))
+    (note,) = [note for note in found.record.notes if "mean the same" in note]
+    assert "'1' (10), 'Ja' (10), 'yes' (10)" in note
+    assert not [note for note in contents(tmp_path, plain(40, ["Ja", "Nein"])).record.notes if "mean the same" in note]
+
+
+def test_letters_that_look_alike_are_shown_by_their_codes(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(40, ["ok", "\u043e\u043a", "fraud"]))
+    (line,) = [line for line in label_lines(report(found)) if "two spellings" in line]
+    assert line.endswith(r"'ok' and '\u043e\u043a'")
+
+
+@pytest.mark.parametrize(("rare", "is_noted"), [(4, True), (5, False)])
+def test_labels_that_are_hardly_tested_are_named(tmp_path: Path, rare: int, is_noted: bool) -> None:
+    rows = [row | {"split": ("train", "test")[i % 2]} for i, row in enumerate(plain(60, ["ham"]))]
+    rows += [{"text": f"case of its own {i * 7919}", "label": "scam", "split": "test"} for i in range(rare)]
+    rows += [{"text": f"other case of its own {i * 104729}", "label": "scam", "split": "train"} for i in range(5)]
+    notes = [note for note in contents(tmp_path, rows, split="given").record.notes if "too few to tell" in note]
+    assert [note.endswith(f"recognized: 'scam' ({rare}).") for note in notes] == [True] * is_noted

@@ -13,6 +13,7 @@ import pytest
 from sizewise.datasets import read
 from sizewise.decisions.calibrators import fit_calibrator
 from sizewise.decisions.classify import ExportedClassifier
+from sizewise.decisions.classify import legible_text as exported_form
 from sizewise.decisions.linear import MAX_CHARACTERS
 from sizewise.decisions.onnx_classifier import Exportable, build_classifier_graph
 from sizewise.decisions.scorers import Material, Settings, fit_scorer
@@ -22,6 +23,7 @@ from sizewise.models import open_model
 from sizewise.records import CalibrationMethod, ClassifierMethod, ClassifierRecipe, Question
 from sizewise.retrieval.encoder import write_graph
 from sizewise.store import Store
+from sizewise.text import legible_text
 from sizewise.training import train
 from tests.decisions.test_linear import TOPICS, material, question
 from tests.retrieval.encoders import write_encoder
@@ -106,6 +108,11 @@ def test_an_encoder_and_its_pool_are_part_of_the_graph(method: ClassifierMethod,
     assert np.abs(found - expected).max() < 1e-3
 
 
+def test_exported_texts_are_read_as_before_the_export() -> None:
+    text = "".join(f"a{chr(code)}b\u0e01{chr(code)}\r" for code in (*range(0x20000), *range(0xE0000, 0xE1000)))
+    assert exported_form(text) == legible_text(text)
+
+
 def test_the_exported_folder_decides_by_itself(tmp_path: Path, store: Store) -> None:
     data = read(labeled_file(tmp_path), store=store)
     saved = train(ClassifierRecipe(start="tfidf", method="linear"), data, store=store)
@@ -113,7 +120,7 @@ def test_the_exported_folder_decides_by_itself(tmp_path: Path, store: Store) -> 
     record = export(saved.id, "onnx", out, store=store, prompts=40).record
     assert set(record.files) == {"model.onnx", "classifier.json", "classify.py"}
     assert record.parity[0].agreement.value == 1
-    texts = ["win a prize", "lunch at home", ""]
+    texts = ["win a prize", "lunch at home", "", "\uff57\uff49n\u200b a p\u00adrize\u2028x \u0e01\u200b\u0e02 e\u0301"]
     model = open_model(saved, store=store)
     expected = model.probabilities(texts)  # type: ignore[attr-defined]
     command = [sys.executable, str(out / "classify.py"), *texts]

@@ -57,6 +57,11 @@ TABLES: dict[str, tuple[list[str], Make, str]] = {
         lambda i: [f"you win a big prize now {i}", i % 2],
         "--prompt 'Mail body' --label 'Spam label'",
     ),
+    "flag": (
+        ["text", "is_fraud", "amount"],
+        lambda i: [f"the customer bought gift card {i} abroad", i % 2, i * 3.5],
+        "--prompt text --label is_fraud",
+    ),
     "no text": (["Client", "Amount", "Day"], lambda i: [f"Client {'x' * i}", i * 3.5, f"2026-01-{i:02}"], ""),
     "numbers": (["a", "b"], lambda i: [i, i * i], ""),
 }

@@ -282,7 +282,10 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
     opened = open_round([compared], RoundDesign(raters=["a"], items=12), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "tasks.json"
+    name, task = next((name, task) for name, task in ballot.tasks.items() if task.purpose == "gold")
+    ballot.tasks[name] = task.model_copy(update={"prompt": "=1+1"})
     for one in write_tasks(ballot, path, form):
+        assert ("'=1+1" in one.read_text(encoding="utf-8")) == (form == "csv")  # no spreadsheet runs it
         assert "gold" not in one.read_text(encoding="utf-8")
         assert "recorded" not in one.read_text(encoding="utf-8")
     filled(form, path, ballot)

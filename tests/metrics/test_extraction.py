@@ -149,6 +149,14 @@ def test_items_of_a_list_are_paired_and_duplicates_count() -> None:
     assert _value("field_f1", rows, rows) == 1.0
 
 
+def test_a_row_that_is_missing_in_a_long_table_costs_one_row() -> None:
+    rows = [{"day": i, "amount": i * 7 % 11} for i in range(300)]
+    assert _all_three([rows[1:]], [rows]) == pytest.approx((1.0, 299 / 300, 598 / 599))
+    assert _all_three([rows[150:] + rows[:149]], [rows])[1] == pytest.approx(299 / 300)
+    wrong = [row | {"amount": -1} if row["day"] == 7 else row for row in rows]
+    assert _all_three([wrong[1:]], [rows])[0] == pytest.approx(597 / 598)
+
+
 def test_the_closest_reference_counts_and_invalid_json_costs_recall() -> None:
     item = AnswerItem('{"a": "x"}', ('{"a": "y"}', '{"a": "x"}'), probabilities={"x": 1.0})
     assert METRICS["field_f1"].measure(item) == (1.0, 1.0, 1.0)

@@ -102,6 +102,17 @@ def test_every_outcome_has_a_headline_that_is_not_color_alone() -> None:
     assert "significantly better than a" in enough.rest
 
 
+@pytest.mark.parametrize(("value", "said"), [(0.997, True), (0.6, False)])
+def test_accuracy_with_unequal_labels_says_little(value: float, said: bool) -> None:
+    found = with_baseline(comparison(THREE))
+    found.models[BASELINE] = found.models[BASELINE].model_copy(update={"uri": "frequent:data-1"})
+    change = {"metric": "accuracy", "value": value, "ci_low": value, "ci_high": value, "unit": "share"}
+    found.scores["bleu"][BASELINE] = found.scores["bleu"][BASELINE].model_copy(update=change)
+    assert (
+        any("accuracy says little about the rare ones" in line for line in reasons_of(Standing(view_of(found)))) == said
+    )
+
+
 def test_the_strip_compares_on_every_measure_and_tells_ties_from_gaps() -> None:
     found = with_baseline(comparison(THREE))
     standing = Standing(view_of(found))

@@ -23,7 +23,7 @@ from sizewise.decisions.scorers import Settings as DecisionSettings
 from sizewise.guard import Found
 from sizewise.models import Model
 from sizewise.models.base import Cancel, Deliver, Piece, failed
-from sizewise.models.classifier import ClassifierModel
+from sizewise.models.classifier import READING, ClassifierModel
 from sizewise.models.deciding import is_calibrated
 from sizewise.models.fake import FakeModel
 from sizewise.records import (
@@ -160,6 +160,7 @@ def small_classifier(folder: Path, calibrated_on: int = 60) -> tuple[ClassifierM
     train, validation = material(60), material(12)
     scorer = fit_scorer("linear", train, validation, DecisionSettings(question))
     scorer.save(folder)
+    (folder / READING).write_text('{"legible": true}', encoding="utf-8")
     record = Classifier(
         recipe=ClassifierRecipe(start="tfidf", method="linear"),
         data="data-x",
@@ -196,6 +197,54 @@ def test_probabilities_served_are_those_measured(tmp_path: Path, store: Store) -
         assert answer["choice"] == max(served, key=lambda value: served[value])
     parts = [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
     assert answers(client, parts, choice(*reversed(list(WORDS)))) == [answer]
+
+
+HIDDEN = {
+    "zero width": "\u200b".join("invoice refund"),
+    "soft hyphens": "in\u00advoice re\u00adfund",
+    "tags": "invoice refund\U000e0061\U000e0062",
+    "full width": "".join(chr(ord(letter) + 0xFEE0) for letter in "invoice") + " refund",
+    "direction": "\u202einvoice\u202c refund",
+    "control": "inv\x00oice re\x7ffund",
+    "variation": "invoice\ufe0f refund",
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_what_nobody_sees_changes_no_decision(kind: str, tmp_path: Path, store: Store) -> None:
+    client = serving({"small": small_classifier(tmp_path / "model")[0]}, store=store)
+    (plain,) = answers(client, "invoice refund", choice(*WORDS))
+    (hidden,) = answers(client, HIDDEN[kind], choice(*WORDS), sizewise={"explain": 2})
+    assert hidden["probabilities"] == plain["probabilities"]
+    assert hidden["sizewise"]["explanation"]["option"] == "billing"
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200b", "\u0444\u044f \u044e\u0449", "\u2060"])
+def test_a_text_of_which_nothing_is_known_goes_to_people(text: str, tmp_path: Path, store: Store) -> None:
+    model = small_classifier(tmp_path / "model")[0]
+    client = serving({"small": model}, Settings(decide_at=(0.0, 0.0)), store)
+    (answer,) = answers(client, text, choice(*WORDS), model="auto")
+    assert answer["type"] == "refusal"
+    assert "probabilities are those of any text" in answer["sizewise"]["reason"]
+    (named,) = answers(client, text, choice(*WORDS))
+    assert not named["sizewise"]["calibrated"]
+    assert answers(client, "refund", choice(*WORDS), model="auto")[0]["choice"] == "billing"
+    said = [{"role": "assistant", "content": "refund the invoice"}]  # nothing that anyone asked
+    assert answers(client, said, choice(*WORDS), model="auto")[0]["sizewise"]["handed_over"]
+
+
+def test_some_of_the_options_are_explained(tmp_path: Path, store: Store) -> None:
+    client = serving({"small": small_classifier(tmp_path / "model")[0]}, store=store)
+    (found,) = answers(client, "invoice refund", choice("technical", "billing"), sizewise={"explain": 1})
+    assert found["sizewise"]["explanation"]["option"] == "billing"
+
+
+def test_without_a_model_the_thresholds_hold(store: Store) -> None:
+    client = cascade(store)
+    named = {"id": "x", "type": "choice", "question": "?", "options": [{"name": "a"}, {"name": "b"}]}
+    body = post(client, "0.6 0.4", named, model="").json()
+    assert body["model"] == "auto"
+    assert body["answers"]["x"]["sizewise"]["handed_over"]
 
 
 def test_a_calibration_on_few_texts_is_none(tmp_path: Path) -> None:

@@ -219,6 +219,23 @@ def check_skypilot_file(uri: str, made: Saved[Study], store: Store, tmp_path: Pa
     assert task["service"]["readiness_probe"]["path"] == "/health"
 
 
+def check_odd_studies(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    files = written(picked(made, "run:classifier-0123456789", store), "kuberay", store, tmp_path / "classifier")
+    assert set(files) == {"rayjob.yaml"}  # vLLM serves language models
+    study_id = picked(made, "openai:gpt-4o-mini", store)
+    path = store.folder("study", study_id) / "study.toml"
+    text = path.read_text(encoding="utf-8") + "\n\tname = '\U0001f600'\n"
+    for number, first in enumerate(("# \u2028evil: 1\n", "# \x85evil: 1\n", "  # begins late\n")):
+        path.write_text(first + text, encoding="utf-8")
+        config = written(study_id, "kuberay", store, tmp_path / f"odd-{number}")["rayjob.yaml"][1]
+        assert config["data"] == {"study.toml": first + text}
+    for uri in ("http://vllm:8000/v1#x\n[[key]]\nname = 'mine'", "hf:org/x\u2028evil: 1"):
+        with pytest.raises(UsageError, match="without line breaks"):
+            deploy(picked(made, uri, store), "compose", tmp_path / "new", store=store)
+    with pytest.raises(UsageError, match="no name of an image"):
+        deploy(study_id, "compose", tmp_path / "new", image="x; rm -rf ~", store=store)
+
+
 def test_files_of_every_target_fit_every_model(made: Saved[Study], store: Store, tmp_path: Path) -> None:
     for number, uri in enumerate(URIS):
         check_compose_files(uri, made, store, tmp_path / f"compose-{number}")
@@ -226,6 +243,7 @@ def test_files_of_every_target_fit_every_model(made: Saved[Study], store: Store,
         check_skypilot_file(uri, made, store, tmp_path / f"skypilot-{number}")
         check_helm_chart(uri, made, store, tmp_path / f"helm-{number}")
         check_ray_files(uri, made, store, tmp_path / f"ray-{number}")
+    check_odd_studies(made, store, tmp_path)
     with pytest.raises(SizewiseError, match="isn't empty"):
         deploy(picked(made, URIS[0], store), "compose", tmp_path / "compose-0", store=store)
     with pytest.raises(UsageError, match="a file of this machine"):

@@ -47,7 +47,7 @@ def label(folder: Path, *models: str, ask: int = 10, question: Question | None =
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -230,3 +230,29 @@ def test_labels_are_kept_though_a_spreadsheet_changed_a_text_and_no_cell_is_a_fo
     asked.write_text("id,text,label\ntexts.jsonl:1,123,fee\n", encoding="utf-8")
     with pytest.raises(SizewiseError, match="line 2: the text '123'"):
         label(tmp_path, "good")
+
+
+def test_texts_with_an_empty_label_are_labeled_and_no_text_runs_in_a_spreadsheet(tmp_path: Path) -> None:
+    texts = ["=cmd|' /C calc'!A1", "Überweisung\nan Müller", "card " * 8_000, "fee"]
+    with (tmp_path / "texts.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "text", "label"], *((f"t{i}", text, "") for i, text in enumerate(texts))])
+    (tmp_path / "one.jsonl").write_text(json.dumps({"id": "t3", "completion": "fee"}) + "\n", encoding="utf-8")
+
+    def made() -> Labeling:
+        source, by = tmp_path / "texts.csv", f"recorded:{tmp_path / 'one.jsonl'}"
+        how = {"question": QUESTION, "store": Store(tmp_path / "home")}
+        return label_texts([source], [by], tmp_path / "labels.jsonl", **how)  # type: ignore[arg-type]
+
+    first = made()
+    assert (first.texts, first.written) == (4, 1)
+    assert list(first.accuracies.values()) == [None]  # no other model and no person confirms it
+    ask = ask_path(tmp_path / "labels.jsonl")
+    assert ask.read_bytes().startswith(b"\xef\xbb\xbf")  # Excel reads it as UTF-8
+    asked = {row["id"]: row for row in rows_of(ask)}
+    assert asked["t0"]["text"] == "'" + texts[0]
+    rows = [row | {"label": "card", "text": row["text"][:32_767]} for row in asked.values()]  # as Excel saves them
+    with ask.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert made().settled == len(rows) == 4

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.text import fold_text, phrase_pattern, visible_text, words_of
+from sizewise.text import fold_text, legible_text, phrase_pattern, visible_text, words_of
 from sizewise.text.normalization import compatibility_form
 from tests.languages import PASSAGES
 
@@ -69,3 +69,18 @@ def test_visible_text_keeps_case_and_white_space() -> None:
 )
 def test_a_phrase_is_found_as_whole_words_of_its_script(phrase: str, text: str, found: bool) -> None:
     assert bool(phrase_pattern(phrase).search(text)) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pay\u200bment\r\nto\x85x", "payment\nto\nx"),
+        ("u\u0308ber \uff21\u00ad", "\u00fcber A"),
+        ("\u0e01\u200b\u0e02", "\u0e01\u200b\u0e02"),
+        ("a\x00\tb\x1fc", "a\tb c"),
+        ("\U0001f3f4\U000e0067\u2764\ufe0f", "\U0001f3f4\u2764"),
+    ],
+)
+def test_a_legible_text_is_what_a_reader_sees(text: str, expected: str) -> None:
+    assert legible_text(text) == expected
+    assert legible_text(expected) == expected

@@ -12,6 +12,7 @@ from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
+from sizewise.models.deciding import is_calibrated
 from sizewise.records import (
     ClassifierRecipe,
     Dataset,
@@ -127,6 +128,7 @@ def test_a_question_with_other_options_is_refused_and_fewer_are_renormalized(
     assert {refused.id, good.id} == {"a", "b"}
     by_id = {one.id: one for one in (refused, good)}
     assert by_id["a"].finish == "error"
+    assert "wasn't trained for 'virus' but for 'spam', 'ham'" in (by_id["a"].error or "")
     assert by_id["b"].text == "spam"
     with pytest.raises(SizewiseError, match="log-likelihoods"):
         next(iter(model.score(["text"])))
@@ -199,3 +201,15 @@ def test_an_option_that_is_never_the_most_likely_one_is_learned(tmp_path: Path, 
     assert answer.probabilities is not None
     assert answer.probabilities["unclear"] == pytest.approx(0.2, abs=0.15)
     assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+def test_a_label_without_a_validation_example_is_not_calibrated(tmp_path: Path, store: Store) -> None:
+    split = ["train"] * 3 + ["validation", "test"]
+    rows = [{"text": f"lunch {i}", "label": "ham", "split": split[i % 5]} for i in range(400)]
+    rows += [{"text": f"win a prize {i}", "label": "spam", "split": "train"} for i in range(20)]
+    path = tmp_path / "rare.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    saved = train(LINEAR, read(path, split="given", store=store), store=store)
+    assert saved.record.uncalibrated == ("spam",)
+    assert any("no example of 1 of 2 labels" in note for note in saved.record.notes)
+    assert not is_calibrated(open_model(saved, store=store))

@@ -146,7 +146,8 @@ def _weak_evidence(choice: Choice, names: Sequence[str]) -> list[str]:
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(
-            f"caution: only {fewest} test items are usable (no overlap with the training text); use {FEW_ITEMS} or more"
+            f"caution: only {fewest} test items were measured, without those that share text with training; use "
+            f"{FEW_ITEMS} or more"
         )
     minimum, score = choice.needs.min_quality, choice.score(choice.quality, names[0]) if names else None
     if minimum is not None and score is not None and score.unit == "0-100" and 0 < minimum <= 1:

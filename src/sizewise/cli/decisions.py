@@ -161,9 +161,17 @@ def _costs(
         else:
             doubt = ""
         if not math.isfinite(number):
-            raise UsageError(f"The cost of deciding '{decided}' for '{correct}' is '{value}'{doubt}.", "a number", "")
+            raise UsageError(
+                f"The cost of deciding '{decided}' for '{correct}' is '{value}'{doubt}.",
+                "a number without a currency or a sign between thousands",
+                "--cost ham:spam=20",
+            )
         if found.setdefault(correct, {}).setdefault(decided, number) != number:
-            raise UsageError(f"Deciding '{decided}' for '{correct}' has two costs.", "one cost for each error", "")
+            raise UsageError(
+                f"Deciding '{decided}' for '{correct}' has two costs.",
+                "one cost for each error",
+                "leave one of them out",
+            )
     return found
 
 
@@ -173,9 +181,12 @@ def _rows(file: Path) -> tuple[list[tuple[str, str, str]], bool]:
 
     try:
         with open_csv(file) as reader:
-            rows = [{(key or "").strip().lower(): value for key, value in row.items()} for row in reader]
+            named = [{(key or "").strip().lower(): value for key, value in row.items()} for row in reader]
+            rows = [row for row in named if any(row.values())]
     except (OSError, ValueError, csv_files.Error) as error:
-        raise UsageError(f"Can't read {file}: {error}.", "a CSV file in UTF-8", "") from error
+        raise UsageError(
+            f"Can't read {file}: {error}.", "a CSV file in UTF-8", f"save {file} as CSV in UTF-8, or use --cost"
+        ) from error
     columns = ("correct", "decided", "cost")
     if not rows or not set(columns) <= set(rows[0]):
         raise UsageError(f"{file} has no rows with costs.", f"the columns {', '.join(columns)}", f"edit {file}")
@@ -261,9 +272,10 @@ def _text(score: Score) -> str:
 
 
 def _figures(found: DecisionAnalysis) -> list[list[str]]:
+    titles = FIGURES | ({"accuracy": "accuracy of the cheapest actions"} if found.costs is not None else {})
     rows = [
         [title, _text(found.scores[name]), str(found.scores[name].n)]
-        for name, title in FIGURES.items()
+        for name, title in titles.items()
         if name in found.scores
     ]
     if found.drift is not None:
@@ -307,6 +319,14 @@ def _print_costs(found: DecisionAnalysis) -> None:
         rows.insert(1, [f"{found.positive} from {costs.threshold:.3f}", _text(costs.threshold_cost)])
     print_line("")
     print_table(["decision", "cost"], rows, "Cost of 1,000 decisions")
+    errors = [
+        f"{decided} instead of {correct} {number(costs.matrix[row][column])}"
+        for row, correct in enumerate(costs.labels)
+        for column, decided in enumerate(costs.labels)
+        if row != column
+    ]
+    if len(errors) <= MAX_CONFUSED:
+        print_line(f"cost of deciding {', '.join(errors)}")
     print_line(f"handed over: {_text(costs.handed_over)}; cost expected by the model: {number(costs.expected)}")
 
 

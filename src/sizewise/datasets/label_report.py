@@ -22,6 +22,8 @@ IMBALANCED = 10
 """Size of the largest class, as a multiple of the smallest, from which a dataset counts as imbalanced."""
 MAX_NAMED, MIN_NAMED = 2_000, 20
 """Examples that are searched for their own label, and least number of them."""
+MIN_TESTED, MIN_TEST_EXAMPLES = 5, 20
+"""Test examples of a label below which its recognition can't be judged, and of all labels from which this is noted."""
 _SHOWN = 5
 _NO_WORD = re.compile(r"[\W_]+")
 
@@ -220,7 +222,7 @@ def label_lines(report: LabelReport) -> list[str]:
     lines = [
         f"labels: {len(names):,} on {report.examples:,} examples; most frequent {quote_label(largest)} "
         f"({report.counts[largest]:,}, {report.most_frequent_share:.1%})"
-        + (f", rarest {quote_label(smallest)} ({report.counts[smallest]:,})" if len(names) > 1 else "")
+        + (f", rarest {quote_label(smallest, largest)} ({report.counts[smallest]:,})" if len(names) > 1 else "")
     ]
     if report.unlabeled:
         lines.append(f"examples without a label: {report.unlabeled:,}")
@@ -257,13 +259,22 @@ def label_lines(report: LabelReport) -> list[str]:
 
 def label_notes(report: LabelReport) -> list[str]:
     """Return what readers of scores must know about the labels."""
-    if not report.unseen:
-        return []
-    count = sum(report.unseen.values())
-    return [
-        f"{count:,} examples for validation or testing have a label without any training example "
-        f"({_some(tuple(report.unseen))}); no model that is trained here can predict it."
-    ]
+    notes = []
+    if report.unseen:
+        count = sum(report.unseen.values())
+        notes.append(
+            f"{count:,} examples for validation or testing have a label without any training example "
+            f"({_some(tuple(report.unseen))}); no model that is trained here can predict it."
+        )
+    tested = report.splits.get("test", {})
+    rare = [label for label in report.counts if tested.get(label, 0) < MIN_TESTED]
+    if rare and len(rare) < len(report.counts) and sum(tested.values()) >= MIN_TEST_EXAMPLES:
+        shown = [f"{quote_label(label)} ({tested.get(label, 0)})" for label in rare]
+        notes.append(
+            f"Labels with fewer than {MIN_TESTED} test examples, too few to tell how well they are recognized: "
+            f"{_some(shown, quoted=True)}."
+        )
+    return notes
 
 
 def _some(names: Sequence[str], quoted: bool = False) -> str:

@@ -15,7 +15,7 @@ from sizewise.documents.decisions import MAX_OPTIONS, MISSING, SEPARATOR, label_
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError
 from sizewise.records import Example, Option, Question, StatedQuestion
-from sizewise.text import fold_text, ordered_levels, positive_first, shorten_text, visible_text
+from sizewise.text import fold_text, ordered_levels, positive_first, same_answers, shorten_text, visible_text
 
 MIN_PER_OPTION = 2
 """Least mean number of examples per label for a column of labels to be a classification."""
@@ -24,6 +24,8 @@ _INTEGER = re.compile(r"0+\d+")
 _SEVERAL = re.compile(r"\s*[|;,]\s*")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 _JOINED = re.compile(r"\s*[;|,+&]\s*")
+_LOOKALIKES = str.maketrans("авекмнорстухіјѕԁԛԝһοακνρτυχι", "abekmhopctyxijsdqwhoakvptuxi")
+"""Cyrillic and Greek letters -> Latin ones that look the same."""
 _LIST_SIGNS = "[]'\" "
 _LISTED = 5
 MAX_SHOWN = 80
@@ -137,6 +139,12 @@ def _join(table: LabelTable, options: Sequence[Option]) -> None:
     for one, label in table.joined.items():
         table.counts[label] += table.counts.pop(one)
     table.alike = _alike(table.counts)
+    for same in same_answers(sorted(table.counts)) if not own else ():
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in same)
+        table.notes.append(
+            f"These labels may all mean the same, but are read as different ones: {shown}. If they do, write one of "
+            "them in all rows."
+        )
     absent = [one for one in sorted(table.counts) if (one.casefold() in MISSING or _is_filler(one, table)) and not own]
     if absent and len(table.counts) > 1:
         shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
@@ -153,14 +161,14 @@ def _is_filler(label: str, table: LabelTable) -> bool:
 
 
 def _alike(counts: Counter[str]) -> tuple[tuple[str, str], ...]:
-    """Return pairs of labels that differ only in punctuation, accents, leading zeros, or width or case of a letter."""
+    """Return pairs of labels that differ only in punctuation, accents, leading zeros, or in letters that look alike."""
     first: dict[str, str] = {}
     pairs = []
     for label in sorted(counts):
         if re.fullmatch(r"[-+]?[\d.,]+", label):
             key = label.lstrip("0") or "0" if _INTEGER.fullmatch(label) else label
         else:
-            letters = unicodedata.normalize("NFD", fold_text(label))
+            letters = unicodedata.normalize("NFD", fold_text(label)).translate(_LOOKALIKES)
             key = _SIGNS.sub("", "".join(one for one in letters if not "\u0300" <= one <= "\u036f"))
         if key and first.setdefault(key, label) != label:
             pairs.append((first[key], label))
@@ -182,10 +190,14 @@ def _note_lists(table: LabelTable) -> None:
 def quote_label(label: str, other: str = "") -> str:
     """Quote a label on one line, shortened; with the codes of its characters if it would look like another one."""
     shown = shorten_text(re.sub(r"[^\S ]+", " ", label), MAX_SHOWN)
-    alike = label != other and visible_text(label) == visible_text(other)
-    if (alike and label != visible_text(label)) or not shown.isprintable():
+    alike = label != other and _looks(label) == _looks(other)
+    if (alike and label != _looks(label)) or not shown.isprintable():
         return ascii(shown)
     return f"'{shown}'"
+
+
+def _looks(label: str) -> str:
+    return visible_text(label).translate(_LOOKALIKES)
 
 
 def _found_question(table: LabelTable, question: StatedQuestion | None) -> Question | None:

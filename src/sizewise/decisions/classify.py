@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,18 @@ WORD = re.compile(r"(?u)\b\w+\b")
 MODEL, SETTINGS, TOKENIZER = "model.onnx", "classifier.json", "tokenizer.json"
 BATCH = 16
 NO_CHARACTER = -1
+LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b"
+)
+
+
+def legible_text(text: str) -> str:
+    """Write a text as a reader sees it, as texts were written for the training: NFKC, nothing that isn't visible."""
+    text = LINE_END.sub("\n", text).replace("\x1f", " ")
+    return HIDDEN.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text))
 
 
 class ExportedClassifier:
@@ -57,6 +70,8 @@ class ExportedClassifier:
     def _read(self, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Turn texts into the inputs of the graph."""
         found: dict[str, npt.NDArray[Any]] = {}
+        if self.settings.get("legible"):
+            texts = [legible_text(text) for text in texts]
         if "words" in self._inputs:
             lowered = [text[: self.settings["max_characters"]].lower() for text in texts]
             words = [WORD.findall(text) for text in lowered]

@@ -81,6 +81,10 @@ class LinearScorer:
         margins = np.asarray(rows @ self._transposed, dtype=np.float64) + self._weights.intercepts
         return spread_out(probabilities_of(margins * self._weights.scale, self._independent), self._known, self._count)
 
+    def knows(self, text: str) -> bool:
+        """Check whether a word or a run of characters of a text occurred in training."""
+        return bool(self._features.transform([text[:MAX_CHARACTERS]]).nnz)
+
     def attribute(self, text: str, option: int) -> Attribution | None:
         """Attribute the log-odds of an option to the characters of a text; None for an option without examples.
 

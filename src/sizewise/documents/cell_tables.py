@@ -58,7 +58,7 @@ class Headings:
         self.repeated = sorted({name for name in self.names if name and self.names.count(name) > 1})
         for name in self.repeated:
             if name in self._used:
-                raise Unreadable(f"two columns are named {name!r}")
+                raise Unreadable(f"two columns are named {name!r}", "rename or remove one of the two columns in FILE")
             for number, place in enumerate([n for n, other in enumerate(self.names) if other == name][1:], start=2):
                 self.names[place] = f"{name} ({number})"
         self._unnamed: set[int] = set()

@@ -31,6 +31,9 @@ _WESTERN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöøœúù
 _MAX_ACCENTED_SHARE = 0.3
 
 
+AS_UTF_8 = "save FILE as UTF-8 (in Excel: CSV UTF-8), and run the same command again"
+
+
 class Unreadable(Exception):
     """A file that cannot be read; files are counted by this message.
 
@@ -233,7 +236,7 @@ def guess_encoding(raw: bytes, other: bytes) -> str:
         found = by_language or western or found
     names = list(found.values())
     if len(names) != 1:
-        raise Unreadable(f"not UTF-8 (could be {' or '.join(names)})" if names else "not UTF-8")
+        raise Unreadable(f"not UTF-8 (could be {' or '.join(names)})" if names else "not UTF-8", AS_UTF_8)
     return names[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sizewise.documents.tables import column_name
@@ -66,6 +66,7 @@ _LABEL_WORDS = frozenset(
         ),
     )
 )
+_MARKS = ({"0", "1"}, {"0.0", "1.0"}, {"-1", "1"}, {"true", "false"})
 _CODE = re.compile(r"[!-~]*(?:\d|@|://)[!-~]*|\d+")
 """Numbers, dates in digits, ids, addresses of mail and web."""
 
@@ -107,6 +108,11 @@ class _Column:
         return self.is_lettered and not self.has_word(_NUMBER_WORDS)
 
     @property
+    def is_mark(self) -> bool:
+        """Whether it holds two values that stand for yes and no, such as 1 and 0."""
+        return {cell.lower() for cell in self.cells} in _MARKS and not self.has_word(_NUMBER_WORDS)
+
+    @property
     def is_lettered(self) -> bool:
         """Whether most cells begin with a letter, as dates and numbers don't."""
         return 2 * sum(cell[0].isalpha() for cell in self.cells) > len(self.cells)
@@ -134,15 +140,33 @@ def guess_columns(headings: Sequence[str], rows: Sequence[Sequence[Any]] = ()) -
     answers = [c for c in columns if c is not prompt and c.has_word(_ANSWER_WORDS) and c.is_written]
     if answers:
         return _options(prompt, "--label" if answers[0].is_label else "--reference", answers[0].name)
-    labels = [c for c in columns if c is not prompt and c.is_label]
+    others = [c for c in columns if c is not prompt]
+    labels = [c for c in others if c.is_label] or [c for c in others if c.is_mark]
     named = [c for c in labels if c.has_word(_LABEL_WORDS)] or labels
     if named:
         return _options(prompt, "--label", named[0].name if len(named) == 1 else UNNAMED)
-    others = [c for c in columns if c is not prompt and c.is_text and (asked or len(texts) == 2)]
+    others = [c for c in others if c.is_text and (asked or len(texts) == 2)]
     if len(others) != 1:
         return ""
     first, second = (prompt, others[0]) if asked else texts
     return _options(first, "--reference", second.name) if second.words >= MIN_ANSWER_WORDS else ""
+
+
+def label_note(rows: Sequence[Mapping[str, Any]], unused: Collection[str]) -> str:
+    """Return how to read a column as labels that wasn't used but looks like them; empty if none does.
+
+    Args:
+        rows: The first rows, by column.
+        unused: Columns that weren't used.
+    """
+    columns = [_Column(name, [row.get(name) for row in rows]) for name in sorted(unused)]
+    likely = [c.name for c in columns if c.has_word(_LABEL_WORDS)]
+    if not likely and len(rows) >= MIN_ROWS:
+        likely = [c.name for c in columns if c.is_mark] or [c.name for c in columns if c.is_label]
+    if not likely:
+        return ""
+    listed, option = " or ".join(map(repr, likely)), shlex.quote(likely[0]) if len(likely) == 1 else UNNAMED
+    return f"the rows were read as documents; if {listed} is their class, add --label {option}"
 
 
 def _by_headings(columns: Sequence[_Column]) -> str:

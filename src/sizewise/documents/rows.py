@@ -24,6 +24,7 @@ from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.decisions import ANNOTATION_KEYS, DISTRIBUTION_KEYS, decides
 from sizewise.documents.decoding import Unreadable
+from sizewise.documents.guessing import label_note
 from sizewise.documents.reading import LABEL_KEYS, FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
 from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
@@ -77,7 +78,6 @@ _WHOLE = re.compile(r"\A(\d+)\.0+\Z")
 _MISSING = frozenset(("nan", "null", "none", "n/a", "na", "#n/a", "nil"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_].*)?")
 _PLAIN_TEXT = frozenset(("text", "id", "title", "license", "source", "language", "meta", "metadata", "url", *TIME_KEYS))
-_LIKELY_LABELS = ("category", "class", "intent", "sentiment")
 _ERRORS = (ValueError, TypeError, RecursionError, OverflowError)
 DEFAULTS = ReadOptions()
 
@@ -149,7 +149,7 @@ def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = Non
             except _ERRORS as error:
                 read.reject(RejectedRow(file=source.name, line=row.line, reason=reason_of(error)))
         read.flush_if_large()
-    read.notes += _notes(read, source.name, counts)
+    read.notes += _notes(read, source.name, counts, first)
     return read
 
 
@@ -226,6 +226,8 @@ def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
     advice = f"fix them in {path} and run the same command again"
     if read.usable:
         advice += f"; or skip them: sizewise read {path} --max-rejects {math.ceil(100 * count / total) / 100:.2f}"
+    if all(row.reason == "the label is empty" for row in read.first_rejected):
+        advice += f"; or label them: sizewise label {path} --by MODEL --options 'LABEL|LABEL'"
     raise SizewiseError(
         f"{path}: {rows} cannot be used ({count / total:.1%}):{shown}{more}",
         f"at most {max_rejects:.0%} unusable rows; supported formats: {FORMS}",
@@ -233,11 +235,10 @@ def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
     )
 
 
-def _notes(read: FileRead, name: str, counts: _Counts) -> list[str]:
+def _notes(read: FileRead, name: str, counts: _Counts, first: Sequence[Row]) -> list[str]:
     notes = [f"{name}: unused columns: {', '.join(sorted(read.unused))}"] if read.unused else []
-    likely = next((column for column in sorted(read.unused) if column_name(column) in _LIKELY_LABELS), "")
-    if likely and "text" in read.forms:
-        notes.append(f"{name}: the rows were read as documents; if '{likely}' is their class, add --label {likely}")
+    likely = label_note([row.cells for row in first], read.unused) if "text" in read.forms else ""
+    notes += [f"{name}: {likely}"] if likely else []
 
     def note(count: int, text: str) -> None:
         if count:

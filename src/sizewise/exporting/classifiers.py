@@ -114,6 +114,7 @@ def _written_graph(
         "type": record.question.type,
         "max_characters": MAX_CHARACTERS,
         "calibration": record.calibrator.method,
+        "legible": model.reads_legible,
     }
     if encoder is not None:
         known = encoder.settings

@@ -18,7 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
 
-from sizewise.controls import cell_number
+from sizewise.controls import cell_number, spreadsheet_cell
 from sizewise.documents.saved_csv import check_cells, open_csv
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import ROLES, conversation_text
@@ -55,7 +55,7 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: spreadsheet_cell(value) for key, value in row.items()} for row in rows)
         write_atomically(path, text.getvalue())
     elif form == "jsonl":
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

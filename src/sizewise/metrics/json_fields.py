@@ -15,7 +15,8 @@ from sizewise.text import fold_text
 from sizewise.text.quantities import Amount, amount_of, date_of
 
 MAX_PAIRS = 10_000
-"""Pairs of list items that are compared to pair two lists; longer lists are compared item by item."""
+"""Pairs of list items that are compared to pair two lists. Of longer lists, equal items are paired first, and others
+item by item if they are still too many."""
 MAX_SUBSCHEMAS = 64
 _COMBINING = ("anyOf", "oneOf", "allOf")
 
@@ -141,8 +142,12 @@ def _matching_in_lists(predicted: list[Any], expected: list[Any], path: str) -> 
         found[path] += same
     if not left or not right:
         return found
+    if len(left) * len(right) > MAX_PAIRS:
+        equal, left, right = _without_equal_items(left, right)
+        for part in equal:
+            found += matching_by_path(part, part, path)
     pairs = list(zip(range(len(left)), range(len(right)), strict=False))
-    if len(left) * len(right) <= MAX_PAIRS:
+    if 0 < len(left) * len(right) <= MAX_PAIRS:
         from scipy.optimize import linear_sum_assignment  # loaded on use: it takes a fifth of a second
 
         totals = np.array([[matching_by_path(part, other, path).total() for other in right] for part in left])
@@ -171,6 +176,26 @@ def _without_equal_values(predicted: list[Any], expected: list[Any]) -> tuple[in
             remaining[_form(part)] -= 1
             right.append(part)
     return same, left, right
+
+
+def _without_equal_items(left: list[Any], right: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the items that two lists share, written alike, and what is left of both."""
+    remaining: dict[str, list[int]] = {}
+    for place, part in enumerate(right):
+        remaining.setdefault(_written(part), []).append(place)
+    equal, others, taken = [], [], set()
+    for part in left:
+        places = remaining.get(_written(part))
+        if places:
+            taken.add(places.pop(0))
+            equal.append(part)
+        else:
+            others.append(part)
+    return equal, others, [part for place, part in enumerate(right) if place not in taken]
+
+
+def _written(part: Any) -> str:
+    return json.dumps(part, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _is_plain(part: Any) -> bool:

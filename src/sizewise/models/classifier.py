@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 
 from sizewise.decisions.calibrators import apply_calibrator
+from sizewise.decisions.files import read_json
 from sizewise.decisions.linear import Attribution, LinearScorer
 from sizewise.decisions.onnx_classifier import Exportable, build_classifier_graph
 from sizewise.decisions.scorers import FloatArray, load_scorer
@@ -21,11 +22,14 @@ from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Classifier, Completion, Message, ModelDescription, Question, Request
 from sizewise.retrieval import Encoder
 from sizewise.retrieval.encoder import write_graph
+from sizewise.text import legible_text
 
 BATCH = 64
 MIN_CALIBRATED = 50
-"""Validation examples, at least one for each option, below which a calibration says little about other texts."""
+"""Validation examples, with at least one of each option, below which a calibration says little about other texts."""
 MULTI_THRESHOLD = 0.5
+READING = "reading.json"
+"""Says how a classifier reads texts; without it, as they are written (classifiers of an earlier version)."""
 
 
 def text_of(messages: Sequence[Message]) -> str:
@@ -54,6 +58,7 @@ class ClassifierModel(Model):
     def __init__(self, record: Classifier, name: str, folder: Path, base: Path | None) -> None:
         self._record, self._name = record, name
         self._scorer = load_scorer(record.recipe.method, folder, record.question, base)
+        self.reads_legible = (folder / READING).is_file() and bool(read_json(folder / READING)["legible"])
         self._lock = threading.Lock()
 
     def describe(self) -> ModelDescription:
@@ -81,13 +86,14 @@ class ClassifierModel(Model):
     def calibrated(self) -> bool:
         """Whether its probabilities were calibrated on enough validation texts, or found best there as they are."""
         calibrator = self._record.calibrator
-        if calibrator.n < max(MIN_CALIBRATED, len(calibrator.labels)):
+        if calibrator.n < max(MIN_CALIBRATED, len(calibrator.labels)) or self._record.uncalibrated:
             return False
         return calibrator.method != "none" or len(calibrator.log_loss) > 1
 
     def signature(self) -> str:
         """Return how probabilities are computed."""
-        return f"{self._record.recipe.method}|calibration:{self._record.calibrator.method}"
+        reading = "|text:legible" if self.reads_legible else ""
+        return f"{self._record.recipe.method}|calibration:{self._record.calibrator.method}{reading}"
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
         """Compute calibrated probabilities, (texts, options) in the order of the question's options."""
@@ -100,7 +106,22 @@ class ClassifierModel(Model):
 
     def attribute(self, text: str, option: int) -> Attribution | None:
         """Attribute the log-odds of an option to the characters of a text; None if only removal shows what matters."""
-        return self._scorer.attribute(text, option) if isinstance(self._scorer, LinearScorer) else None
+        if not isinstance(self._scorer, LinearScorer) or self._read([text]) != [text]:
+            return None
+        return self._scorer.attribute(text, option)
+
+    def doubt(self, text: str) -> str:
+        """Return why a probability says nothing about a text: nothing in it was seen in training; empty if it does."""
+        (read,) = self._read([text])
+        if not read.strip():
+            return "the text is empty or invisible, so the probabilities are those of any text"
+        if isinstance(self._scorer, LinearScorer) and not self._scorer.knows(read):
+            return "nothing in the text occurred in training, so the probabilities are those of any text"
+        return ""
+
+    def _read(self, texts: Sequence[str]) -> list[str]:
+        """Write texts as the classifier reads them."""
+        return [legible_text(text) for text in texts] if self.reads_legible else list(texts)
 
     def write_onnx(self, path: Path) -> Encoder | None:
         """Write the classifier with its calibration as one ONNX file, and return the encoder whose tokens it reads.
@@ -123,7 +144,7 @@ class ClassifierModel(Model):
         """Compute probabilities before calibration, (texts, options)."""
         question = self._record.question
         with self._lock:
-            found = self._scorer.probabilities(texts)
+            found = self._scorer.probabilities(self._read(texts))
         if found.shape != (len(texts), len(question.values)) or not np.isfinite(found).all():
             raise SizewiseError(
                 f"{self._name} returned no probabilities for its {len(question.values)} options.",
@@ -139,13 +160,20 @@ class ClassifierModel(Model):
             fitting = [one for one in batch if one.question is None or self._fits(one.question)]
             for request in batch:
                 if request not in fitting:
-                    yield failed(request, f"{self._name} answers another question than the one asked")
+                    yield failed(request, self._misfit(request.question))
             texts = [text_of(one.messages) if one.messages else one.text or "" for one in fitting]
             begun = time.perf_counter()
             found = self.probabilities(texts)
             seconds = (time.perf_counter() - begun) / max(1, len(texts))
             for request, text, row in zip(fitting, texts, found, strict=True):
                 yield self._completion(request, text, row, seconds)
+
+    def _misfit(self, question: Question | None) -> str:
+        """Name the option of a question that the classifier wasn't trained for, and those that it knows."""
+        known = self._record.question.values
+        other = next((value for value in question.values if value not in known), "") if question else ""
+        listed = ", ".join(f"'{value[:50]}'" for value in known[:10]) + (" ..." if len(known) > 10 else "")
+        return f"{self._name} answers another question: it wasn't trained for '{other[:50]}' but for {listed}"
 
     def _fits(self, question: Question) -> bool:
         return set(question.values) <= set(self._record.question.values)

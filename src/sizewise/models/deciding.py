@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model, complete_all, count_tokens, failed
-from sizewise.models.classifier import decided_text
+from sizewise.models.classifier import ClassifierModel, decided_text
 from sizewise.models.token_counts import estimate_tokens
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Message, Question, Request
@@ -57,6 +57,12 @@ def is_calibrated(model: Model) -> bool:
     """Check whether the probabilities of a model were calibrated on labeled examples of its question."""
     innermost = model.innermost if isinstance(model, PromptWrapper) else model
     return bool(getattr(innermost, "calibrated", False))
+
+
+def doubt_about(model: Model, text: str) -> str:
+    """Return why the probabilities of a classifier say nothing about a text; empty if they do, or for other models."""
+    innermost = model.innermost if isinstance(model, PromptWrapper) else model
+    return innermost.doubt(text) if isinstance(innermost, ClassifierModel) else ""
 
 
 def decision_prompt(question: Question, text: str) -> str:

@@ -94,6 +94,8 @@ class Classifier(Record):
     """Option -> number of training examples."""
     unseen: tuple[str, ...] = ()
     """Options without a training example, which it can't learn."""
+    uncalibrated: tuple[str, ...] = ()
+    """Options without a validation example, so that nothing shows whether their probabilities are right."""
     n: int
     """Number of training examples."""
     validation: int

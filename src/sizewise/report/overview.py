@@ -20,6 +20,8 @@ from sizewise.report.view import StudyView
 MAX_STRIP = 9
 """Candidates in the strip; the tables have all of them."""
 MAX_CAUTIONS = 2
+UNEQUAL = 0.9
+"""Accuracy of the most frequent label from which accuracy hides what becomes of the others."""
 FLIP = "counterfactual_flip#"
 NOT_TESTED = "Not measured for this candidate, so nothing shows who is treated worse."
 RELATION_WORDS: dict[Relation, str] = {
@@ -105,9 +107,13 @@ def _against_baseline(standing: Standing) -> str:
     rule = baseline.removesuffix(" (baseline)")
     if standing.comparison.models[standing.subject].role == "baseline":
         return f"The next best rule, {rule}, scores {rounded_value(score)} and {verb} {standing.subject}."
-    return (
+    found = (
         f"The best rule without a language model, {rule}, scores {rounded_value(score)} and {verb} {standing.subject}."
     )
+    is_frequent = standing.comparison.models[baseline].uri.startswith("frequent:")
+    if is_frequent and score.metric == "accuracy" and (score.value or 0.0) >= UNEQUAL:
+        found += " With labels so unequal, accuracy says little about the rare ones: see macro F1."
+    return found
 
 
 def _running(standing: Standing) -> str:

@@ -118,6 +118,8 @@ class Cascade:
             outcome: the decision.
             predicted: probability of a good answer that a policy predicts from the input.
         """
+        if outcome.is_unread:
+            return outcome.reason
         minimums, router = self._state.settings.decide_at, self._state.router
         if minimums is not None:
             return _less_than(minimums[0], outcome)
@@ -158,6 +160,8 @@ class Cascade:
 
 
 def _less_than(minimum: float, outcome: Outcome) -> str:
+    if outcome.is_unread:
+        return outcome.reason
     if outcome.top >= minimum:
         return ""
     among = " among all that it knows" if outcome.total < 1 else ""

@@ -73,6 +73,10 @@ class Outcome:
     """Why a larger model or people decide, or what to know about the probabilities."""
     explanation: Explanation | None = None
     """What drove the decision, if the client asked for it."""
+    option: str = ""
+    """Option of a classifier whose probability answers a predicate; it doesn't read the statement."""
+    is_unread: bool = False
+    """Whether the model read nothing that it knows, so that its probabilities are those of any text."""
     total: float = 1.0
     """Probability that the model gives these options together; below 1 if it has others, and it was scaled to 1."""
 
@@ -314,13 +318,14 @@ def outcome_of(asked: Asked, fit: Fit | None, completion: Completion, model: str
         return Outcome(model, reason=f"{model} declined, or named none of the options")
     if fit is not None and len(fit.options) == 1:  # an option of its own
         probability = completion.probabilities[fit.options[0]]
-        return Outcome(model, (probability, 1 - probability), calibrated)
+        return Outcome(model, (probability, 1 - probability), calibrated, option=fit.options[0])
     found = _probabilities(completion.probabilities, fit.options if fit else asked.question.values)
     total = math.fsum(found)
     if total < MIN_MASS:
         return Outcome(model, reason=f"{model} gives none of these options a probability")
     if fit is None or not fit.subset:
-        return Outcome(model, found, calibrated)
+        option = fit.options[0] if fit is not None and asked.question.type == "predicate" else ""
+        return Outcome(model, found, calibrated, option=option)
     reason = f"{model} gives these options a probability of {total:.3g} together; it was scaled to 1"
     return Outcome(model, tuple(value / total for value in found), False, reason=reason, total=min(1.0, total))
 
@@ -346,6 +351,8 @@ def _extension(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "calibrated": outcome.calibrated,
     }
+    if outcome.option:
+        extension["option"] = outcome.option
     if outcome.explanation is not None:
         extension["explanation"] = outcome.explanation.model_dump(mode="json", exclude={"item", "label"})
     return extension

@@ -436,7 +436,7 @@ class NamedDecisionRequest(RequestBody):
     """A body of /v1/decisions in SGLang's form."""
 
     model: str = ""
-    """Name of the model; empty for the first one."""
+    """Name of the model; empty for `auto`, or for the first one where `auto` isn't offered."""
     input: RequiredJSONText
     questions: Annotated[list[AnyNamedQuestion], Field(min_length=1, max_length=MAX_QUESTIONS), FIRST_ERROR]
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
-from sizewise.models.deciding import decide, is_calibrated
+from sizewise.models.classifier import text_of
+from sizewise.models.deciding import decide, doubt_about, is_calibrated
 from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Request
 from sizewise.service.admission import Busy
@@ -67,7 +68,7 @@ class Decisions:
         """Answer the questions with the model that the client named, or with `auto`."""
         state, name = self._state, self._body.model
         if isinstance(self._body, NamedDecisionRequest):
-            name = name or state.runners[0].name
+            name = name or (AUTO if has_cascade(state) else state.runners[0].name)
         signals = await state.admit([self.request()])
         if name == AUTO and has_cascade(state):
             outcomes = await Cascade(state, self._key, self.request(), self._asked, self.ask).route()
@@ -107,7 +108,9 @@ class Decisions:
         found = completions if trained is None else completions * len(asked)
         calibrated = is_calibrated(runner.model)
         rows = zip(asked, fits, found, strict=True)
-        return [outcome_of(one, fit, answer, runner.name, calibrated) for one, fit, answer in rows]
+        outcomes = [outcome_of(one, fit, answer, runner.name, calibrated) for one, fit, answer in rows]
+        doubt = await asyncio.to_thread(doubt_about, runner.model, text_of(self._messages)) if trained else ""
+        return [_doubted(one, f"{runner.name}: {doubt}") for one in outcomes] if doubt else outcomes
 
     async def _explained(self, outcomes: Sequence[Outcome], passages: int) -> list[Outcome]:
         """Add what drove each decision, in the time that is left; the models read up to 46 shortened texts for each.
@@ -244,6 +247,12 @@ def _merged(completions: Sequence[Completion]) -> Completion:
         field: sum(getattr(found, field) for found in completions) for field in ("prompt_tokens", "completion_tokens")
     }
     return completions[0].model_copy(update={**tokens, "usd": sum(costs) if costs else None})
+
+
+def _doubted(outcome: Outcome, doubt: str) -> Outcome:
+    """Mark probabilities that say nothing about the text."""
+    reason = "; ".join(filter(None, (outcome.reason, doubt)))
+    return replace(outcome, calibrated=False, is_unread=True, reason=reason)
 
 
 def _result_of(outcome: Outcome) -> str:

@@ -261,7 +261,7 @@ def _check_columns(domain: str, name: str, columns: ReadOptions) -> None:
     except Unreadable as error:
         raise UsageError(
             f"{name} can't be used as examples: {error}.",
-            "a first row with the names of the columns",
+            "a table in UTF-8 whose first row names the columns, each once",
             error.command.replace("FILE", name),
         ) from error
     options, names = columns_found.options, [one for one in columns_found.names if one]

@@ -132,7 +132,7 @@ def write_labels(
         unanimous=proportion_score(
             "unanimous", int((unanimous & several).sum()), int(several.sum()), missing_reason="only one model voted"
         ),
-        accuracies=_accuracies(by, consensus, counted.votes),
+        accuracies=_accuracies(by, consensus, counted),
         unanswered={uri: int((counted.votes[:, i] < 0).sum()) for i, uri in enumerate(by)},
         written=len(rows),
         left_out=len(texts) - len(rows),
@@ -149,9 +149,11 @@ def write_labels(
     )
 
 
-def _accuracies(by: Sequence[str], consensus: Consensus, votes: Places) -> dict[str, float | None]:
-    """Return the estimated accuracy of each model; None for one that named no option at all."""
-    voted = [bool((votes[:, i] >= 0).any()) for i in range(len(by))]
+def _accuracies(by: Sequence[str], consensus: Consensus, counted: _Votes) -> dict[str, float | None]:
+    """Return the estimated accuracy of each model; None for one that no other model and no person can confirm."""
+    votes = counted.votes >= 0
+    confirmed = (votes.sum(axis=1) > 1) | (counted.known >= 0)
+    voted = [bool((votes[:, i] & confirmed).any()) for i in range(len(by))]
     return {uri: round(float(consensus.accuracies[i]), 4) if voted[i] else None for i, uri in enumerate(by)}
 
 
@@ -233,7 +235,7 @@ def _write_ask(
     probabilities: FloatArray,
     votes: tuple[Sequence[str], Places],
 ) -> None:
-    """Write the texts for people, with an empty label; the models' votes are beside it."""
+    """Write the texts for people, with an empty label and the models' votes; no cell runs as a formula."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     headings = ["id", "text", "label", "suggested", "probability", "reason", "occurrences", *votes[0]]
@@ -244,4 +246,4 @@ def _write_ask(
         shown = f"{probabilities[i, best]:.2f}"
         row = [texts[i].id, texts[i].text, "", values[best], shown, reason, texts[i].occurrences, *given]
         writer.writerow(map(spreadsheet_cell, row))
-    write_atomically(path.resolve(), file.getvalue())
+    write_atomically(path.resolve(), "\ufeff" + file.getvalue())  # Excel reads it as UTF-8

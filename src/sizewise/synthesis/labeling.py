@@ -20,9 +20,8 @@ from sizewise import datasets
 from sizewise.controls import spreadsheet_cell
 from sizewise.datasets.keys import prompt_text
 from sizewise.datasets.labels import label_of
-from sizewise.documents import read_paths
+from sizewise.documents import ReadOptions, read_paths
 from sizewise.documents.decisions import label_key
-from sizewise.documents.reading import ReadOptions
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.labels import label_in
 from sizewise.models.on_ray import open_spread as open_model
@@ -46,6 +45,8 @@ from sizewise.text import fold_text
 
 ANSWER_TOKENS = 48
 _COUNTED = re.compile(r":\d+(~\w+)?$")
+MAX_CELL = 32_000
+"""Characters from which spreadsheets cut the text of a cell; Excel's limit is 32,767."""
 PROMPT_TEMPLATE = "{instructions}{text}\n\nAnswer with one of these labels and nothing else:\n{options}"
 
 
@@ -178,14 +179,19 @@ def _take_filled(out: Path, texts: Mapping[str, LabeledText], question: Question
 def _row_keys(texts: Mapping[str, LabeledText]) -> Callable[[Filled], str | None]:
     """Return the function that finds the text of a row: by the text, or by its id if a spreadsheet changed the text.
 
-    An id that counts lines isn't enough: the file may have others now.
+    An id that counts lines isn't enough, because the file may have others now, unless the text begins as the row does.
     """
     written = {text_key(spreadsheet_cell(text.text)): key for key, text in texts.items()}
-    named = {text.id: key for key, text in texts.items() if not _COUNTED.search(text.id)}
+    ids = {text.id: key for key, text in texts.items()}
 
     def place(row: Filled) -> str | None:
-        key = text_key(row.text)
-        return key if key in texts else written.get(key, named.get(row.id))
+        key, same = text_key(row.text), ids.get(row.id)
+        if key in texts:
+            return key
+        if same and _COUNTED.search(row.id):
+            begins = spreadsheet_cell(texts[same].text).startswith(row.text[:MAX_CELL])
+            same = same if len(row.text) > MAX_CELL and begins else None
+        return written.get(key, same)
 
     return place
 

@@ -4,8 +4,8 @@ from sizewise.text.graphemes import graphemes_of, shorten_text
 from sizewise.text.languages import count_languages, detect_language, language_name, main_language
 from sizewise.text.level_words import ordered_levels
 from sizewise.text.ngrams import NGRAM
-from sizewise.text.normalization import fold_text, normalize_text, visible_text
-from sizewise.text.opposites import positive_first
+from sizewise.text.normalization import fold_text, legible_text, normalize_text, visible_text
+from sizewise.text.opposites import positive_first, same_answers
 from sizewise.text.sentences import sentences_of
 from sizewise.text.stated import distinct_labels, read_label
 from sizewise.text.words import character_ngrams, count_words, phrase_pattern, pieces_of, words_of
@@ -20,6 +20,7 @@ __all__ = [
     "fold_text",
     "graphemes_of",
     "language_name",
+    "legible_text",
     "main_language",
     "normalize_text",
     "ordered_levels",
@@ -27,6 +28,7 @@ __all__ = [
     "pieces_of",
     "positive_first",
     "read_label",
+    "same_answers",
     "sentences_of",
     "shorten_text",
     "visible_text",

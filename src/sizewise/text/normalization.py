@@ -8,6 +8,14 @@ from functools import cache
 
 # Soft hyphen, joiners, word joiner, byte order mark and the Arabic tatweel don't change what a text says.
 INVISIBLE = dict.fromkeys((0x00AD, 0x0640, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
+_LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b"
+)
+"""Controls, fillers, variation selectors, tags and direction marks. In Thai, Lao, Myanmar and Khmer, a zero-width space
+separates words, and stays."""
 TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2010": "-", "\u2011": "-"})
 
 
@@ -37,6 +45,12 @@ def fold_text(text: str) -> str:
 def visible_text(text: str) -> str:
     """Remove soft hyphens and other invisible characters from a text in NFC, keeping its case and white space."""
     return text if text.isascii() else unicodedata.normalize("NFC", text.translate(INVISIBLE))
+
+
+def legible_text(text: str) -> str:
+    """Write a text as a reader sees it: NFKC, without characters that show nothing, with one kind of line break."""
+    text = _LINE_END.sub("\n", text).replace("\x1f", " ")
+    return _HIDDEN.sub("", text if text.isascii() else unicodedata.normalize("NFKC", text))
 
 
 @cache

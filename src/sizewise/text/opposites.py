@@ -27,3 +27,9 @@ def positive_first(labels: Sequence[str]) -> list[str] | None:
         if (a in _POSITIVE and b in _NEGATIVE) or (a, b) in _PAIRS or opposite:
             return [one, other]
     return None
+
+
+def same_answers(labels: Sequence[str]) -> list[list[str]]:
+    """List the labels that all mean yes, and those that all mean no, if there are several of either."""
+    groups = [[one for one in labels if one.casefold() in words] for words in (_POSITIVE, _NEGATIVE)]
+    return [group for group in groups if len(group) > 1]

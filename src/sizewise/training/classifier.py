@@ -14,11 +14,12 @@ import numpy as np
 from sizewise import datasets
 from sizewise.datasets.questions import is_labeled
 from sizewise.decisions.calibrators import FOLDS, fit_calibrator
+from sizewise.decisions.files import write_json
 from sizewise.decisions.folds import make_folds
 from sizewise.decisions.scorers import STARTS, FloatArray, Material, Scorer, Settings, fit_scorer
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import AnswerItem, CannotMeasure, ReferenceSet, find_metric, total
-from sizewise.models.classifier import decided_text, text_of
+from sizewise.models.classifier import READING, decided_text, text_of
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -34,8 +35,9 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.store import Saved, Store, id_of, make_folder, seal, versions
+from sizewise.text import legible_text
 
-CLASSIFIER_VERSION = 2
+CLASSIFIER_VERSION = 3
 """Raised when the same recipe makes another classifier; part of its id."""
 MODEL, VALIDATION, WORK = "model", "validation.jsonl", "work"
 MIN_VALIDATION = 10
@@ -129,6 +131,7 @@ class _Run:
             question=question,
             counts={value: round(count) for value, count in counts.items()},
             unseen=tuple(value for value, count in counts.items() if not count),
+            uncalibrated=_uncalibrated(question, validation),
             n=len(train.texts),
             validation=len(validation.texts),
             parameters=scorer.parameters,
@@ -141,7 +144,7 @@ class _Run:
             seconds=time.monotonic() - begun,
             origin=self.base.origin,
             license=self.base.license,
-            notes=(*self.labeled.notes, *scorer.notes),
+            notes=(*self.labeled.notes, *_calibration_notes(question, validation), *scorer.notes),
             versions=versions("scikit-learn", "onnxruntime", "torch", "transformers", "numpy"),
         )
 
@@ -301,7 +304,26 @@ def _material(examples: Sequence[Example], question: Question) -> Material:
     for row, example in enumerate(examples):
         for value, share in _shares(example, question).items():
             targets[row, place[value]] = share
-    return Material([text_of(one.messages) for one in examples], targets, [one.source for one in examples])
+    texts = [legible_text(text_of(one.messages)) for one in examples]
+    return Material(texts, targets, [one.source for one in examples])
+
+
+def _uncalibrated(question: Question, validation: Material) -> tuple[str, ...]:
+    """List the options without a validation example."""
+    seen = validation.targets.sum(axis=0) if len(validation.texts) else np.zeros(len(question.values))
+    return tuple(value for value, count in zip(question.values, seen, strict=True) if not count)
+
+
+def _calibration_notes(question: Question, validation: Material) -> list[str]:
+    """Note options without a validation example."""
+    found = _uncalibrated(question, validation)
+    if not found or not len(validation.texts):
+        return []
+    shown = ", ".join(f"'{value[:50]}'" for value in found[:5]) + (f" and {len(found) - 5} more" if found[5:] else "")
+    return [
+        f"The validation split has no example of {len(found)} of {len(question.values)} labels, so nothing shows "
+        f"whether their probabilities are right: {shown}."
+    ]
 
 
 def _shares(example: Example, question: Question) -> dict[str, float]:
@@ -318,6 +340,7 @@ def _save_model(scorer: Scorer, folder: Path) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     scorer.save(folder)
+    write_json(folder / READING, {"legible": True})
     seal(folder)
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -52,6 +54,7 @@ RAY_SERVICE = "rayservice.yaml"
 BASE_MEMORY_GB = 3
 MEMORY_FACTOR = 1.5
 """Memory of a served model with its cache, as a multiple of its weights."""
+_IMAGE = re.compile(r"[a-zA-Z0-9][\w.:/@-]{0,254}", re.ASCII)
 LARGE_BYTES = 8_000_000_000
 """Weights from which an own model gets a GPU on SkyPilot."""
 
@@ -75,7 +78,7 @@ def deploy(study: str, to: Target, out: Path, *, image: str = "", store: Store |
         store: where records are stored.
 
     Raises:
-        UsageError: the study picked no single model, or its model can't run elsewhere.
+        UsageError: the study picked no single model, its model can't run elsewhere, or the image's name is invalid.
         SizewiseError: the folder isn't empty.
         MissingExtraError: jinja2 isn't installed.
     """
@@ -84,6 +87,8 @@ def deploy(study: str, to: Target, out: Path, *, image: str = "", store: Store |
         raise UsageError(f"There is no study '{study}'.", "the id of a finished study", "sizewise deploy --help")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SizewiseError(f"{out} already exists and isn't empty.", "a new or empty folder", "--out OTHER_FOLDER")
+    if image and not _IMAGE.fullmatch(image):
+        raise UsageError(f"'{image[:100]}' is no name of an image.", "letters, digits and ._-/:@", "--image sizewise:1")
     values = _values(study, image, store)
     if to == "kuberay":
         values["study_file"] = _study_file(study, store)
@@ -114,6 +119,12 @@ def _values(study_id: str, image: str, store: Store) -> dict[str, Any]:
             f"The study '{study.name}' picked {uri}, a file of this machine.",
             "a trained run, a packaged model, a model of the Hub or one behind an API",
             "sizewise serve STUDY",
+        )
+    if not uri.isprintable():  # a line break would begin another line of a file
+        raise UsageError(
+            f"The study '{study.name}' picked {ascii(uri)[:200]}.",
+            "the URI of a model, without line breaks and invisible characters",
+            "correct the study file, and run the study again",
         )
     described = store.read(Evaluation, evaluations[0]).model if evaluations else None
     weights = (described.memory_bytes if isinstance(described, ModelDescription) else None) or 0
@@ -160,6 +171,14 @@ def _study_file(study_id: str, store: Store) -> str:
         ) from error
 
 
+def _block(text: str, indent: int) -> str:
+    """Write a text as a value of YAML: a block, or where a character would end a line of it, in quotes."""
+    if all(letter.isprintable() or letter in "\n\t" for letter in text):
+        return "|2\n" + "\n".join(" " * indent + line if line.strip() else "" for line in text.split("\n"))
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in quoted)
+
+
 def _rendered(text: str, values: Mapping[str, Any]) -> str:
     """Fill in a template; a value that it doesn't know is an error, not an empty text."""
     try:
@@ -168,5 +187,6 @@ def _rendered(text: str, values: Mapping[str, Any]) -> str:
     except ImportError as error:
         raise MissingExtraError("jinja2", "serve") from error
     environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters["block"] = _block
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment.from_string(text).render(values)
