@@ -354,6 +354,24 @@ def pids_on(port: int) -> list[int]:
     return processes_with(str(port), "engine.py")
 
 
+def test_what_a_killed_engine_started_ends_with_it(tmp_path: Path) -> None:
+    child = "import sys, time\nprint('here', flush=True)\ntime.sleep(600)\n"
+    (tmp_path / "worker.py").write_text(child, encoding="utf-8")
+    start = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, sys.argv[1]])\ntime.sleep(600)\n"
+    (tmp_path / "engine.py").write_text(start, encoding="utf-8")
+    worker = str(tmp_path / "worker.py")
+    engine = Engine("parts", [sys.executable, str(tmp_path / "engine.py"), worker, "{port}"], {}, tmp_path)
+    engine.check()
+    try:
+        assert until(lambda: len(processes_with(worker)) == 2, 20)
+        assert engine._process is not None
+        os.kill(engine._process.pid, signal.SIGKILL)
+        assert until(lambda: engine.check() or not processes_with(worker), 20)
+    finally:
+        engine.stop(time.monotonic())
+    assert until(lambda: not processes_with(worker), 5)
+
+
 def processes_with(*ends: str) -> list[int]:
     """Return the processes of whose command line some words end so."""
     found = []

@@ -105,7 +105,8 @@ def test_vllm_answers_and_comes_back(tiny_folder: Path, tmp_path: Path, monkeypa
         first = text(address)
         os.kill(min(processes_with("vllm.entrypoints.openai.api_server")), signal.SIGKILL)
         assert until(lambda: text(address) == first, 300), "".join(lines)
-    assert until(lambda: not processes_with("vllm.entrypoints.openai.api_server"), 60)
+    for name in ("vllm.entrypoints.openai.api_server", "VLLM::EngineCore", "VLLM::Worker"):
+        assert until(lambda name=name: not processes_with(name), 60), name
 
 
 def wide_heads(folder: Path, out: Path) -> Path:

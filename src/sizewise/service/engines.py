@@ -73,6 +73,7 @@ class Engine:
                     self._killed = True
                     self._signal(signal.SIGKILL)
                 return
+            self._signal(signal.SIGKILL)  # its own processes, which would keep memory and the port
             if self._reader is not None:
                 self._reader.join(1.0)
             ended = f"ended with exit code {self._process.returncode}"
@@ -147,8 +148,9 @@ class Engine:
         self._process.wait()
 
     def _signal(self, number: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            with suppress(ProcessLookupError):
+        """Send a signal to the process and its children; they are a group, which may outlive it."""
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
 
