@@ -19,6 +19,9 @@ from sizewise.retrieval.onnx_format import Graph
 from sizewise.store import sha256_of
 
 BATCH = 64
+MIN_FILLED, MIN_ROWS = 0.6, 8
+"""A batch ends where texts are shorter than this share of its longest, because padding takes as long as text; unless it
+has fewer rows than that."""
 MAX_SCORES = 1 << 24
 """Most attention scores of one layer in a batch (64 MB): long texts are encoded in smaller batches."""
 MAX_FILE_BYTES = (1 << 31) - 1
@@ -157,8 +160,10 @@ class Encoder:
         order = np.argsort(-lengths, kind="stable")
         start = 0
         while start < len(order):
-            scores = self.settings.heads * int(lengths[order[start]]) ** 2
-            size = max(1, min(batch, MAX_SCORES // max(1, scores)))
+            longest = int(lengths[order[start]])
+            alike = int((lengths[order[start : start + batch]] >= MIN_FILLED * longest).sum())
+            scores = self.settings.heads * longest**2
+            size = max(1, min(batch, MAX_SCORES // max(1, scores), max(MIN_ROWS, alike)))
             yield order[start : start + size]
             start += size
 
