@@ -165,9 +165,9 @@ def explanations(part: Row) -> str:
 SECTIONS = (
     ("ladder", "Banking77: the ladder", "77 intents, 10,003 training questions (a part of them for validation), 3,080 "
      "test questions. The choice is made on validation; the test questions had been looked at in one earlier round of "
-     "the same rungs. Language models decided a random sample of them (n). SmolLM2-135M by option likelihoods isn't "
-     "trained: the time is for 100 validation texts, by which the correction of likelihoods was chosen. Cost is machine time at 0.10 USD an hour. "
-     "Processor time is what other work on the machine doesn't change.", ladder),
+     "the same rungs. Language models decided a random sample of them (n). SmolLM2-135M by option likelihoods "
+     "isn't trained: the time is for 100 validation texts, by which the correction of likelihoods was chosen. Cost is "
+     "machine time at 0.10 USD an hour. Processor time is what other work on the machine doesn't change.", ladder),
     ("tasks", "Other data, the same recipes", "Nothing was tuned on these.", tasks),
     ("curve", "Few labels", "Accuracy on all test texts after so many labeled examples of each label, a tenth of them "
      "for validation. Fine-tuning had three minutes.", curve),
