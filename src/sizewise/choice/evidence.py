@@ -431,14 +431,6 @@ class Choice:
                 lines.append(f"{title_in_text(metric)} {theirs} for {best}, {ours} for {candidate}")
         return lines
 
-    def common_items(self, left: str, right: str) -> int:
-        """Count the items that two candidates have in common, if one of them has more; 0 if both have the same ones."""
-        found = self.difference(left, right)
-        scores = [self.score(self.quality, name) for name in (left, right)]
-        if found is None or all(score is None or score.n <= found.n for score in scores):
-            return 0
-        return found.n
-
     def difference_in_text(self, other: str, name: str) -> str:
         """Describe the difference in quality between two candidates: `BLEU -1.2 [-3.25, +0.3] vs B (p = ...)`."""
         found = self.difference(other, name)

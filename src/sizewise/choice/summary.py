@@ -262,7 +262,7 @@ def _tie(choice: Choice, eligible: list[str]) -> str:
     rival = rivals[0]
     found = choice.difference(leader, rival)
     p = choice.corrected_p(found) if found else None
-    common = choice.common_items(leader, rival)
+    common = _common_items(choice, leader, rival)
     same = choice.value_in_text(leader) == choice.value_in_text(rival)
     equal = found.value == 0 if found is not None and common else same
     if found is None:
@@ -308,8 +308,17 @@ def _ask_people(choice: Choice, leader: str, rivals: Sequence[str]) -> str:
     )
 
 
+def _common_items(choice: Choice, left: str, right: str) -> int:
+    """Count the items that two candidates have in common, if one of them has more; 0 if both have the same ones."""
+    found = choice.difference(left, right)
+    scores = [choice.score(choice.quality, name) for name in (left, right)]
+    if found is None or all(score is None or score.n <= found.n for score in scores):
+        return 0
+    return found.n
+
+
 def _lead(choice: Choice, leader: str, rival: str) -> str:
-    found, common = choice.difference(leader, rival), choice.common_items(leader, rival)
+    found, common = choice.difference(leader, rival), _common_items(choice, leader, rival)
     start = f"{leader} leads {rival} on {choice.title}"
     if found is None or not common:
         return f"{start}, {choice.value_in_text(leader)} to {choice.value_in_text(rival)}"
