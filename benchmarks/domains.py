@@ -3,6 +3,8 @@
 definitions   demo:fhir, the fields of a health record
 notes         clinical notes of doctor-patient visits (ACI-Bench), with the published notes of GPT-4 and ChatGPT
 visits        the same notes, of all test visits, and only by GPT-4 and ChatGPT
+large         the same notes by GPT-4 (published), a stand-in for a priced API that replays ChatGPT's, a model of 1.5
+              billion parameters, one of 135 million fine-tuned, and rules
 payments      demo:payments, the fields of a payments API
 reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
@@ -27,9 +29,11 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -67,6 +71,8 @@ class Material(NamedTuple):
     """Name of a large model -> file with its recorded answers."""
     changes: tuple[tuple[str, str], ...] = ()
     """(before, after) edits of the study file that a user would make."""
+    replayed: tuple[str, str] | None = None
+    """Files of prompts and of answers by which a stand-in plays the provider of a remote model."""
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -118,6 +124,81 @@ def visits(out: Path) -> Material:
     material = notes(out)
     kept = tuple(edit for edit in material.changes if edit[0] != "limit = 180")
     return material._replace(changes=(*kept, ("limit = 180", "limit = 120"), (small + trained, "")))
+
+
+EXAMINED = re.compile(r"\b(exam|examination|vital signs|lungs|heart|reflexes|swelling|tenderness|range of motion)\b")
+FOUND = re.compile(r"\b(results?|x-ray|mri|ct|labs?|blood test|ekg|a1c|hemoglobin)\b")
+PLANNED = re.compile(r"\b(order|prescribe|refer|continue|start|follow[- ]?up|i want you|let's go ahead|plan|refill)\b")
+
+
+def by_rules(dialogue: str) -> str:
+    """Write a note as a rules engine would: turns of a visit under the heading whose key words they hold."""
+    turns = re.findall(r"\[(doctor|patient)\] ([^\[]+)", dialogue)
+    told = [text.strip() for who, text in turns if who == "patient" and len(text.split()) > 6]
+    said = [text.strip() for who, text in turns if who == "doctor" and len(text.split()) > 6]
+    sections = {"CHIEF COMPLAINT": told[:1], "HISTORY OF PRESENT ILLNESS": told[:12]}
+    for heading, words in (("PHYSICAL EXAMINATION", EXAMINED), ("RESULTS", FOUND), ("ASSESSMENT AND PLAN", PLANNED)):
+        sections[heading] = [text for text in said if words.search(text)][:4]
+    return "\n\n".join(f"{heading}\n\n" + "\n".join(lines) for heading, lines in sections.items())
+
+
+def runs_of(text: str) -> set[tuple[str, ...]]:
+    """Return the runs of 13 words in a text."""
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[start : start + 13]) for start in range(len(words) - 12)}
+
+
+def large(out: Path) -> Material:
+    """Prepare the visits for a large model's recorded notes, a priced API, two small models and rules.
+
+    Test visits that share a run of words with one of training are left out, since they wouldn't count.
+    """
+    material = notes(out)
+    rows = [json.loads(line) for line in (out / "visits.jsonl").read_text(encoding="utf-8").splitlines()]
+    studied = set().union(
+        *(runs_of(row["prompt"] + " " + row["references"][0]) for row in rows if row["split"] != "test")
+    )
+    studied -= runs_of(VISIT_TASK)
+    rows = [
+        row
+        for row in rows
+        if row["split"] != "test"
+        or not studied & runs_of(row["prompt"].removeprefix(VISIT_TASK) + " " + row["references"][0])
+    ]
+    write_rows(out / "visits.jsonl", rows)
+    by_hand = [
+        {"id": row["id"], "completion": by_rules(row["prompt"].removeprefix(VISIT_TASK))}
+        for row in rows
+        if row["split"] == "test"
+    ]
+    written = write_rows(out / "rules.jsonl", by_hand)
+    candidates = f"""
+[[candidates]]
+name = "GPT-4 (published notes)"
+model = "recorded:{out / "gpt-4.jsonl"}"
+of = "gpt-4"
+
+[[candidates]]
+name = "stand-in for GPT-4o"
+model = "openai:gpt-4o"
+
+[[candidates]]
+name = "Qwen2.5-Coder-1.5B"
+model = "pkg:qwen2.5-coder-1.5b"
+
+[[candidates]]
+name = "rules"
+model = "recorded:{written}"
+process = "rules"
+
+[needs]
+requests_per_month = 20000
+"""
+    kept = tuple(edit for edit in material.changes if edit[0] != "limit = 180")
+    edits = (*kept, ("limit = 180", "limit = 24"), ("[needs]\n", candidates.lstrip()))
+    return material._replace(
+        recorded={}, changes=edits, replayed=(str(out / "visits.jsonl"), str(out / "chatgpt.jsonl"))
+    )
 
 
 def regulations(out: Path) -> Material:
@@ -217,6 +298,7 @@ STUDIES = {
     "definitions": ("medical", lambda out: Material()),
     "notes": ("summary", notes),
     "visits": ("summary", visits),
+    "large": ("summary", large),
     "payments": ("financial", lambda out: Material()),
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),
@@ -235,8 +317,8 @@ def sizewise(*arguments: str) -> str:
 
 def study_file(
     name: str, out: Path, concurrent_users: int, edits: Sequence[tuple[str, str]]
-) -> tuple[Path, list[list[str]]]:
-    """Write the study file of a study, with edits where their text stands; return its path and those edits."""
+) -> tuple[Path, list[list[str]], tuple[str, str] | None]:
+    """Write the study file, with edits where their text stands; return its path, those edits and what is replayed."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
     path = out / "study.toml"
@@ -259,7 +341,25 @@ def study_file(
         added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
         text = text.replace("[needs]\n", f"{added}[needs]\n")
     path.write_text(text, encoding="utf-8")
-    return path, made
+    return path, made, material.replayed
+
+
+@contextmanager
+def provider(replayed: tuple[str, str] | None) -> Iterator[None]:
+    """Run the stand-in for a provider, and have studies take it for OpenAI; without files, do nothing."""
+    if replayed is None:
+        yield
+        return
+    command = [sys.executable, str(HERE / "replaying.py"), *replayed]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = process.stdout.readline().strip()
+    os.environ |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "stand-in"}
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def served_speed(study: Study, concurrent_users: int, store: Store, turns: int = TURNS) -> dict[str, Any] | None:
@@ -309,9 +409,10 @@ class Options(NamedTuple):
 def run(name: str, out: Path, options: Options) -> dict[str, Any]:
     """Run a study and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
-    path, edits = study_file(name, out, options.concurrent_users, options.edits)
+    path, edits, replayed = study_file(name, out, options.concurrent_users, options.edits)
     limit = () if options.minutes is None else ("--minutes", f"{options.minutes:g}")
-    told = sizewise("study", str(path), "--json", *limit)
+    with provider(replayed):
+        told = sizewise("study", str(path), "--json", *limit)
     store = Store()
     found = json.loads(told)
     study = Study.model_validate(found["record"])
