@@ -19,6 +19,7 @@ from sizewise.lm.architecture import with_attention
 from sizewise.lm.device import PRECISIONS, placed
 from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import load_network
+from sizewise.lm.weight_checks import check_numbers
 
 MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 """Architectures whose `out_proj` peft doesn't adapt."""
@@ -32,6 +33,7 @@ def _quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
         warnings.filterwarnings("ignore", message=".*tied layer is part of the adapter.*")
+        warnings.filterwarnings("ignore", message="Found missing adapter keys.*")  # `_check_complete` refuses them
         warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied.*")
         warnings.filterwarnings("ignore", message="(Already following|All) adapters (were|are already) merged.*")
         yield
@@ -126,6 +128,7 @@ def merge_lora(wrapped: Any) -> Any:
 
     Each layer is merged in fp32 and rounded to its former precision once, so only one layer at a time is in fp32.
     """
+    _part_tied(wrapped)
     for layer in wrapped.modules():
         if isinstance(layer, LoraLayer):
             precision = layer.get_base_layer().weight.dtype
@@ -141,6 +144,39 @@ def merge_lora(wrapped: Any) -> Any:
     return network
 
 
+def _part_tied(wrapped: Any) -> None:
+    """Give adapted embeddings and heads weights of their own; those that they were tied to don't change."""
+    for layer in wrapped.modules():
+        if isinstance(layer, LoraLayer):
+            base = layer.get_base_layer()
+            shared = sum(getattr(part, "weight", None) is base.weight for part in _whole_layers(wrapped))
+            if shared > 1:
+                base.weight = torch.nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+
+
+def _whole_layers(wrapped: Any) -> Iterator[Any]:
+    """List layers with weights, and not the adapters around them, which show the same weights."""
+    return (part for part in wrapped.modules() if isinstance(part, torch.nn.Linear | torch.nn.Embedding))
+
+
+def _check_complete(wrapped: Any, folder: Path, name: str = "default") -> None:
+    """Check that saved adapters were loaded whole; peft leaves out what has another name, and only warns.
+
+    Raises:
+        SizewiseError: weights are missing, or belong to another network.
+    """
+    found = wrapped.load_adapter(folder, adapter_name=name)
+    missing, unknown = list(found.missing_keys), list(found.unexpected_keys)
+    if not missing and not unknown:
+        return
+    what = f"{len(missing)} of their weights are missing" if missing else f"{len(unknown)} have no place in it"
+    raise SizewiseError(
+        f"The adapters in {folder} don't fit the model: {what}, for example {(missing or unknown)[0]}.",
+        "adapters that were trained on this model, with all their weights",
+        f"correct base_model_name_or_path in {folder / 'adapter_config.json'}, or save the adapters again",
+    )
+
+
 def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0, precision: str = "fp32") -> Any:
     """Load a network with saved adapters, unmerged.
 
@@ -153,7 +189,9 @@ def load_adapted(base: Path, adapter: Path, attention: str = "full", context: in
     """
     network = with_attention(load_network(base, precision), attention, context)
     with _quiet_peft():
-        return PeftModel.from_pretrained(network, adapter).eval()
+        wrapped = PeftModel.from_pretrained(network, adapter)
+        _check_complete(wrapped, adapter)
+    return wrapped.eval()
 
 
 class Adapted(NamedTuple):
@@ -186,6 +224,7 @@ def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str, devi
                 wrapped = PeftModel.from_pretrained(network, folder, adapter_name=peft_names[name])
             else:
                 wrapped.load_adapter(folder, adapter_name=peft_names[name])
+            _check_complete(wrapped, folder, peft_names[name])
     wrapped = wrapped.eval()
     rows: list[str] = []
 
@@ -211,7 +250,9 @@ def merge_saved(base: Path, adapter: Path, attention: str = "full", context: int
 
     The network is in bf16 on the CPU: the result is saved in bf16, and fp32 would need twice the memory.
     """
-    return merge_lora(load_adapted(base, adapter, attention, context, "bf16"))
+    merged = merge_lora(load_adapted(base, adapter, attention, context, "bf16"))
+    check_numbers(merged, adapter)
+    return merged
 
 
 def base_of(network: Any) -> Any:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from jinja2.exceptions import TemplateError
-
 from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import Rendered, control_tokens, hide, shown
 from sizewise.lm.template_dates import dated
@@ -41,6 +39,7 @@ _GENERATION = re.compile(r"{%-?\s*generation\b")
 _known: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
 _systems: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
 _headers: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+_parts: WeakKeyDictionary[Any, tuple[Any, frozenset[str]]] = WeakKeyDictionary()
 
 
 def render_chat(
@@ -98,7 +97,8 @@ def _apply(
     tokenizer: Any, messages: Sequence[Message], tools: str, generate: bool, effort: str = "", date: str = ""
 ) -> Rendered:
     ids: dict[str, str] = {}
-    turns = [_turn(tokenizer, message, ids) for message in messages]
+    parts = _roles_in_parts(tokenizer)
+    turns = [_turn(tokenizer, message, ids, parts) for message in messages]
     more: dict[str, Any] = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
     if effort:
         more |= {"enable_thinking": effort != "none", "thinking": effort != "none", "reasoning_effort": effort}
@@ -106,20 +106,24 @@ def _apply(
         with dated(tokenizer, date):
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate, **more)
         return Rendered(text)
-    except (TemplateError, ValueError, TypeError) as error:
+    except Exception as error:  # a template may fail in any way, such as by recursion or a division by zero
+        reason = (shown(tokenizer, str(error)).strip() or type(error).__name__).splitlines()[0]
         raise SizewiseError(
-            f"The model's chat template rejects this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",
+            f"The model's chat template rejects this conversation: {reason}",
             "roles in an order that the template supports",
             "choose another model: sizewise models",
         ) from error
 
 
-def _turn(tokenizer: Any, message: Message, ids: dict[str, str]) -> dict[str, Any]:
+def _turn(tokenizer: Any, message: Message, ids: dict[str, str], parts: frozenset[str]) -> dict[str, Any]:
     """Convert a message to the form of templates, with control tokens hidden.
 
     Ids of calls are numbered, because a random id is nothing to learn and some templates require nine letters.
     """
-    turn: dict[str, Any] = {"role": message.role, "content": str(hide(tokenizer, message.content))}
+    content = str(hide(tokenizer, message.content))
+    turn: dict[str, Any] = {"role": message.role, "content": content}
+    if message.role in parts:
+        turn["content"] = [{"type": "text", "text": content}]
     if message.tool_calls:
         turn["tool_calls"] = [
             {
@@ -133,6 +137,51 @@ def _turn(tokenizer: Any, message: Message, ids: dict[str, str]) -> dict[str, An
         turn["tool_call_id"] = ids.get(message.tool_call_id, f"call{max(0, len(ids) - 1):05d}")
         turn["name"] = str(hide(tokenizer, message.name))
     return turn
+
+
+def _roles_in_parts(tokenizer: Any) -> frozenset[str]:
+    """Return the roles whose content the chat template reads as a list of parts, such as text and images.
+
+    Such templates write nothing of a plain text: the question would be missing in the prompt.
+
+    Raises:
+        SizewiseError: the template doesn't write the user's message in either form.
+    """
+    known = _parts.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        known = _parts[tokenizer] = (tokenizer.chat_template, _find_roles_in_parts(tokenizer))
+    return known[1]
+
+
+def _find_roles_in_parts(tokenizer: Any) -> frozenset[str]:
+    def writes(user_in_parts: bool, answer_in_parts: bool | None = None) -> bool | None:
+        """Check whether the last message is in a rendered conversation; None if the template rejects it."""
+        turns, text = [_probe_turn("user", "probe question", user_in_parts)], "probe question"
+        if answer_in_parts is not None:
+            turns, text = [*turns, _probe_turn("assistant", "probe answer", answer_in_parts)], "probe answer"
+        try:
+            with dated(tokenizer):
+                written = tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=answer_in_parts is None
+                )
+        except Exception:  # a template may fail in any way
+            return None
+        return text in str(written).lower()
+
+    plain = writes(False)
+    in_parts = not plain and bool(writes(True))
+    if plain is False and not in_parts:
+        raise SizewiseError(
+            "The model's chat template doesn't write the user's message, so it would be missing in the prompt.",
+            "a template that writes the content of messages, as a text or as a list of parts",
+            "choose another model: sizewise models",
+        )
+    answers = not writes(in_parts, False) and bool(writes(in_parts, True))
+    return frozenset(("user", "system", "tool") * in_parts + ("assistant",) * answers)
+
+
+def _probe_turn(role: str, text: str, in_parts: bool) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}] if in_parts else text}
 
 
 def _hidden(tokenizer: Any, value: Any) -> Any:
@@ -170,7 +219,7 @@ def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") 
     ids: dict[str, str] = {}
     with dated(tokenizer):
         texts, spans = chat_template_utils.render_jinja_template(
-            conversations=[[_turn(tokenizer, message, ids) for message in turns]],
+            conversations=[[_turn(tokenizer, message, ids, _roles_in_parts(tokenizer)) for message in turns]],
             tools=_hidden(tokenizer, definitions_of(tools)) if tools else None,
             chat_template=template,
             return_assistant_tokens_mask=True,

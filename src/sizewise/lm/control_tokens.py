@@ -119,20 +119,19 @@ def shown(tokenizer: Any, text: str) -> str:
     return _HIDDEN.sub(lambda found: texts[int(found[1])], text.replace(_NORMALIZES, ""))
 
 
-def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
+def encode(tokenizer: Any, text: Rendered) -> Encoded:
     """Encode text. Control tokens that aren't hidden take effect, hidden ones become text.
 
     Args:
         tokenizer: the model's tokenizer.
         text: output of `hide`, or a template's rendering of such texts.
-        begin: add the tokenizer's beginning-of-text tokens.
 
     Raises:
         SizewiseError: the tokenizer can't represent a hidden control token as text.
     """
     if str(_NONCE) not in text:
         offsets = tokenizer.is_fast
-        plain = tokenizer(str(text), add_special_tokens=begin, return_offsets_mapping=offsets, verbose=False)
+        plain = tokenizer(str(text), add_special_tokens=False, return_offsets_mapping=offsets, verbose=False)
         return Encoded(list(plain.input_ids), [start for start, _ in plain.offset_mapping] if offsets else [])
     guard, reader, acting = _reader(tokenizer)
     control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # every unknown character becomes this token
@@ -143,7 +142,7 @@ def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
         restored = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]
         if restored.count(str(_NONCE)) != len(re.findall(f"\ue000{_NONCE}(?:=\\d+|\\|)\ue001", restored)):
             break  # the template cut a placeholder in two
-        encoded = reader.encode(restored, add_special_tokens=begin)
+        encoded = reader.encode(restored, add_special_tokens=False)
         if any(
             i in control and not special for i, special in zip(encoded.ids, encoded.special_tokens_mask, strict=True)
         ):

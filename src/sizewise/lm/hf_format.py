@@ -23,7 +23,8 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
 from sizewise.lm.execution import execution_of
 from sizewise.lm.tokenizer import end_ids, written_tokens
-from sizewise.lm.weight_files import weight_files
+from sizewise.lm.weight_checks import check_all_used, check_numbers
+from sizewise.lm.weight_files import ADAPTER_CONFIG, weight_files
 from sizewise.records import fingerprint
 from sizewise.store import sha256_of
 
@@ -55,6 +56,13 @@ def check_folder(folder: Path) -> None:
             f"{folder} is not a model folder: it has no config.json.",
             "a Hugging Face folder with config.json, tokenizer.json and *.safetensors",
             "sizewise models",
+        )
+    if (folder / ADAPTER_CONFIG).is_file() and len(list(folder.glob("*.safetensors"))) > 1:
+        raise SizewiseError(
+            f"{folder} contains a model and adapters ({ADAPTER_CONFIG}). It isn't clear whether the adapters are merged "
+            "already; applied twice, they would change the model.",
+            "a folder for the model, and one for the adapters",
+            f"remove the adapter files from {folder} if they are merged, or else move them to another folder",
         )
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
@@ -118,11 +126,14 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
                 **options,
             )
         except Exception as error:  # transformers may raise anything for an unknown architecture
             raise load_error(folder, error) from error
-        wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
+        wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(
+            str(name[0]) if isinstance(name, tuple) else str(name) for name in report.get("mismatched_keys", ())
+        )
         if wrong and (kind, config) == candidates[-1]:
             raise SizewiseError(
                 f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or have "
@@ -132,6 +143,8 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
             )
         if not wrong:
             break
+    check_all_used(network, map(str, report.get("unexpected_keys", ())), folder)
+    check_numbers(network, folder)
     if network.config is not full_config:  # saved under the names of the text model, not under those it was loaded from
         network.__dict__.pop("_weight_conversions", None)
     network.eval()
@@ -164,7 +177,7 @@ def network_classes(config: Any) -> list[tuple[Any, Any]]:
 
 def load_error(folder: Path, error: Exception) -> SizewiseError:
     """Build the error for a model that failed to load, with the reason, supported models and the next step."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = error_line(error)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = str((config.get("architectures") or [config.get("model_type")])[0])
@@ -182,6 +195,14 @@ def load_error(folder: Path, error: Exception) -> SizewiseError:
         f"a complete Hugging Face folder of a supported architecture: {SUPPORTED}",
         "download the model again if a file is damaged, or choose another one: sizewise models",
     )
+
+
+def error_line(error: Exception) -> str:
+    """Return the first line of an error's message, and the next one where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(error, LookupError):  # whose message is nothing but the key
+        return f"{type(error).__name__}: {lines[0]}"
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -135,20 +135,24 @@ def backward_in_parts(
     return float(workers.total(np.array([loss / workers.size]))[0])
 
 
-def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
+def teacher_of(network: Any, share: float, k: int = 32, size: int | None = None) -> Teacher:
     """Build a teacher that predicts soft targets for packed rows.
 
     Args:
         network: the teacher, with the student's vocabulary, prepared without compilation.
         share: weight of the teacher's distribution in the loss.
         k: number of most likely tokens to keep; all others get probability zero.
+        size: tokens that the student predicts, by default as many as the teacher. Models of a family may have more rows
+            than tokens, each another number.
     """
 
     def soft_targets(rows: Rows) -> SoftTargets:
         with torch.inference_mode():
             hidden = hidden_of(network, rows)
             predicted = torch.from_numpy(rows.targets != NO_TARGET).to(hidden.device)
-            ids, weights = likeliest(hidden[predicted], execution_of(network).head, k)
+            head = execution_of(network).head
+            common = min(head.size, size or head.size)
+            ids, weights = likeliest(hidden[predicted], head, min(k, common), size=common)
         return SoftTargets(ids.clone(), weights.clone(), share)
 
     return soft_targets

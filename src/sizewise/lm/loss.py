@@ -168,7 +168,7 @@ def token_nats(
 
 @torch.inference_mode()
 def likeliest(
-    hidden: torch.Tensor, head: torch.Tensor | Head, k: int, chunk: int = CHUNK
+    hidden: torch.Tensor, head: torch.Tensor | Head, k: int, chunk: int = CHUNK, size: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find the k most likely tokens at each position and their probabilities, renormalized over the k.
 
@@ -177,13 +177,14 @@ def likeliest(
         head: the head, or its weights (vocabulary, width).
         k: number of tokens to keep.
         chunk: tokens whose logits are in memory at a time.
+        size: tokens of the vocabulary to choose from, the first ones; by default all.
 
     Returns:
         (tokens, k) ids and (tokens, k) fp32 probabilities.
     """
     ids, weights, head = list[torch.Tensor](), list[torch.Tensor](), Head.of(head)
     for start in range(0, len(hidden), chunk):
-        best = head.logits(hidden[start : start + chunk]).topk(k, dim=-1)
+        best = head.logits(hidden[start : start + chunk], 0, size).topk(k, dim=-1)
         ids.append(best.indices)
         weights.append(torch.softmax(best.values.float(), -1))
     return torch.cat(ids), torch.cat(weights)

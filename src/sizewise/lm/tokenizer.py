@@ -62,9 +62,17 @@ def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[i
             without one, the first token of the text isn't predicted.
     """
     ids, starts = encode(tokenizer, hide(tokenizer, text))
-    if prefix or len(tokenizer("a").input_ids) > len(tokenizer("a", add_special_tokens=False).input_ids):
+    if prefix or begin_ids(tokenizer):
         return [prefix_id(tokenizer), *ids], starts
     return ids, starts[1:]
+
+
+def begin_ids(tokenizer: Any) -> list[int]:
+    """Return the tokens that the tokenizer puts before a text. Those that it may put after one end an answer at once."""
+    marked = tokenizer("a").input_ids
+    plain = tokenizer("a", add_special_tokens=False).input_ids
+    found = (n for n in range(len(marked) - len(plain) + 1) if marked[n : n + len(plain)] == plain)
+    return [int(token) for token in marked[: next(found, 0)]]
 
 
 def prefix_id(tokenizer: Any) -> int:
@@ -76,10 +84,8 @@ def prefix_id(tokenizer: Any) -> int:
     Raises:
         SizewiseError: the tokenizer has no such token.
     """
-    with_special = tokenizer("a").input_ids
-    without = tokenizer("a", add_special_tokens=False).input_ids
-    if len(with_special) > len(without):
-        return int(with_special[0])
+    if before := begin_ids(tokenizer):
+        return before[0]
     known = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     if known is not None and tokenizer.convert_ids_to_tokens(known) == END_OF_TEXT:  # otherwise it's the unknown token
         return int(known)
@@ -99,7 +105,8 @@ def text_ids(tokenizer: Any, text: str, begin: bool = False) -> list[int]:
         text: a user's text, or the result of `render_chat`.
         begin: add the tokenizer's beginning-of-text tokens.
     """
-    return encode(tokenizer, text if isinstance(text, Rendered) else hide(tokenizer, text), begin).ids
+    before = begin_ids(tokenizer) if begin else []
+    return before + encode(tokenizer, text if isinstance(text, Rendered) else hide(tokenizer, text)).ids
 
 
 def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str, tools: str = "") -> Unit:
@@ -210,7 +217,7 @@ def written_tokens(tokenizer: Any) -> list[int]:
     added = tokenizer.added_tokens_decoder
     named = set(tokenizer.all_special_tokens)
     found = {int(i) for i, token in added.items() if not token.special and token.content not in named}
-    found |= set(tokenizer("a").input_ids)
+    found |= set(begin_ids(tokenizer))
     if tokenizer.chat_template:
         try:
             texts = chat_texts(tokenizer, (Message(role="user", content="a"),), "a")

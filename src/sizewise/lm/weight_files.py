@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sizewise.errors import SizewiseError
 
+ADAPTER_CONFIG = "adapter_config.json"
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
@@ -27,6 +28,9 @@ def weight_files(folder: Path) -> list[Path]:
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
         named = sorted(set(map(str, found["weight_map"].values())))
+        outside = [name for name in named if "/" in name or "\\" in name]
+        if outside:
+            raise ValueError(f"it names {outside[0]}, which isn't a file of this folder")
         if "metadata" not in found:
             raise ValueError("it has no metadata, which transformers requires")
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

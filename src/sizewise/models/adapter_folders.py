@@ -10,18 +10,22 @@ from typing import Any
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.weight_files import ADAPTER_CONFIG as CONFIG
 from sizewise.records import fingerprint
 from sizewise.store import Store
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MERGED = 1
+WEIGHTS = "adapter_model.safetensors"
+TASK = "CAUSAL_LM"
+MERGED = 2
 """Increase it when merging changes: adapters are then merged again."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Check whether a folder holds adapters, but not the model that they belong to."""
-    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+    """Check whether a folder holds adapters, but not the model that they belong to; some trainers add its config."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return not (folder / "config.json").is_file() or [path.name for path in folder.glob("*.safetensors")] == [WEIGHTS]
 
 
 def base_of_adapter(folder: Path) -> str:
@@ -34,6 +38,7 @@ def base_of_adapter(folder: Path) -> str:
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
         kind, name = str(config["peft_type"]), str(config["base_model_name_or_path"] or "")
+        task = str(config.get("task_type") or TASK)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SizewiseError(f"{path} can't be read: {error}", "the config of adapters saved by peft", "") from error
     if kind != "LORA":
@@ -41,6 +46,12 @@ def base_of_adapter(folder: Path) -> str:
             f"{folder} holds adapters of the kind {kind}, which can't be merged into a model here.",
             "LoRA or DoRA adapters",
             "merge them with peft's merge_and_unload, save the model, and open its folder",
+        )
+    if task != TASK:
+        raise SizewiseError(
+            f"{folder} holds adapters for the task {task}, whose head a language model lacks.",
+            f"adapters of a causal language model ({TASK})",
+            "merge them with peft's merge_and_unload and use the library that they were trained for",
         )
     if not name:
         raise SizewiseError(
@@ -93,7 +104,7 @@ def merged_folder(folder: Path, revision: str, base: Path, store: Store, say: Ca
             except SizewiseError:
                 raise
             except Exception as error:  # peft may raise anything for adapters of another model
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = hf_format.error_line(error)
                 raise SizewiseError(
                     f"The adapters in {folder} don't fit the model in {base}: {reason}",
                     "the model that they were trained on",

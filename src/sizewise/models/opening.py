@@ -423,7 +423,7 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
     if kind == "gguf" and name:
         return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantized", "not stated"
     path = Path(uri).expanduser()
-    if path.is_dir():
+    if uri.strip() and path.is_dir():
         return _with_base(path, uri, store, say) or (path, f"folder {path.name}", "not stated")
     if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
         raise UsageError(
@@ -436,8 +436,23 @@ def _with_base(folder: Path, uri: str, store: Store, say: Callable[[str], None])
     """Merge a folder that holds adapters only into their base; return None for any other folder."""
     if not is_adapter(folder):
         return None
+    _check_no_circle(folder)
     base, origin, license = resolve_folder(base_of_adapter(folder), store, say)
     return merged_folder(folder, revision_of(uri), base, store, say), f"{origin}; with adapters of {uri}", license
+
+
+def _check_no_circle(folder: Path) -> None:
+    """Check that adapters don't name each other as their base."""
+    seen: list[Path] = []
+    while is_adapter(folder):
+        if folder.resolve() in seen:
+            raise SizewiseError(
+                f"The adapters in {folder} are adapters of themselves, by way of {len(seen) - 1} other folders.",
+                "adapters whose base is a model",
+                f"correct base_model_name_or_path in {folder / ADAPTER_CONFIG}",
+            )
+        seen.append(folder.resolve())
+        folder = Path(base_of_adapter(folder)).expanduser()
 
 
 def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:

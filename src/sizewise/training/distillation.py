@@ -43,6 +43,7 @@ def prepare_teacher(
     recipe: Recipe,
     tokenizer: Any,
     device: str,
+    size: int,
     examples: Sequence[Example],
     folder: Path,
     store: Store,
@@ -54,6 +55,7 @@ def prepare_teacher(
         recipe: names the teacher and its share.
         tokenizer: tokenizer of the student.
         device: device of the student.
+        size: tokens that the student predicts.
         examples: training examples; a teacher with another vocabulary answers them.
         folder: folder where answers are saved as they arrive.
         store: where models live.
@@ -74,7 +76,7 @@ def prepare_teacher(
             note = (
                 f"{recipe.teacher} was the teacher: its likeliest tokens made up {recipe.teacher_share:.0%} of the loss"
             )
-            return Teaching(loop.teacher_of(network, recipe.teacher_share), {}, (note,))
+            return Teaching(loop.teacher_of(network, recipe.teacher_share, size=size), {}, (note,))
     return _from_answers(recipe, examples, folder / "teacher.jsonl", store, reporter)
 
 
@@ -98,6 +100,13 @@ def _from_answers(
     make_folder(path.parent)
     complete.touch()
     kept, dropped = filter_answers(chosen, answers)
+    if not kept:
+        raise SizewiseError(
+            f"None of the {len(answers)} answers of {recipe.teacher} can be learned: they are empty, cut off, copied "
+            "from the question, or similar to an earlier one to a similar question.",
+            "a teacher that answers the training examples",
+            f"see its answers in {path}, and choose another teacher",
+        )
     note = f"{recipe.teacher} wrote {len(kept)} of {len(examples)} training answers; {dropped} were dropped: " + (
         "empty, cut off, copied from the question, or similar to an earlier one to a similar question"
     )
