@@ -121,6 +121,20 @@ def test_a_student_comes_closer_to_its_teacher(tiny_folder: Path, tmp_path: Path
         assert float(loop.loss_of(student, rows, taught)) < before
 
 
+def test_a_teacher_with_more_rows_than_tokens_chooses_among_the_students(tiny_folder: Path) -> None:
+    """torchtune #2119, trl #2215: Qwen 2.5 has 151,936 rows at 3B and 152,064 at 7B for the same tokens."""
+    teacher, student = load_network(tiny_folder, "fp32"), load_network(tiny_folder, "fp32")
+    rows, size = mix().step(0), student.get_input_embeddings().num_embeddings
+    teacher.resize_token_embeddings(size + 50)
+    with torch.no_grad():
+        teacher.get_output_embeddings().weight[size:] = teacher.get_output_embeddings().weight[:50] * 3
+    for network in (teacher, student):
+        loop.prepare(network, compiled=False)
+    soft = loop.teacher_of(teacher.eval(), share=0.5, size=size)(rows)
+    assert int(soft.ids.max()) < size
+    assert torch.isfinite(loop.loss_of(student, rows, lambda _: soft))
+
+
 def improving() -> Any:
     """Validation that always improves, so that the last weights are kept."""
     values = iter(np.linspace(2, 1, 1000))

@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sizewise.errors import SizewiseError
-from sizewise.lm import hf_format
+from sizewise.lm import adapt, hf_format
 from sizewise.lm.chat_templates import learned_spans, render_chat
 from sizewise.lm.packing import pack
-from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, end_ids, text_ids
+from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, encoded_text, end_ids, prefix_id, text_ids
 from sizewise.models import model_size, open_model
+from sizewise.models.opening import resolve_folder
 from sizewise.records import Message, Request
 from sizewise.store import Store
 
@@ -59,14 +62,15 @@ def tokenizer(tiny_folder: Path) -> Any:
 def adapters(base: Path, folder: Path, **settings: Any) -> Any:
     """Save adapters with random weights; return the network that they belong to."""
     network = hf_format.load_network(base, "fp32")
+    settings = {"target_modules": ["q_proj", "down_proj"]} | settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of peft: a deprecated name, and a tied head that is trained
-        wrapped = get_peft_model(network, LoraConfig(r=4, target_modules=["q_proj", "down_proj"], **settings))
-    with torch.no_grad():
-        for parameter in wrapped.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-    wrapped.save_pretrained(folder)
+        wrapped = get_peft_model(network, LoraConfig(r=4, **settings))
+        with torch.no_grad():
+            for parameter in wrapped.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+        wrapped.save_pretrained(folder)
     return wrapped.eval()
 
 
@@ -85,6 +89,20 @@ def test_a_folder_of_adapters_is_opened_with_its_base(
     model.close()
     assert found.nats == pytest.approx(-float(expected.sum()), rel=0.01)
     assert model_size(str(tmp_path / "adapters"), store=store)[0].parameters > 0
+
+
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens"])
+def test_adapters_on_one_of_two_tied_layers_leave_the_other_as_it_is(
+    layer: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    """mergekit #447: the head and the embedding of small models are the same weights."""
+    base = saved(llama(len(tokenizer), tied=True), tokenizer, tmp_path / "base")
+    wrapped = adapters(base, tmp_path / "adapters", target_modules=["q_proj", layer])
+    merged = adapt.merge_saved(base, tmp_path / "adapters").float()
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        expected, found = wrapped(ids).logits, merged(ids).logits
+    assert float((found - expected).std()) < 0.05 * float(expected.std())
 
 
 def test_adapters_without_their_base_say_what_is_missing(tokenizer: Any, tmp_path: Path, store: Store) -> None:
@@ -108,6 +126,99 @@ def test_adapters_without_their_base_say_what_is_missing(tokenizer: Any, tmp_pat
     (folder / "adapter_config.json").write_text(written, encoding="utf-8")
     with pytest.raises(SizewiseError, match="don't fit the model"):
         open_model(str(folder), store=store)
+
+
+def rewrite(path: Path, **settings: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | settings), encoding="utf-8")
+
+
+def test_adapters_that_were_loaded_in_part_only_are_refused(tokenizer: Any, tmp_path: Path, store: Store) -> None:
+    """peft #1932 and #2115, transformers #46766: weights under other names are left out, and the base answers."""
+    base = saved(llama(len(tokenizer)), tokenizer, tmp_path / "base")
+    folder = tmp_path / "adapters"
+    adapters(base, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    for broken in (
+        {name: value for name, value in weights.items() if ".layers.1." not in name},
+        {name.replace(".layers.", ".language_model.layers."): value for name, value in weights.items()},
+    ):
+        save_file(broken, folder / "adapter_model.safetensors")
+        with pytest.raises(SizewiseError, match="of their weights are missing"):
+            resolve_folder(str(folder), store)
+    save_file(weights | {"base_model.model.score.weight": torch.ones(2, 48)}, folder / "adapter_model.safetensors")
+    with pytest.raises(SizewiseError, match="have no place in it"):
+        resolve_folder(str(folder), store)
+
+
+def test_adapters_beside_a_config_or_a_model(tokenizer: Any, tmp_path: Path, store: Store) -> None:
+    """unsloth #2080: trainers save the config beside adapters. Beside a model, adapters may be merged already."""
+    base = saved(llama(len(tokenizer)), tokenizer, tmp_path / "base")
+    first, second = tmp_path / "first", tmp_path / "second"
+    adapters(base, first)
+    (first / "config.json").write_text((base / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    assert resolve_folder(str(first), store)[0].name.startswith("merged-")
+    (first / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
+    with pytest.raises(SizewiseError, match="contains a model and adapters"):
+        hf_format.load_config(first)
+    (first / "model.safetensors").unlink()
+    adapters(base, second)
+    rewrite(first / "adapter_config.json", base_model_name_or_path=str(second))
+    rewrite(second / "adapter_config.json", base_model_name_or_path=str(first))
+    with pytest.raises(SizewiseError, match="adapters of themselves"):
+        resolve_folder(str(second), store)
+    rewrite(second / "adapter_config.json", task_type="SEQ_CLS")
+    with pytest.raises(SizewiseError, match="adapters for the task SEQ_CLS"):
+        resolve_folder(str(second), store)
+
+
+def test_a_token_that_ends_texts_is_no_part_of_a_prompt(tokenizer: Any) -> None:
+    """vllm #7491: `add_eos_token` ends every prompt, and answers are empty."""
+    end, begin = tokenizer.eos_token, tokenizer.bos_token
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)]
+    plain = text_ids(tokenizer, "The patient.")
+    for form, before in ((f"$A {end}", []), (f"{begin} $A {end}", [ids[0][1]])):
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=form, pair=None, special_tokens=ids)
+        assert text_ids(tokenizer, "The patient.", begin=True) == [*before, *plain]
+        assert prefix_id(tokenizer) == ids[0][1]
+        assert encoded_text(tokenizer, "The patient.")[0] == [ids[0][1], *plain]
+
+
+PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if part['type'] == 'text' %}"
+    "{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_templates_of_models_that_see_get_texts_as_parts(tokenizer: Any) -> None:
+    """vllm #10969: a template that reads parts writes nothing of a plain text, and the question is lost."""
+    conversation = (Message(role="system", content="Be brief."), *ASKED)
+    plain = render_chat(tokenizer, conversation), chat_sequence(tokenizer, ASKED, "Yes <|im_end|> no")
+    tokenizer.chat_template = PARTS
+    assert render_chat(tokenizer, conversation) == plain[0]
+    assert chat_sequence(tokenizer, ASKED, "Yes <|im_end|> no") == plain[1]
+    tokenizer.chat_template = PARTS.replace("part['text']", "part['words']")
+    with pytest.raises(SizewiseError, match="doesn't write the user's message"):
+        render_chat(tokenizer, ASKED)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "{{ 1 / 0 }}", "{% for i in range(10 ** 9) %}{% endfor %}"],
+)
+def test_a_template_that_fails_in_any_way_is_named(template: str, tokenizer: Any) -> None:
+    tokenizer.chat_template = template
+    with pytest.raises(SizewiseError, match="chat template rejects"):
+        render_chat(tokenizer, ASKED)
+
+
+def test_an_index_reads_no_files_of_other_folders(tiny_folder: Path) -> None:
+    (tiny_folder / "model.safetensors").rename(tiny_folder.parent / "other.safetensors")
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": "../other.safetensors"}}
+    (tiny_folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (tiny_folder / "part.safetensors").write_bytes(b"")
+    with pytest.raises(SizewiseError, match="isn't a file of this folder"):
+        hf_format.load_config(tiny_folder)
 
 
 def test_tokens_without_embeddings_are_refused_if_prompts_contain_them(

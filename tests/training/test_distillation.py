@@ -109,6 +109,12 @@ def test_a_shared_vocabulary_teaches_token_by_token(dataset: Saved[Dataset], sto
     assert any("likeliest tokens" in note for note in record.notes)
 
 
+def test_a_teacher_whose_answers_are_all_dropped_is_refused(dataset: Saved[Dataset], store: Store) -> None:
+    with pytest.raises(SizewiseError, match="None of the .* answers of fake:echo can be learned") as refused:
+        train(Recipe.model_validate(TINY | {"tokens": 2_000, "teacher": "fake:echo", "example_share": 1.0}), dataset.id, store=store)
+    assert "teacher.jsonl" in refused.value.next_step
+
+
 def test_answers_with_line_separators_and_a_cut_line_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     rows = [{"id": "a", "text": "so\u2028on"}, {"id": "b", "text": "and\x85so"}]

@@ -33,6 +33,7 @@ def _quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
         warnings.filterwarnings("ignore", message=".*tied layer is part of the adapter.*")
+        warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`.*")
         warnings.filterwarnings("ignore", message="Found missing adapter keys.*")  # `_check_complete` refuses them
         warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied.*")
         warnings.filterwarnings("ignore", message="(Already following|All) adapters (were|are already) merged.*")
