@@ -54,9 +54,15 @@ def test_a_stop_keeps_the_best_weights(dataset: Saved[Dataset], store: Store) ->
 def test_what_cannot_be_changed_is_refused(store: Store) -> None:
     with pytest.raises(UsageError, match="No training"):
         adjust_run("run-0123456789", {"stop": 1}, store=store)
-    for settings in ({}, {"rank": 4.0}, {"learning_rate": 0.0}):
+    for settings in ({}, {"rank": 4.0}):
         with pytest.raises(UsageError, match=r"can't be changed|No change"):
             adjust_run("run-0123456789", settings, store=store)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1e-4])
+def test_rates_that_are_no_numbers_are_refused(value: float, store: Store) -> None:
+    with pytest.raises(UsageError, match="is no value for learning_rate"):
+        adjust_run("run-0000000000", {"learning_rate": value}, store=store)
 
 
 def test_a_killed_run_repeats_its_changes_at_the_same_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -38,8 +39,8 @@ def register(app: typer.Typer, panel: str) -> None:
         """
         from sizewise.training import adjust_run
 
-        if learning_rate is not None and learning_rate <= 0:
-            raise UsageError(f"--learning-rate {learning_rate:g} isn't a learning rate.", "more than 0", "")
+        if learning_rate is not None and not 0 < learning_rate < math.inf:
+            raise UsageError(f"--learning-rate {learning_rate:g} isn't a learning rate.", "more than 0, and finite", "")
         given = {"learning_rate": learning_rate, "tokens": tokens, "stop": 1 if stop else None}
         settings = {name: float(value) for name, value in given.items() if value is not None}
         run_id = adjust_run(run, settings)

@@ -35,6 +35,8 @@ class _Family(NamedTuple):
     """Rotary embeddings rotate adjacent dimensions, so rows of queries and keys must be permuted."""
     adds_one: bool = False
     """Norm weights are stored as the Hugging Face values plus 1."""
+    activations: tuple[str, ...] = ("silu", "swish")
+    """Names of the activation that readers compute; files don't state it."""
     has_reader: bool = True
     """Whether transformers reads such files; otherwise only llama.cpp does."""
 
@@ -44,7 +46,7 @@ FAMILIES = {
     "mistral": _Family("llama", rotates_pairs=True),
     "qwen2": _Family("qwen2"),
     "qwen3": _Family("qwen3"),
-    "gemma3_text": _Family("gemma3", adds_one=True),
+    "gemma3_text": _Family("gemma3", adds_one=True, activations=("gelu_pytorch_tanh", "gelu_new")),
     "phi3": _Family("phi3"),
     "granite": _Family("granite", rotates_pairs=True, has_reader=False),
 }
@@ -148,6 +150,12 @@ def _family(config: Any) -> _Family:
             f"its '{family.name}' networks have no sliding window, so a network trained with a window of {window} "
             "would run with full attention.",
             "full attention, or Gemma 3",
+        )
+    activation = getattr(config, "hidden_activation", None) or config.hidden_act
+    if activation not in family.activations:
+        raise _unsupported(
+            f"its blocks use the activation {activation}, and readers of '{family.name}' compute {family.activations[0]}.",
+            f"a network with {family.activations[0]}",
         )
     if family.name == "gemma3":
         _check_gemma(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sizewise.errors import UsageError
 from sizewise.lm.run_files import Applied, request_change
 from sizewise.store import Store
@@ -26,7 +28,10 @@ def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = No
         UsageError: there is no such run, it has finished, or a setting can't be changed.
     """
     store, run_id = store or Store(), run.removeprefix("run:")
-    if not settings or any(name not in SETTINGS or value <= 0 for name, value in settings.items()):
+    for name, value in settings.items():
+        if name in SETTINGS and not 0 < value < math.inf:  # NaN is neither
+            raise UsageError(f"{value:g} is no value for {name}.", "a number above 0", f"sizewise adjust {run_id} --help")
+    if not settings or any(name not in SETTINGS for name in settings):
         raise UsageError(
             f"{settings} can't be changed while a run goes on." if settings else "No change was given.",
             "a learning rate, a token budget, or a stop",
