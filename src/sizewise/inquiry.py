@@ -22,8 +22,11 @@ from sizewise.store import Ledger
 WAITS_S = (1.0, 5.0, 20.0)
 """Wait before each further round of requests that failed for now, as long as the round before answered some."""
 CHUNK, CHUNK_CHARACTERS = 128, 32_000
-"""Requests, and characters of their prompts, per batch for a model that runs on this machine. Engines read all prompts of
-a batch before they finish an answer, so with long prompts a smaller batch leaves something in hand when time is up."""
+"""Requests, and characters of their prompts, per batch for a model that runs on this machine.
+
+Engines read all prompts of a batch before they finish an answer: with long prompts, a smaller batch leaves something in
+hand when time is up.
+"""
 SHOWN_CHARACTERS, SHOWN_REASONS = 200, 3
 Complete = Callable[[Sequence[Request]], Iterator[Completion]]
 
