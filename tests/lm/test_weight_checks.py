@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.hf_format import load_network
+from sizewise.lm.adapt import add_lora, save_adapters
+from sizewise.lm.hf_format import load_network, load_tokenizer, save_model
 
 Weights = dict[str, torch.Tensor]
 QUERY, DOWN = "model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj.weight"
@@ -96,3 +98,18 @@ def test_a_wrong_setting_is_named(setting: dict[str, object], said: str, tiny_fo
     path.write_text(json.dumps(config | setting), encoding="utf-8")
     with pytest.raises(SizewiseError, match=said):
         load_network(tiny_folder, "fp32")
+
+
+def test_a_full_disk_is_told_where_weights_are_saved(tiny_folder: Path, tmp_path: Path) -> None:
+    network, tokenizer = load_network(tiny_folder, "fp32"), load_tokenizer(tiny_folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as if no more fitted on the disk
+    try:
+        with pytest.raises(SizewiseError, match="can't be written") as model:
+            save_model(network, tokenizer, tmp_path / "model")
+        with pytest.raises(SizewiseError, match="can't be written"):
+            save_adapters(add_lora(network, 8, seed=1), tmp_path / "adapter")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "free disk space" in model.value.next_step
+    assert [path.name for path in tmp_path.iterdir() if "model" in path.name] == []

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
 from sizewise.lm.device import PRECISIONS, placed
 from sizewise.lm.execution import execution_of
-from sizewise.lm.hf_format import load_network
+from sizewise.lm.hf_format import cannot_save, load_network
 from sizewise.lm.weight_checks import check_numbers
 
 MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
@@ -193,6 +194,18 @@ def load_adapted(base: Path, adapter: Path, attention: str = "full", context: in
         wrapped = PeftModel.from_pretrained(network, adapter)
         _check_complete(wrapped, adapter)
     return wrapped.eval()
+
+
+def save_adapters(wrapped: Any, folder: Path) -> None:
+    """Save the adapters of a network from `add_lora`.
+
+    Raises:
+        SizewiseError: the folder can't be written, for example because the disk is full.
+    """
+    try:
+        wrapped.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise cannot_save(folder, error) from error
 
 
 class Adapted(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -282,12 +283,18 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
             path.chmod(0o755 if path.is_dir() else 0o644)  # several chat templates have a folder
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-    except OSError as error:
-        raise SizewiseError(
-            f"{folder} can't be written: {error.strerror or error}.",
-            "a writable folder with enough free space",
-            "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
-        ) from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise cannot_save(folder, error) from error
+
+
+def cannot_save(folder: Path, error: Exception) -> SizewiseError:
+    """Build the error for weights that can't be written, for example because the disk is full."""
+    return SizewiseError(
+        f"{folder} can't be written: {getattr(error, 'strerror', None) or error}.",
+        "a writable folder with enough free space",
+        "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
+    )
 
 
 def weights_hash(folder: Path) -> str:

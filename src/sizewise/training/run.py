@@ -377,7 +377,7 @@ class Run:
         network = self.start.network
         if self.start.mode != "lora":
             return network
-        network.save_pretrained(self.folder / "adapter")
+        adapt.save_adapters(network, self.folder / "adapter")
         if self.recipe.method != "qlora":
             return adapt.merge_lora(network)
         self.start = self.start._replace(network=None)  # the 4-bit weights make room for those in bf16
