@@ -1,4 +1,4 @@
-"""Weights that a config has no place for, and weights that are no usable numbers, are refused when a model is opened."""
+"""Weights that a config has no place for, and weights that are no usable numbers, are refused."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import loop
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Dataset, Recipe
@@ -37,7 +37,9 @@ def test_training_from_scratch_learns(dataset: Saved[Dataset], store: Store, tmp
     assert record.curve[-1].bits_per_byte is not None
     assert (tmp_path / "copy" / "model.safetensors").is_file()
     assert (tmp_path / "copy" / "sizewise.json").is_file()
-    assert train(recipe, dataset.id, store=store) == stored
+    assert train(recipe, dataset.id, store=store, out=tmp_path / "copy") == stored
+    with pytest.raises(UsageError, match="already exists"):  # files of two models would mix
+        train(recipe.model_copy(update={"seed": 5}), dataset.id, store=store, out=tmp_path / "copy")
 
 
 def test_where_only_answers_count_they_are_watched(dataset: Saved[Dataset], store: Store) -> None:

@@ -154,7 +154,7 @@ def _family(config: Any) -> _Family:
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     if activation not in family.activations:
         raise _unsupported(
-            f"its blocks use the activation {activation}, and readers of '{family.name}' compute {family.activations[0]}.",
+            f"its blocks use {activation}, and readers of '{family.name}' compute {family.activations[0]}.",
             f"a network with {family.activations[0]}",
         )
     if family.name == "gemma3":

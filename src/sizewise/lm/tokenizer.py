@@ -68,7 +68,7 @@ def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[i
 
 
 def begin_ids(tokenizer: Any) -> list[int]:
-    """Return the tokens that the tokenizer puts before a text. Those that it may put after one end an answer at once."""
+    """Return the tokens that the tokenizer puts before a text, without those that it may put after one."""
     marked = tokenizer("a").input_ids
     plain = tokenizer("a", add_special_tokens=False).input_ids
     found = (n for n in range(len(marked) - len(plain) + 1) if marked[n : n + len(plain)] == plain)

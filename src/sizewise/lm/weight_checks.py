@@ -33,8 +33,8 @@ def check_all_used(network: Any, unexpected: Iterable[str], folder: Path) -> Non
     lost = sorted(name for name in unexpected if _has_place(name, modules, predicting))
     if lost:
         raise SizewiseError(
-            f"The config in {folder} has no place for {len(lost)} of the weights, for example {lost[0]}, so the network "
-            "would compute something else than the one that was saved.",
+            f"The config in {folder} has no place for {len(lost)} of the weights, for example {lost[0]}. Without them, "
+            "the network would compute something else.",
             "a config.json that belongs to the weights",
             "download the model again, or correct its config.json",
         )
@@ -65,7 +65,7 @@ def check_numbers(network: Any, source: Path) -> None:
     named = [
         (name, weight)
         for name, weight in network.named_parameters()
-        if weight.is_floating_point() and weight.numel() and weight.device.type != "meta"
+        if weight.is_floating_point() and weight.itemsize > 1 and weight.numel() and weight.device.type != "meta"
     ]
     if not named:
         return
@@ -73,12 +73,15 @@ def check_numbers(network: Any, source: Path) -> None:
     bounds = torch.stack([torch.stack(torch.aminmax(weight)).float().to(device) for _, weight in named])
     broken = [name for (name, _), finite in zip(named, bounds.isfinite().all(1).tolist(), strict=True) if not finite]
     if broken:
-        raise _unusable(source, f"{len(broken)} of {len(named)} weight tensors have values that are NaN or infinite", broken)
+        raise _unusable(
+            source, f"{len(broken)} of {len(named)} weight tensors have values that are NaN or infinite", broken
+        )
+    tables = {id(layer.weight) for layer in (network.get_input_embeddings(), network.get_output_embeddings()) if layer}
     zero = bounds.abs().amax(1).eq(0).tolist()
     parts: dict[str, bool] = {}
     for (name, weight), is_zero in zip(named, zero, strict=True):
         block = _BLOCK.match(name)
-        if weight.dim() > 1 and (block or "embed" in name):
+        if weight.dim() > 1 and (block or id(weight) in tables):
             part = block[0].rstrip(".") if block else name
             parts[part] = parts.get(part, True) and is_zero
     empty = [part for part, is_zero in parts.items() if is_zero]

@@ -30,7 +30,9 @@ def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = No
     store, run_id = store or Store(), run.removeprefix("run:")
     for name, value in settings.items():
         if name in SETTINGS and not 0 < value < math.inf:  # NaN is neither
-            raise UsageError(f"{value:g} is no value for {name}.", "a number above 0", f"sizewise adjust {run_id} --help")
+            raise UsageError(
+                f"{value:g} is no value for {name}.", "a number above 0", f"sizewise adjust {run_id} --help"
+            )
     if not settings or any(name not in SETTINGS for name in settings):
         raise UsageError(
             f"{settings} can't be changed while a run goes on." if settings else "No change was given.",

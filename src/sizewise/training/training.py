@@ -19,6 +19,7 @@ from sizewise.records import (
     Recipe,
 )
 from sizewise.store import Saved, Store, id_of
+from sizewise.store.store import RECORD
 from sizewise.training import memorization
 from sizewise.training.classifier import train_classifier
 from sizewise.training.identity import former_run_note, run_id_of
@@ -26,6 +27,7 @@ from sizewise.training.processes import check_fsdp
 from sizewise.training.run import Run, Watcher
 
 DEFAULT_MINUTES = 5.0
+COPIED_RECORD = "sizewise.json"
 
 
 @overload
@@ -73,13 +75,14 @@ def train(
         data: dataset, or its id.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
-        out: folder to copy the finished model to.
+        out: new or empty folder to copy the finished model to.
         watcher: called after each step, for example to update a page; `lm.loop.StopTraining` from it ends the run with
             the best weights so far.
         usd_per_hour: price of the machine, for the estimate.
         fsdp: split weights, gradients and optimizer state over the processes of torchrun (FSDP2).
 
     Raises:
+        UsageError: `out` contains something else.
         SizewiseError: the starting model can't be opened, there is too little text, the run doesn't fit in memory, or
             training keeps diverging, or the weights of a finished run were changed after its memorization test.
     """
@@ -93,6 +96,9 @@ def train(
         check_fsdp(recipe)
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
+    if out is not None and is_first_process():
+        out = Path(out)
+        _check_free(out, store.folder("checkpoint", run_id) / RECORD)
     if not store.exists("checkpoint", run_id):
         if note := former_run_note(recipe, data_id, store):
             reporter.say(note)
@@ -121,11 +127,36 @@ def default_recipe(start: str) -> Recipe:
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
 
 
+def _check_free(out: Path, record: Path) -> None:
+    """Check that a folder is free for a copy, or has it already: files of two models must not mix.
+
+    Raises:
+        UsageError: the folder contains something else.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not _has_copy(out, record):
+        raise UsageError(
+            f"{out} already exists and isn't empty.", "a new or empty folder for the finished model", "--out OTHER"
+        )
+
+
+def _has_copy(out: Path, record: Path) -> bool:
+    copied = out / COPIED_RECORD
+    return copied.is_file() and record.is_file() and copied.read_bytes() == record.read_bytes()
+
+
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
+    if _has_copy(out, stored.path):
+        return
+    temporary = out.with_name(f".{out.name}.part")
     try:
-        shutil.copytree(stored.path.parent / "model", out, dirs_exist_ok=True)
-        shutil.copy(stored.path, out / "sizewise.json")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(stored.path.parent / "model", temporary)
+        shutil.copy(stored.path, temporary / COPIED_RECORD)
+        if out.is_dir():
+            out.rmdir()  # empty, as it was checked before
+        temporary.rename(out)
     except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise SizewiseError(
             f"The model cannot be copied to {out}: {error}.", "a writable folder", "sizewise train ... --out FOLDER"
         ) from error
