@@ -191,7 +191,7 @@ PARTS = (
 
 
 def test_templates_of_models_that_see_get_texts_as_parts(tokenizer: Any) -> None:
-    """vllm #9358, LiteRT-LM #3688: a template that reads parts drops a plain text, and the question is lost."""
+    """vllm #9358, LiteRT-LM #3688: a template that reads parts drops a plain text, and so the question."""
     conversation = (Message(role="system", content="Be brief."), *ASKED)
     plain = render_chat(tokenizer, conversation), chat_sequence(tokenizer, ASKED, "Yes <|im_end|> no")
     tokenizer.chat_template = PARTS

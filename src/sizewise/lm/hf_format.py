@@ -60,8 +60,8 @@ def check_folder(folder: Path) -> None:
         )
     if (folder / ADAPTER_CONFIG).is_file() and len(list(folder.glob("*.safetensors"))) > 1:
         raise SizewiseError(
-            f"{folder} contains a model and adapters ({ADAPTER_CONFIG}). If they are merged already, applying them again "
-            "would change the model.",
+            f"{folder} contains a model and adapters ({ADAPTER_CONFIG}). If these are merged already, applying them "
+            "again would change the model.",
             "a folder for the model, and one for the adapters",
             f"remove the adapter files from {folder} if they are merged, or else move them to another folder",
         )
