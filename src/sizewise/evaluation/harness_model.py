@@ -209,7 +209,10 @@ class _TokenAdapter(HarnessAdapter):
         """Encode a text with the tokenizer's own special tokens, but never with two tokens that begin it."""
         if add_special_tokens is None:
             add_special_tokens = not string.startswith(self.tokenizer.decode(self.prefix_token_id))
-        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
+        from sizewise.lm.tokenizer import begin_ids
+
+        before = begin_ids(self.tokenizer) if add_special_tokens else []  # a token after the text would end it
+        return before + list(self.tokenizer.encode(string, add_special_tokens=False))
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Apply the model's own template; one that rejects a system message gets the conversation without it."""
@@ -217,12 +220,18 @@ class _TokenAdapter(HarnessAdapter):
             raise _no_template(self.description.uri)
         from jinja2.exceptions import TemplateError
 
-        self.template = str(self.tokenizer.chat_template)
+        from sizewise.lm.chat_templates import roles_in_parts
+
+        self.template, parts = str(self.tokenizer.chat_template), roles_in_parts(self.tokenizer)
+        turns: list[dict[str, Any]] = [
+            {**turn, "content": [{"type": "text", "text": turn["content"]}]} if turn["role"] in parts else dict(turn)
+            for turn in chat_history
+        ]
         more = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
         try:
-            return str(self.tokenizer.apply_chat_template(chat_history, tokenize=False, **more))
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
         except TemplateError:
-            turns = [turn for turn in chat_history if turn["role"] != "system"]
+            turns = [turn for turn in turns if turn["role"] != "system"]
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
 
     def chat_template(self, chat_template: bool | str = False) -> str:

@@ -97,7 +97,7 @@ def _apply(
     tokenizer: Any, messages: Sequence[Message], tools: str, generate: bool, effort: str = "", date: str = ""
 ) -> Rendered:
     ids: dict[str, str] = {}
-    parts = _roles_in_parts(tokenizer)
+    parts = roles_in_parts(tokenizer)
     turns = [_turn(tokenizer, message, ids, parts) for message in messages]
     more: dict[str, Any] = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
     if effort:
@@ -139,7 +139,7 @@ def _turn(tokenizer: Any, message: Message, ids: dict[str, str], parts: frozense
     return turn
 
 
-def _roles_in_parts(tokenizer: Any) -> frozenset[str]:
+def roles_in_parts(tokenizer: Any) -> frozenset[str]:
     """Return the roles whose content the chat template reads as a list of parts, such as text and images.
 
     Such templates write nothing of a plain text: the question would be missing in the prompt.
@@ -219,7 +219,7 @@ def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") 
     ids: dict[str, str] = {}
     with dated(tokenizer):
         texts, spans = chat_template_utils.render_jinja_template(
-            conversations=[[_turn(tokenizer, message, ids, _roles_in_parts(tokenizer)) for message in turns]],
+            conversations=[[_turn(tokenizer, message, ids, roles_in_parts(tokenizer)) for message in turns]],
             tools=_hidden(tokenizer, definitions_of(tools)) if tools else None,
             chat_template=template,
             return_assistant_tokens_mask=True,
