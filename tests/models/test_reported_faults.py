@@ -232,6 +232,9 @@ def test_tokens_without_embeddings_are_refused_if_prompts_contain_them(
     requests = [Request(id=str(i), messages=ASKED, text=None, max_tokens=2) for i in range(2)]
     requests[1] = requests[1].model_copy(update={"messages": (Message(role="user", content="And item 8, again?"),)})
     assert [answer.error for answer in model.complete(requests)] == [None, None]
+    for ask in (model.complete, model.score_prompts, model.embed):  # as token ids, it could still be asked for
+        with pytest.raises(SizewiseError, match=f"the unknown token {rows}"):
+            list(ask([Request(id="0", ids=(5, rows, 6), max_tokens=2)]))
     model.close()
     tokenizer.add_tokens([AddedToken("<|turn|>", special=True)])
     tokenizer.chat_template = CHAT_TEMPLATE.replace("<|im_start|>", "<|turn|>")

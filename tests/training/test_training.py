@@ -206,6 +206,13 @@ def test_a_tokenizer_of_another_network_is_refused(dataset: Saved[Dataset], stor
         train(Recipe(start=str(tiny_folder), tokens=1_000, context=64), dataset.id, store=store)
 
 
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{", encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"plan.json is damaged, so the run can't resume") as refused:
+        planning.read_saved(tmp_path / "plan.json")
+    assert f"remove {tmp_path}" in refused.value.next_step
+
+
 def test_a_recipe_needs_a_dial() -> None:
     with pytest.raises(ValueError, match="tokens or minutes"):
         Recipe(start="scratch")

@@ -151,7 +151,7 @@ class LocalModel(Model):
     def _greedy_answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         from sizewise.lm.generate import generate
 
-        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        prompts = self._prompts(requests)
         groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         context = self._description.context
         for i, request in enumerate(requests):
@@ -182,6 +182,10 @@ class LocalModel(Model):
                     confidence=None if answer.mean_logprob is None else math.exp(min(0.0, answer.mean_logprob)),
                 )
 
+    def _prompts(self, requests: Sequence[Request]) -> list[list[int]]:
+        rows = self._network.get_input_embeddings().num_embeddings
+        return [prompt_ids(self._tokenizer, self._description, request, rows) for request in requests]
+
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Start answering. Waiting requests form a batch; later requests wait until it is done."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
@@ -199,7 +203,7 @@ class LocalModel(Model):
         """Compute log-likelihoods of the tokens of prompts."""
         from sizewise.lm.score import likeliest_ids
 
-        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        prompts = self._prompts(requests)
         found = []
         likeliest = likeliest_ids(self._network, prompts, self._window)
         for request, ids, scores in zip(requests, prompts, likeliest, strict=True):
@@ -219,7 +223,7 @@ class LocalModel(Model):
         """
         from sizewise.lm.embed import embed_ids
 
-        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        prompts = self._prompts(requests)
         longest, context = max(map(len, prompts)), self._description.context
         if context is not None and longest > context:
             raise SizewiseError(f"A text has {longest} tokens, more than the context of {context}.", "a shorter text")
@@ -332,8 +336,14 @@ def scoring_window(
     return int(2 ** math.floor(math.log2(fitting)))
 
 
-def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) -> list[int]:
+def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request, rows: int | None = None) -> list[int]:
     """Encode a request.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        description: the model.
+        request: the request.
+        rows: tokens that have an embedding; by default all of the tokenizer's.
 
     Raises:
         SizewiseError: the request is a conversation and the model has no chat template, or its token ids are invalid.
@@ -341,10 +351,11 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
     from sizewise.lm.tokenizer import render_chat, text_ids
 
     if request.ids is not None:
-        unknown = next((token for token in request.ids if not 0 <= token < len(tokenizer)), None)
+        known = min(len(tokenizer), rows or len(tokenizer))
+        unknown = next((token for token in request.ids if not 0 <= token < known), None)
         if unknown is not None or not request.ids:
             found = "no tokens" if unknown is None else f"the unknown token {unknown}"
-            raise SizewiseError(f"The prompt contains {found}.", f"token ids from 0 to {len(tokenizer) - 1}")
+            raise SizewiseError(f"The prompt contains {found}.", f"token ids from 0 to {known - 1}")
         return list(request.ids)
     if request.text is not None:
         ids = text_ids(tokenizer, request.text, begin=True) or [tokenizer.bos_token_id]

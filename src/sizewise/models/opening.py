@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
+from sizewise.lm.weight_files import ADAPTER_CONFIG
 from sizewise.models import llamacpp, openvino, size
-from sizewise.models.adapter_folders import CONFIG as ADAPTER_CONFIG
 from sizewise.models.adapter_folders import base_of_adapter, is_adapter, merged_folder
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES

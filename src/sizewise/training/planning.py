@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, loop
@@ -136,8 +136,24 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     return Planned(plan, expected, tuple(notes))
 
 
+def read_saved(path: Path) -> Any:
+    """Read a JSON file that a run wrote for when it resumes.
+
+    Raises:
+        SizewiseError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SizewiseError(
+            f"{path} is damaged, so the run can't resume: {error}.",
+            "the file as the run wrote it",
+            f"remove {path.parent} and run the same command again, to train from the start",
+        ) from error
+
+
 def _read(path: Path) -> Planned:
-    saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1, "Plan")
+    saved = upgrade(read_saved(path), 1, "Plan")
     known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
     return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
 

@@ -65,7 +65,7 @@ from sizewise.training.held_out import (
     tokens_for,
     tokens_in,
 )
-from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, validations_for
+from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan, read_saved, validations_for
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.processes import collect_weights
 from sizewise.training.specialization import measure_specialization
@@ -299,7 +299,7 @@ class Run:
         """Sample held-out data, and measure the starting model and the time of a validation; a resumed run reads it."""
         path, network = self.folder / "before.json", self.start.network
         if path.is_file():
-            saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            saved: dict[str, Any] = read_saved(path)
             if saved.get("version") == BEFORE_VERSION:  # else the network, not yet trained, is measured again
                 self.out = self._hold_out(saved["validation_tokens"])
                 return saved
