@@ -180,6 +180,15 @@ def test_llama_cpp_cuts_text_as_the_model_does(trained: Any, tmp_path: Path) -> 
     assert last.bits.missing_reason is not None
 
 
+@LLAMA
+def test_a_model_without_a_chat_template_is_asked_in_plain_text(
+    tiny_folder: Path, tmp_path: Path, store: Store
+) -> None:
+    (tiny_folder / "chat_template.jinja").unlink()  # llama.cpp would take ChatML in its place
+    record = export(str(tiny_folder), "gguf-f16", tmp_path / "made", store=store, prompts=2).record
+    assert [one.same_text for one in record.parity] == [True, True]
+
+
 @pytest.mark.parametrize("attention", ["window:32", "pattern:SL:32"])
 def test_a_window_that_gguf_would_lose_is_refused(
     tmp_path: Path, text_folder: Path, store: Store, attention: str

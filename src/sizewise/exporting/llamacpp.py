@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
+from sizewise.models.parity import plain_prompt
 from sizewise.records import Message
 
 PARALLEL = 4
@@ -35,14 +36,16 @@ class Engine:
     Args:
         path: the file.
         context: maximum tokens of a prompt and its answer.
+        chats: whether the model has a chat template; llama.cpp would take one of its own otherwise.
 
     Raises:
         SizewiseError: llama.cpp can't open the file.
     """
 
-    def __init__(self, path: Path, context: int) -> None:
+    def __init__(self, path: Path, context: int, chats: bool = True) -> None:
         import xllamacpp
 
+        self._chats = chats
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
         settings.n_parallel = PARALLEL
@@ -85,8 +88,12 @@ class Engine:
         """
         text, chat = prompt, not isinstance(prompt, str)
         if not isinstance(text, str):
-            turns = [message.model_dump() for message in prompt if not isinstance(message, str)]
-            text = str(self._post("/apply-template", {"messages": turns})["prompt"])
+            messages = [message for message in prompt if not isinstance(message, str)]
+            turns = [message.model_dump() for message in messages]
+            if self._chats:
+                text = str(self._post("/apply-template", {"messages": turns})["prompt"])
+            else:
+                text = plain_prompt(messages)
         found = self._post("/tokenize", {"content": text, "add_special": chat, "parse_special": True})
         return [int(token) for token in found["tokens"]]
 

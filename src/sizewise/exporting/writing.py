@@ -110,7 +110,7 @@ def export(
         reporter.say(f"Writing {to}")
         _write(to, merged, tokenizer, source, made, notes)
         del network, merged
-        checks = _verify(to, made, bounds or FORMATS[to], reference, reporter)
+        checks = _verify(to, made, bounds or FORMATS[to], reference, reporter, chats=bool(tokenizer.chat_template))
         reasons = [f"with {c.reader} in {c.precision}, {reason}" for c in checks for reason in c.reasons]
         if reasons:
             raise SizewiseError(
@@ -166,10 +166,12 @@ def _load(source: _Source) -> Any:
     return hf_format.load_network(source.folder, "fp32")
 
 
-def _verify(to: str, made: Path, bounds: Bounds, reference: parity.Reference, reporter: Reporter) -> list[Parity]:
+def _verify(
+    to: str, made: Path, bounds: Bounds, reference: parity.Reference, reporter: Reporter, *, chats: bool
+) -> list[Parity]:
     """Compare an export with the reference in every program that can load it."""
     checks = []
-    for reader, limits in _readers(to, made, bounds):
+    for reader, limits in _readers(to, made, bounds, chats):
         reporter.say(f"Verifying with {reader.name} in {reader.precision}")
         checks.append(parity.check(reader, reference, limits))
     return checks
@@ -240,7 +242,7 @@ def _model_card_files(folder: Path) -> dict[str, str]:
     }
 
 
-def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Bounds]]:
+def _readers(to: str, made: Path, bounds: Bounds, chats: bool) -> Iterator[tuple[Reader, Bounds]]:
     """Yield the programs that verify an export, each with its tolerance."""
     if to.startswith("openvino"):
         bf16 = [("bf16", parity.BF16)] if machine_precision() == "bf16" else []
@@ -249,13 +251,13 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
                 yield reader, limits
         return
     if to.startswith("gguf-"):
-        yield from _gguf_readers(to, made / GGUF_FILE, bounds)
+        yield from _gguf_readers(to, made / GGUF_FILE, bounds, chats)
         return
     network, tokenizer = hf_format.load_network(made, "fp32"), hf_format.load_tokenizer(made)
     yield parity.network_reader(TRANSFORMERS, network, tokenizer), bounds
 
 
-def _gguf_readers(to: str, path: Path, bounds: Bounds) -> Iterator[tuple[Reader, Bounds]]:
+def _gguf_readers(to: str, path: Path, bounds: Bounds, chats: bool) -> Iterator[tuple[Reader, Bounds]]:
     """Yield transformers, if it reads the file's architecture, and llama.cpp, if it is installed."""
     context = LLAMA_CONTEXT
     if gguf_writing.has_reader(path):
@@ -265,7 +267,7 @@ def _gguf_readers(to: str, path: Path, bounds: Bounds) -> Iterator[tuple[Reader,
     elif not llamacpp.is_installed():
         raise MissingExtraError("xllamacpp", "llamacpp")
     if llamacpp.is_installed():
-        llama = llamacpp.Engine(path, context)
+        llama = llamacpp.Engine(path, context, chats)
         try:
             walked = partial(parity.walk, llama.greedy)
             yield Reader(llamacpp.name(), to.removeprefix("gguf-"), walked, None, llama.encode), bounds

@@ -147,7 +147,7 @@ def merge_lora(wrapped: Any) -> Any:
 
 
 def _part_tied(wrapped: Any) -> None:
-    """Give adapted embeddings and heads weights of their own; those that they were tied to don't change."""
+    """Copy the weights of adapted embeddings and heads that are tied, so that merging leaves the other one as it is."""
     for layer in wrapped.modules():
         if isinstance(layer, LoraLayer):
             base = layer.get_base_layer()
@@ -168,12 +168,12 @@ def _check_complete(wrapped: Any, folder: Path, name: str = "default") -> None:
         SizewiseError: weights are missing, or belong to another network.
     """
     found = wrapped.load_adapter(folder, adapter_name=name)
-    missing, unknown = list(found.missing_keys), list(found.unexpected_keys)
-    if not missing and not unknown:
+    absent, unknown = list(found.missing_keys), list(found.unexpected_keys)
+    if not absent and not unknown:
         return
-    what = f"{len(missing)} of their weights are missing" if missing else f"{len(unknown)} have no place in it"
+    what = f"{len(absent)} of their weights are missing" if absent else f"{len(unknown)} have no place in it"
     raise SizewiseError(
-        f"The adapters in {folder} don't fit the model: {what}, for example {(missing or unknown)[0]}.",
+        f"The adapters in {folder} don't fit the model: {what}, for example {(absent or unknown)[0]}.",
         "adapters that were trained on this model, with all their weights",
         f"correct base_model_name_or_path in {folder / 'adapter_config.json'}, or save the adapters again",
     )

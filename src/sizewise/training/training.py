@@ -82,7 +82,6 @@ def train(
         fsdp: split weights, gradients and optimizer state over the processes of torchrun (FSDP2).
 
     Raises:
-        UsageError: `out` contains something else.
         SizewiseError: the starting model can't be opened, there is too little text, the run doesn't fit in memory, or
             training keeps diverging, or the weights of a finished run were changed after its memorization test.
     """
@@ -96,9 +95,7 @@ def train(
         check_fsdp(recipe)
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
-    if out is not None and is_first_process():
-        out = Path(out)
-        _check_free(out, store.folder("checkpoint", run_id) / RECORD)
+    _check_free(out, store.folder("checkpoint", run_id) / RECORD)
     if not store.exists("checkpoint", run_id):
         if note := former_run_note(recipe, data_id, store):
             reporter.say(note)
@@ -127,13 +124,15 @@ def default_recipe(start: str) -> Recipe:
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
 
 
-def _check_free(out: Path, record: Path) -> None:
+def _check_free(out: Path | None, record: Path) -> None:
     """Check that a folder is free for a copy, or has it already: files of two models must not mix.
 
     Raises:
         UsageError: the folder contains something else.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())) and not _has_copy(out, record):
+    if out is None or not is_first_process() or not out.exists():
+        return
+    if not (out.is_dir() and not any(out.iterdir())) and not _has_copy(out, record):
         raise UsageError(
             f"{out} already exists and isn't empty.", "a new or empty folder for the finished model", "--out OTHER"
         )
