@@ -262,6 +262,27 @@ def test_added_tokens_of_a_resized_network_reach_the_gguf_file(tokenizer: Any, t
         torch.testing.assert_close(back(torch.tensor([ids])).logits, expected, atol=5e-3, rtol=1e-2)
 
 
+def test_a_gguf_file_that_is_not_read_whole_is_refused(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of split files: transformers begins absent weights at random, and skips biases of Llama."""
+    from sizewise.lm import gguf_writing
+    from sizewise.lm.gguf import read_gguf
+
+    network, all_tensors = llama(len(tokenizer)), gguf_writing._tensors
+    for layer in network.model.layers:
+        layer.self_attn.q_proj.bias = torch.nn.Parameter(torch.ones(48))
+    gguf_writing.write_gguf(network, tokenizer, tmp_path / "biased.gguf", "f16", "x", "")
+    with pytest.raises(SizewiseError, match="2 biases aren't read"):
+        read_gguf(tmp_path / "biased.gguf")
+    monkeypatch.setattr(
+        gguf_writing, "_tensors", lambda *named: [one for one in all_tensors(*named) if "blk.1" not in one[0]]
+    )
+    gguf_writing.write_gguf(llama(len(tokenizer)), tokenizer, tmp_path / "half.gguf", "f16", "x", "")
+    with pytest.raises(SizewiseError, match="9 weights are missing"):
+        read_gguf(tmp_path / "half.gguf")
+
+
 def test_all_tokens_that_end_an_answer_count(tokenizer: Any) -> None:
     """lighteval #1279, Qwen3 #927: a list in the generation config, and a tokenizer that names another token."""
     network = llama(len(tokenizer))

@@ -119,9 +119,15 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
             tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             _read_head_width(path, config)
-            packed = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, config=config, dtype=dtype, local_files_only=True
+            packed, report = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                output_loading_info=True,
             )
+            _check_tensors(path, packed, sorted(map(str, report.get("missing_keys", ()))))
             _read_positions(path, packed.config)
     except READING_ERRORS as error:
         raise _unreadable(path, error) from error
@@ -197,6 +203,33 @@ def _read_positions(path: Path, config: Any) -> None:
             f"{path} can't be used: {reason}.",
             "plain, linear, Llama 3 or YaRN rotary positions",
             "use the model's Hugging Face folder instead",
+        )
+
+
+def _check_tensors(path: Path, network: Any, absent: list[str]) -> None:
+    """Check that a file holds all weights of its network, and that the network has a place for its biases.
+
+    transformers begins absent weights at random, and skips biases of architectures that usually have none.
+
+    Raises:
+        SizewiseError: it doesn't.
+    """
+    reader = gguf.GGUFReader(str(path))  # parsed once, by transformers
+    parts = reader.get_field(gguf.Keys.Split.LLM_KV_SPLIT_COUNT)
+    if parts is not None and int(parts.contents()) > 1:
+        raise SizewiseError(
+            f"{path} is one of {int(parts.contents())} parts of a model.",
+            "one GGUF file with the whole model, or the engine llama.cpp, which finds the others",
+            "merge the parts with llama-gguf-split --merge, or use --engine llamacpp",
+        )
+    biases = sum(tensor.name.endswith(".bias") for tensor in reader.tensors)
+    lost = biases - sum(name.endswith(".bias") for name, _ in network.named_parameters())
+    if absent or lost > 0:
+        what = f"{len(absent)} weights are missing, for example {absent[0]}" if absent else f"{lost} biases aren't read"
+        raise SizewiseError(
+            f"{path} can't be used with transformers: {what}.",
+            "a complete GGUF file of an architecture that transformers reads",
+            "use --engine llamacpp or the model's Hugging Face folder, or get the file again",
         )
 
 

@@ -114,7 +114,10 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantization: str, name
 
 def has_reader(path: Path) -> bool:
     """Check whether transformers reads the architecture of a file; llama.cpp reads all that are written here."""
-    name = gguf.GGUFReader(str(path)).fields["general.architecture"].contents()
+    reader = gguf.GGUFReader(str(path))
+    name = reader.fields["general.architecture"].contents()
+    if name == "llama" and any(tensor.name.endswith(".bias") for tensor in reader.tensors):
+        return False  # it skips the biases
     return all(family.has_reader for family in FAMILIES.values() if family.name == name)
 
 
