@@ -98,16 +98,15 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         reporter.say(
             "No C++ compiler (g++ or clang++) found: training runs without compiled kernels, at half the speed"
         )
-    begun = time.monotonic()
-    speed = None
+    begun, speed = time.monotonic(), None
     is_long = recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step()
     if is_long and not workers.sharded:  # the first process alone couldn't hold the network
         wait = " (compiling takes a minute or two)" if fit.compiled else ""
         reporter.say(f"Training {recipe.start}: measuring the speed{wait}")
         speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes()
-    spent = time.monotonic() - begun
-    seconds = 0.0 if recipe.tokens else _seconds_left(60 * (recipe.minutes or 0), spent, validation_s)
+    allowed_s = 0.0 if recipe.tokens else 60 * (recipe.minutes or 0)
+    seconds = _seconds_left(allowed_s, time.monotonic() - begun, validation_s)
     tokens = recipe.tokens or max(int(seconds * (speed or 1.0)), recipe.rows_per_step * recipe.context)
     tokens = _capped(tokens, recipe, start, material, notes)
     validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
