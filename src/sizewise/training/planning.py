@@ -95,10 +95,9 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     fit = fit._replace(compiled=wanted and can_compile(start.device))
     if wanted and not fit.compiled:
         notes.append("no C++ compiler was found, so training ran without compiled kernels, at about half the speed")
-        reporter.say(
-            "No C++ compiler (g++ or clang++) found: training runs without compiled kernels, at half the speed"
-        )
-    begun, speed = time.monotonic(), None
+        reporter.say("No C++ compiler (g++, clang++) found: training runs without compiled kernels, at half speed")
+    begun = time.monotonic()
+    speed = None
     is_long = recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step()
     if is_long and not workers.sharded:  # the first process alone couldn't hold the network
         wait = " (compiling takes a minute or two)" if fit.compiled else ""
