@@ -92,6 +92,7 @@ def _as_measured(model: Model, say: Callable[[str], None]) -> Model:
 def _converse(model: Model, max_tokens: int, quiet: bool) -> list[Message]:
     """Read questions from stdin and stream answers to stdout until a line is empty."""
     from sizewise.records import Message
+    from sizewise.store.files import whole_characters
 
     messages: list[Message] = []
     while True:
@@ -101,7 +102,7 @@ def _converse(model: Model, max_tokens: int, quiet: bool) -> list[Message]:
         line = sys.stdin.readline()
         if not line.strip():
             return messages
-        messages.append(Message(role="user", content=line.rstrip("\n")))
+        messages.append(Message(role="user", content=whole_characters(line.rstrip("\n"))))
         end = _answer(model, messages, max_tokens, quiet)
         if end.error:
             sys.stderr.write(escape_controls(f"error: {end.error}", "\n") + "\n")
