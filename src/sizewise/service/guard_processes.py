@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -24,7 +25,8 @@ LONG_CHARACTERS = 50_000
 PROCESSES = 2
 DEADLINE_S = 120.0
 """Maximum time for a task; 4 million characters with much personal data take 8 s of an idle core."""
-ATTEMPTS = 2
+ATTEMPTS = PROCESSES + 1
+"""All idle processes may have ended in the meantime."""
 CLOSING_S = 5.0
 _LOG = logging.getLogger("sizewise.service")
 
@@ -52,7 +54,6 @@ class GuardProcesses:
             SizewiseError: a text is too long.
             APIError: no process could do it.
         """
-        texts = list(dict.fromkeys(texts))
         found = await self._ask({"task": "mask", "detect": list(detect)}, texts)
         return Masked(dict(zip(texts, found.texts, strict=True)), found.header["values"], found.header["counts"])
 
@@ -141,7 +142,8 @@ class _Process:
 
     def __init__(self, home: Path) -> None:
         command = [sys.executable, "-P", guard_process.__file__, str(home)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=paths)
         self.pid = self._process.pid
         self.timed_out = False
 
@@ -149,6 +151,7 @@ class _Process:
         """Do a task; None if the process died, or was killed because it took too long."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self.timed_out = False
         timer = threading.Timer(deadline_s, self._time_out)
         timer.start()
         try:
