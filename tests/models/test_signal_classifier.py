@@ -48,9 +48,14 @@ def trained(data: str, store: Store) -> str:
     return f"run:{train(ClassifierRecipe(start='tfidf', method='linear'), data, store=store).id}"
 
 
-@pytest.fixture
-def uri(tmp_path: Path, store: Store) -> str:
-    return trained(signal_data(tmp_path, store), store)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory, store: Store) -> str:
+    return trained(signal_data(tmp_path_factory.mktemp("data"), store), store)
 
 
 def test_attacks_are_a_signal_of_their_own_also_within_long_texts(uri: str, store: Store) -> None:

@@ -416,8 +416,13 @@ class Guard:
             raise APIError(message, "prompt", "unchecked_content")
         external: ExternalRequest | None = None
         if self.masks:
-            texts: list[str] = [*request.stop, request.json_schema or ""]
-            request.map_texts(lambda text: (texts.append(text), text)[1])  # all that map_texts changes
+            texts = [*request.stop, request.json_schema or ""]
+
+            def collected(text: str) -> str:
+                texts.append(text)
+                return text
+
+            request.map_texts(collected)  # all that it changes
             external = ExternalRequest(request, await self._mask(texts), self.counts)
         await self._audit(model, sum(map(len, request.texts())), external.masked_counts if external else None)
         return external

@@ -84,12 +84,13 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(
+        previous_guard: Guard | None = previous.guard if previous else None
+        self.guard: Guard = Guard(
             rules,
             partial(self._log, "crossings"),
             partial(open_detectors, store=store),
             lambda uri, share: open_signal_classifier(uri, store, share),
-            previous.guard.processes if previous else GuardProcesses(store.home),
+            previous_guard.processes if previous_guard else GuardProcesses(store.home),
         )
         for detect, signal_classifier in settings.keys.detectors():
             self.guard.open(detect, signal_classifier)
