@@ -139,9 +139,11 @@ bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worl
 
 bench-domains: $(VENV)/.all  ## whole studies on real data, and whether the predicted waiting comes true (about two hours)
 	$(BIN)/python benchmarks/domains.py
+	$(BIN)/python benchmarks/sizes.py
 
 bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cpp's server, ten times the load; the support agent on real articles
 	$(BIN)/python benchmarks/support.py
+	$(BIN)/python benchmarks/forwarding.py --soak 10000
 	$(BIN)/python benchmarks/serving.py --lm-eval $(VENV)-harness/bin/python
 
 bench-versus: $(VENV)/.all  ## shapes of 7B and 1.5B in 4 bits behind the service, and llama.cpp's own server

@@ -165,6 +165,11 @@ MEASURES = {
         ("choice", "comparison", "stats"),
         "make bench-choose",
     ),
+    "sizes": Measured(
+        "Quality against size and cost on real jobs: where a smaller candidate keeps up",
+        ("studies", "choice", "comparison", "metrics"),
+        "make bench-domains",
+    ),
     "domains": Measured(
         "Whole studies on real data",
         ("studies", "training", "evaluation", "choice", "comparison", "metrics", "lm"),
@@ -181,6 +186,11 @@ MEASURES = {
     "serve_avx2": Measured(
         "The same requests to our engines and to llama.cpp's own server, without bf16",
         ("service", "models"),
+        "make bench-serve",
+    ),
+    "forwarding": Measured(
+        "What the gateway costs in front of a server, against asking the server directly",
+        ("service",),
         "make bench-serve",
     ),
     "serve": Measured(

@@ -379,3 +379,22 @@ def test_a_thousand_requests_over_a_bad_line_and_a_kill_end_in_the_record_of_a_g
         server.close()
     assert faultless.record.items == 1000
     assert faultless.record.failed == 0
+
+
+def test_a_local_model_gets_few_long_prompts_at_once(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def complete(requests: Sequence[Request]) -> Iterator[Completion]:
+        sizes.append(len(requests))
+        yield from FakeModel("echo").complete(requests)
+
+    def asked(count: int, length: int) -> list[Request]:
+        text = "a " * (length // 2)
+        return [Request(id=f"{length}-{one}", messages=(Message(role="user", content=text),)) for one in range(count)]
+
+    with Ledger(tmp_path / "ledger") as ledger:
+        inquiry = Inquiry("fake:echo", complete, ledger, Silent(), batch=128)
+        inquiry.ask(asked(300, 20), Work("short", "Asking"))
+        inquiry.ask(asked(9, 8_000), Work("long", "Asking"))
+        inquiry.ask(asked(2, 100_000), Work("longest", "Asking"))
+    assert sizes == [128, 128, 44, 4, 4, 1, 1, 1]

@@ -21,8 +21,12 @@ from sizewise.store import Ledger
 
 WAITS_S = (1.0, 5.0, 20.0)
 """Wait before each further round of requests that failed for now, as long as the round before answered some."""
-CHUNK = 128
-"""Requests per batch for a model that runs on this machine."""
+CHUNK, CHUNK_CHARACTERS = 128, 32_000
+"""Requests, and characters of their prompts, per batch for a model that runs on this machine.
+
+Engines read all prompts of a batch before they finish an answer: with long prompts, a smaller batch leaves something in
+hand when time is up.
+"""
 SHOWN_CHARACTERS, SHOWN_REASONS = 200, 3
 Complete = Callable[[Sequence[Request]], Iterator[Completion]]
 
@@ -44,7 +48,7 @@ class Inquiry:
         complete: sends requests to the model; answers may arrive in any order.
         ledger: keeps answers as they arrive.
         reporter: receives progress.
-        batch: requests per call; None for all at once.
+        batch: most requests per call, of which long ones are fewer; None for all at once.
     """
 
     def __init__(
@@ -115,13 +119,29 @@ class Inquiry:
 
     def _send(self, pending: Sequence[Request], work: Work, progress: _Progress) -> Iterator[Completion]:
         """Send requests, and keep each answer in the ledger before it is yielded."""
-        size = self._batch or max(1, len(pending))
-        for start in range(0, len(pending), size):
-            for answer in self._complete(pending[start : start + size]):
+        for batch in self._batches(pending):
+            for answer in self._complete(batch):
                 if answer.finish != "error":
                     self.ledger.append(work.topic, answer.id, answer.model_dump(mode="json"))
                 progress.advance(answer)
                 yield answer
+
+    def _batches(self, pending: Sequence[Request]) -> Iterator[Sequence[Request]]:
+        """Split requests into those that are sent together."""
+        if self._batch is None:
+            yield from [pending] if pending else []
+            return
+        batch: list[Request] = []
+        characters = 0
+        for request in pending:
+            length = sum(len(message.content) for message in request.messages)
+            if batch and (len(batch) == self._batch or characters + length > CHUNK_CHARACTERS):
+                yield batch
+                batch, characters = [], 0
+            batch.append(request)
+            characters += length
+        if batch:
+            yield batch
 
     def _note(self, work: Work, answer: Completion) -> Completion:
         self.found[work.topic, answer.id] = answer

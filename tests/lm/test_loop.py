@@ -59,6 +59,21 @@ def test_training_stops_when_validation_no_longer_improves(tiny_folder: Path, tm
     assert result.tokens == 6 * 64
 
 
+def test_a_budget_in_minutes_follows_the_speed_that_is_met(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10_000))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(now))  # each step takes a second
+    ended = {}
+    for name, seconds in (("busy", 14.0), ("quiet", 26.0), ("as expected", 21.0), ("little text", 1e6)):
+        plan = loop.Plan(**{**PLAN.__dict__, "seconds": seconds, "max_tokens": 64 * 30})
+        result = run(tiny_folder, tmp_path / name / "state", plan, lambda: loop.Bits(2.0))
+        ended[name] = result.steps
+        assert [one.setting for one in result.changes] == ([] if name == "as expected" else ["time"])
+        assert not result.stopped_early
+    assert ended == {"busy": 14, "quiet": 26, "as expected": 20, "little text": 30}
+
+
 def test_activations_computed_again_give_the_same_gradient(tiny_folder: Path) -> None:
     rows = mix().step(0)
     gradients = []

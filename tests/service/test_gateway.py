@@ -460,3 +460,26 @@ def test_estimates_stand_in_for_usage_that_is_not_reported() -> None:
     assert tuple(found.tokens(9))[:2] == (9, 2)
     found.event(sse.Event(json.dumps({"choices": [], "usage": USAGE})), Restorer({}))
     assert tuple(found.tokens(9))[:2] == (7, 5)
+
+
+def test_streamed_answers_share_a_connection_of_the_backend(stand_in: StandIn, store: Store) -> None:
+    connections = set()
+
+    def in_chunks(_: StandIn, handler: Any, body: dict[str, Any]) -> None:
+        connections.add(handler.client_address)
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for event in (data(chunk("a")), data(chunk(finish="stop")), DONE):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            handler.wfile.flush()
+        time.sleep(0.01)  # the end comes in a packet of its own
+        handler.wfile.write(b"0\r\n\r\n")
+
+    stand_in.reply = in_chunks
+    with gateway(stand_in, store) as address:
+        connections.clear()  # of the questions what the server can do
+        texts = [ask(address, stream=True).text for _ in range(3)]
+    assert all(text.endswith("data: [DONE]\n\n") for text in texts)
+    assert len(connections) == 1

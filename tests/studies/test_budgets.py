@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sizewise.errors import SizewiseError
-from sizewise.progress import pulse
+from sizewise.progress import Silent, pulse
 from sizewise.records import Candidate, ClassifierRecipe, Comparison, Evaluation, Study
 from sizewise.store import Store
 from sizewise.studies import read_config, study
@@ -380,3 +380,38 @@ def test_a_short_budget_keeps_time_to_measure() -> None:
     progress = StudyProgress(clock=lambda: 0.0, processor=lambda: 0.0)
     assert Budget(0.1, progress).left_s == pytest.approx(4.8)
     assert Budget(10, progress).left_s == 588
+
+
+def test_what_was_answered_when_time_was_up_counts(
+    capitals: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sizewise.studies.steps as steps
+    from sizewise.studies.measuring import evaluate_candidate
+
+    slow = Machine(0.0)
+
+    def evaluated(uri: str, data: str, metrics: Any, limit: int | None, options: Any, **rest: Any) -> str:
+        if "bad" in uri and (limit is None or limit > 10):
+            evaluate_candidate(uri, data, metrics, 10, options, **rest)  # leaves its answers behind
+            slow.now += 1_790
+            pulse()
+        return evaluate_candidate(uri, data, metrics, limit, options, **rest)
+
+    monkeypatch.setattr(steps, "evaluate_candidate", evaluated)
+    record = study(read_config(capitals), minutes=30, store=store, reporter=slow.progress()).record
+    assert measured(record, store, "bad") == 10
+    assert measured(record, store, "good") > 24
+
+
+def test_answers_count_in_the_order_of_samples(capitals: Path, store: Store) -> None:
+    from sizewise.evaluation import EvaluationOptions, evaluate
+    from sizewise.evaluation.answered import answered_items
+    from sizewise.studies.data import read_data
+    from sizewise.studies.measuring import metrics_of
+
+    model = f"recorded:{capitals.parent / 'good.jsonl'}"
+    data = read_data(read_config(capitals), store, Silent()).id
+    options, metrics = EvaluationOptions(seed=3), metrics_of(read_config(capitals), data, store)
+    assert answered_items(model, data, metrics, options=options, store=store) == 0
+    evaluate(model, data, metrics, limit=17, options=options, store=store)
+    assert answered_items(model, data, metrics, options=options, store=store) == 17

@@ -174,6 +174,15 @@ def test_time_left_is_at_most_what_the_budget_leaves(clock: Clock) -> None:
     assert progress.seconds_left == 400
 
 
+def test_a_stage_shows_no_more_time_than_the_budget_leaves(clock: Clock) -> None:
+    progress = StudyProgress(budget_s=100, clock=clock)
+    progress.plan([("answers", 30.0), ("report", 10.0)])
+    progress.start("answers")
+    clock.now += 40
+    progress.advance("Answering", 1, 10, "")
+    assert left(progress, "answers") == pytest.approx(60)  # 360 s at this speed
+
+
 def test_time_for_loading_counts_where_the_start_is_given(clock: Clock) -> None:
     begun = clock.now
     clock.now += 20

@@ -169,6 +169,7 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
         return 1.0, 100.0
 
     monkeypatch.setattr(loop, "probe_speed", probe)
+    monkeypatch.setattr(loop, "REFIT_SHARES", ())
     monkeypatch.setattr(run, "MIN_TOKENS", 100)
     monkeypatch.setattr(held_out, "MIN_ITEMS", 1)
     monkeypatch.setattr(held_out, "SHARE_OF_TIME", 0.0)

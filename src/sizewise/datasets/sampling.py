@@ -22,6 +22,11 @@ def sample_examples(examples: Sequence[Example], size: int | None, seed: int) ->
     return list(examples) if size is None or len(examples) <= size else _first_of(examples, size, seed)
 
 
+def in_order_of_samples(examples: Sequence[T], seed: int) -> list[T]:
+    """Order all examples so that any first ones are the sample of that size."""
+    return _first_of(examples, len(examples), seed)
+
+
 def _first_of(population: Sequence[T], size: int, seed: int) -> list[T]:
     order = list(population)
     random.Random(seed).shuffle(order)

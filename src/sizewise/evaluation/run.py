@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
-from sizewise.datasets.sampling import sample_documents, sample_examples
+from sizewise.datasets.sampling import in_order_of_samples, sample_documents, sample_examples
 from sizewise.evaluation import asking
 from sizewise.evaluation.abstention import abstention_notes, with_logprobs
 from sizewise.evaluation.answer_rows import AnswerRows
@@ -432,6 +432,8 @@ class _EvaluationRun:
 
     def _answers(self, examples: Sequence[Example], form: Form) -> list[dict[str, Completion]]:
         """Collect the answers to examples by id, for each sample."""
+        if len(examples) == len(self.contents.examples["test"]):  # those asked first are a sample, if time is up early
+            examples = in_order_of_samples(examples, self.seed)
         requests, sampling = self._requests(examples, form), self.options.sampling
         if sampling is None:
             return [self._collect(f"test:{form}", "Answering test examples", requests)]

@@ -34,11 +34,14 @@ from sizewise.lm.plan import Progress as Progress
 from sizewise.lm.plan import Result as Result
 from sizewise.lm.plan import StopTraining as StopTraining
 from sizewise.lm.plan import thinned as thinned
-from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile
+from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile, request_change
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
+REFIT_SHARES, REFIT_FROM, MIN_TIMED_STEPS = (0.1, 0.25), 0.1, 3
+"""Shares of the budget after which it is fitted to the time again, the change from which that is done, and the steps
+that the speed needs. Later fits would disturb the schedule of the learning rate."""
 SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network's state takes seconds to write
 # The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
 # of answers, text and control text alternate, and their losses differ widely.
@@ -197,6 +200,7 @@ class _Run:
         self, network: Any, plan: Plan, validate: Callable[[], Bits], folder: Path, workers: Workers = ALONE
     ) -> None:
         self.network, self.plan, self._validate, self._workers = network, plan, validate, workers
+        self._folder = folder
         self.changes, self._curve = Changes(folder), CurveFile(folder / CURVE_FILE, workers.is_first)
         self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
@@ -209,9 +213,11 @@ class _Run:
         self.rollbacks: list[int] = []
         self.sessions = 1
         self.seconds = 0.0
+        self.stepping_s = 0.0
         self.warmup_s = 0.0
         self.stopped = False
         self._speeds: list[float] = []
+        self._refits = 0
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """Copy the weights to the machine's memory, where they take no space on a graphics card."""
@@ -233,6 +239,7 @@ class _Run:
             "rollbacks": self.rollbacks,
             "sessions": self.sessions,
             "seconds": self.seconds,
+            "stepping_s": self.stepping_s,
         }
         save_state(folder, self.step, tensors, progress, self._workers)
 
@@ -251,20 +258,37 @@ class _Run:
         self.best_step = progress["best_step"]
         self.waited, self.rollbacks = progress["waited"], progress["rollbacks"]
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
+        self.stepping_s = progress.get("stepping_s", self.seconds)
         for change in self.changes.up_to(self.step):
             self._apply(change)
         return True
 
     def take_changes(self) -> None:
         """Apply the changes that are due before the next step."""
+        if self._workers.is_first:
+            self._fit_time()
         due = self.changes.before(self.step, self.tokens) if self._workers.is_first else []
         for change in self._workers.shared([tuple(one) for one in due]):
             self._apply(Applied(*change))
 
+    def _fit_time(self) -> None:
+        """Ask for the token budget that fits into the time, where the speed isn't that of the probe before the run."""
+        share = self.tokens / self.plan.tokens
+        passed = sum(share >= one for one in REFIT_SHARES)
+        by_hand = any(change.setting == "tokens" for change in self.changes.applied)
+        if not self.plan.seconds or by_hand or passed <= self._refits or len(self._speeds) < MIN_TIMED_STEPS:
+            return
+        self._refits = passed
+        speed = len(self._speeds) / sum(1 / one for one in self._speeds)  # of tokens over time, pauses included
+        more = max(0.0, self.plan.seconds - self.stepping_s) * speed
+        tokens = int(min(self.tokens + more, self.plan.max_tokens))
+        if abs(tokens / self.plan.tokens - 1) > REFIT_FROM:
+            request_change(self._folder, {"time": max(tokens, self.tokens)})
+
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
             self.stopped = True
-        elif change.setting == "tokens":
+        elif change.setting in ("tokens", "time"):
             self.plan = replace(self.plan, tokens=int(change.value))
         else:
             self.plan = replace(self.plan, learning_rate=change.value)
@@ -353,6 +377,7 @@ class _Run:
     def _count(self, rows: Rows, seconds: float) -> None:
         tokens = _tokens_in(rows)
         self.tokens, self.step = self.tokens + tokens, self.step + 1
+        self.stepping_s += seconds
         if self.warmup_s:
             self._speeds.append(tokens / seconds)
         else:

@@ -22,6 +22,9 @@ class Plan:
         checkpointing: whether activations are recomputed in the backward pass.
         micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
         optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
+        seconds: time of the steps, for a budget in minutes; early in the run, its tokens are set to what fits at the
+            speed so far. 0 for a budget in tokens.
+        max_tokens: most tokens that fit into the data; with `seconds` only.
     """
 
     tokens: int
@@ -33,6 +36,8 @@ class Plan:
     checkpointing: bool = False
     micro_rows: int = 0
     optimizer: str = "adamw"
+    seconds: float = 0.0
+    max_tokens: int = 0
 
 
 class StopTraining(Exception):

@@ -232,8 +232,9 @@ class Change(Record):
     """Optimizer steps that were done before the change."""
     tokens: int
     """Tokens seen before the change."""
-    setting: Literal["learning_rate", "tokens", "stop"]
-    """What was changed; `stop` ends the run with the best weights so far."""
+    setting: Literal["learning_rate", "tokens", "time", "stop"]
+    """What was changed; `stop` ends the run with the best weights so far, and `time` is a token budget that the run set
+    itself because its speed wasn't that of the probe."""
     value: float
     """New peak learning rate, or new token budget; 1 for a stop."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -39,6 +39,8 @@ ABANDONED_TOKENS_PER_S = 100
 """Tokens a second that are charged for an answer whose client had left, because its usage is never known."""
 CHARGED_TOKENS = 32
 """Tokens of a stream after which a key is charged."""
+REST_S = 0.1
+"""Most seconds to wait for the end of a response after its last event."""
 CLOCK_S = 0.05
 """How much earlier than its time a deadline may be found to be up."""
 _STATEFUL = ("previous_response_id", "conversation", "background")
@@ -344,6 +346,7 @@ class Forward:
                         charged = self._answer.completion_tokens
                         self._charge()
                     event = await anext(received, None)
+                await _read_rest(received)
             except (httpx2.HTTPError, EventTooLong):
                 raise APIError("The provider broke off its answer.", None, "provider_failed", 502) from None
             finally:
@@ -452,6 +455,14 @@ def _reject_hosted(body: dict[str, Any]) -> None:
     for tool in tools if isinstance(tools, list) else ():
         if not isinstance(tool, dict) or tool.get("type") not in ("function", "custom"):
             raise APIError("This service passes on tools of type 'function' and 'custom' only.", "tools")
+
+
+async def _read_rest(events: AsyncIterator[Event]) -> None:
+    """Read to the end of the response, which follows the last event at once: only then can its connection be kept."""
+    with suppress(TimeoutError, httpx2.HTTPError, EventTooLong):
+        async with asyncio.timeout(REST_S):
+            async for _ in events:
+                pass
 
 
 async def _read(response: httpx2.Response, max_bytes: int) -> bytes:

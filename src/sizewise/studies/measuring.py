@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sizewise import datasets
 from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation.answered import answered_items
 from sizewise.lm.loop import Progress, StopTraining
 from sizewise.loadtest import load_test_model
 from sizewise.progress import pulsing
@@ -138,6 +139,13 @@ def evaluate_candidate(
 ) -> str:
     """Evaluate a model on the first items of the sample, and return the id of the evaluation."""
     return evaluate(uri, data, metrics, store=store, limit=limit, options=options, reporter=reporter).id
+
+
+def answered_by_candidate(
+    uri: str, data: str, metrics: Sequence[str], options: EvaluationOptions, *, store: Store, reporter: StepReporter
+) -> int:
+    """Count the first items of the sample that a model has answered already."""
+    return answered_items(uri, data, metrics, options=options, store=store)
 
 
 def load_requests(config: StudyConfig) -> int | None:

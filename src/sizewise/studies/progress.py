@@ -457,7 +457,9 @@ class StudyProgress:
 
     def _views(self, stages: Iterable[Stage]) -> list[StageView]:
         now = self._now()
-        return [stage.view(now) for stage in stages]
+        within = math.inf if self.budget_s is None or self.budget_s <= now else self.budget_s - now
+        views = [stage.view(now) for stage in stages]
+        return [view if view.left_s is None else view._replace(left_s=min(view.left_s, within)) for view in views]
 
     def _study(self, number: int, part: _Part) -> dict[str, Any]:
         return {

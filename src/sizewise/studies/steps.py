@@ -16,11 +16,18 @@ from sizewise.launch import requested_launch
 from sizewise.models.keeping import close_kept
 from sizewise.progress import pulsing
 from sizewise.records import Candidate, ClassifierRecipe, Evaluation, NotMeasured, Recipe
+from sizewise.stats import MIN_CLUSTERS
 from sizewise.store import Store
 from sizewise.studies.budget import Budget, StepEndedError, StepReporter
 from sizewise.studies.concluding import Conclusion, Evidence
 from sizewise.studies.config import StudyConfig
-from sizewise.studies.measuring import baselines_of, evaluate_candidate, metrics_of, train_candidate
+from sizewise.studies.measuring import (
+    answered_by_candidate,
+    baselines_of,
+    evaluate_candidate,
+    metrics_of,
+    train_candidate,
+)
 from sizewise.studies.progress import StudyProgress
 from sizewise.studies.waves import ranked, wave_sizes
 
@@ -31,6 +38,10 @@ TRAINING_OVERHEAD_S, SCRATCH_OVERHEAD_S = 40.0, 15.0
 """Time of a training beside its minutes: loading, measuring before and after, and saving."""
 ANSWERED_SHARE = 0.1
 """Share of an evaluation's time that grows with its items where the answers are there already."""
+PARTIAL_S = 30.0
+"""Time to score what was answered when an evaluation ran out of time."""
+PARTIAL_GROWTH = 1.25
+"""How many times as many items as before that must be."""
 SLOWDOWN_AFTER_S = 10.0
 """Time after which it is known how long this process waits for a processor."""
 MAX_SLOWDOWN = 3.0
@@ -137,16 +148,28 @@ class Steps:
         if first:
             share = MAX_SHARE if self._others_wait(name) else 1.0
             seconds = min(share * seconds, self.looks_until_s - begun)
+        before = self.evidence.measured.get(name, 0)
         found = self.step(name, seconds, evaluate_candidate, uri, self.data, self.metrics, limit, options)
+        if found is None and name not in self.evidence.failed:
+            found, limit = self._answered_part(name, uri, before, options)
         if found is None:
             return False
         self.evidence.unfinished.pop(f"evaluating {name}", None)
-        before = self.evidence.measured.get(name, 0)
         self.evidence.evaluations[name] = found
         self.evidence.measured[name] = items = self.items if limit is None else min(limit, self.items)
         if items > before:
             self._learn_time(name, items - before, self.budget.spent_s - begun)
         return True
+
+    def _answered_part(
+        self, name: str, uri: str, before: int, options: EvaluationOptions
+    ) -> tuple[str | None, int | None]:
+        """Evaluate a candidate whose time was up on what it had answered until then, which is a smaller sample."""
+        count = self.step(name, PARTIAL_S, answered_by_candidate, uri, self.data, self.metrics, options) or 0
+        if count < max(MIN_CLUSTERS, PARTIAL_GROWTH * before):
+            return None, None
+        self.progress.say(f"{name}: the {count} items that were answered count")
+        return self.step(name, PARTIAL_S, evaluate_candidate, uri, self.data, self.metrics, count, options), count
 
     def _others_wait(self, name: str) -> bool:
         """Return whether other candidates are still to have their first look."""

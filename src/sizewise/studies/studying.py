@@ -228,8 +228,11 @@ class _StudyRun(Steps):
 
     def _more_items(self) -> None:
         """Ask further items in waves, until all are asked, one candidate is left, or the time is up."""
+        first = self.sizes[0] or self.items
         for name, uri in self.evidence.uris.items():
-            if name not in self.evidence.evaluations and name not in self.evidence.failed:  # others took their turn
+            if (
+                self.evidence.measured.get(name, 0) < first and name not in self.evidence.failed
+            ):  # others took their turn
                 self.evaluate(name, uri, self.sizes[0])
         for size in self.sizes[1:]:
             if self._next_is_cheap(size):

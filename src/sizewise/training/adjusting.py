@@ -47,5 +47,10 @@ def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = No
 
 def describe_change(change: Applied) -> str:
     """Describe a change that a run has taken over, as a note of its record."""
+    if change.setting == "time":
+        return (
+            f"the token budget was set to {change.value:,.0f} after {change.step:,} steps ({change.tokens:,} tokens), "
+            "which fit into the time at the speed until then"
+        )
     what = "the token budget" if change.setting == "tokens" else "the peak learning rate"
     return f"{what} was changed to {change.value:,.10g} after {change.step:,} steps ({change.tokens:,} tokens)"

@@ -88,9 +88,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     """
     path, validation_s, usd_per_hour, teacher, workers = setting
     if path.is_file():
-        saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1, "Plan")
-        known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
-        return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
+        return _read(path)
     notes: list[str] = []
     fit = _fit_memory(recipe, start, workers)
     wanted = _worth_compiling(recipe, start) and not workers.sharded  # not tried together
@@ -109,7 +107,8 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes()
     spent = time.monotonic() - begun
-    tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
+    seconds = 0.0 if recipe.tokens else _seconds_left(60 * (recipe.minutes or 0), spent, validation_s)
+    tokens = recipe.tokens or max(int(seconds * (speed or 1.0)), recipe.rows_per_step * recipe.context)
     tokens = _capped(tokens, recipe, start, material, notes)
     validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
     plan = loop.Plan(
@@ -122,6 +121,8 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         checkpointing=fit.checkpointing,
         micro_rows=fit.micro_rows,
         optimizer=recipe.optimizer,
+        seconds=seconds,
+        max_tokens=_max_tokens(recipe, start, material) if seconds else 0,
     )
     expected = None
     if speed is not None:
@@ -133,6 +134,12 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
     write_atomically(path, json.dumps(text, indent=1))
     return Planned(plan, expected, tuple(notes))
+
+
+def _read(path: Path) -> Planned:
+    saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1, "Plan")
+    known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
+    return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
 
 
 def validations_for(tokens: int, seconds: float | None = None, validation_s: float = 0.0) -> int:
@@ -293,15 +300,17 @@ def _worth_compiling(recipe: Recipe, start: Start) -> bool:
     return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.mode]
 
 
-def _tokens_in(seconds: float, spent: float, speed: float, validation_s: float, recipe: Recipe) -> int:
-    """Compute the tokens that fit into the time budget after the probe and the validations."""
-    left = max(seconds - spent - (MIN_VALIDATIONS + 1) * validation_s, 0.2 * seconds)
-    return max(int(left * speed), recipe.rows_per_step * recipe.context)
+def _seconds_left(seconds: float, spent: float, validation_s: float) -> float:
+    """Compute what is left of the time budget for steps after the probe and the validations."""
+    return max(seconds - spent - (MIN_VALIDATIONS + 1) * validation_s, 0.2 * seconds)
+
+
+def _max_tokens(recipe: Recipe, start: Start, material: Material) -> int:
+    return int((recipe.max_epochs or MAX_EPOCHS[start.mode]) * material.mix.tokens_per_epoch())
 
 
 def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
-    max_epochs = recipe.max_epochs or MAX_EPOCHS[start.mode]
-    max_tokens = int(max_epochs * material.mix.tokens_per_epoch())
+    max_epochs, max_tokens = recipe.max_epochs or MAX_EPOCHS[start.mode], _max_tokens(recipe, start, material)
     if tokens > max_tokens:
         notes.append(f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens")
         tokens = max_tokens

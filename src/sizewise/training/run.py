@@ -400,7 +400,7 @@ class Run:
     @property
     def _budget(self) -> int:
         """Token budget, as it was last changed."""
-        changed = [int(change.value) for change in self.result.changes if change.setting == "tokens"]
+        changed = [int(change.value) for change in self.result.changes if change.setting in ("tokens", "time")]
         return changed[-1] if changed else self.planned.plan.tokens
 
     def _notes(self) -> tuple[str, ...]:

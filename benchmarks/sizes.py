@@ -1,0 +1,208 @@
+"""Where more size stops paying: quality against size and cost on four jobs, from the studies of `domains.py`.
+
+Each candidate of a study is compared with the largest model measured on that job, on the items in common: it keeps up
+if it loses less than a margin of 0.05 of the measure (the simultaneous 95 % interval of the study decides; documents
+are resampled). Recorded answers of a large model count as that model. Where a job has none, the largest is the model
+of 1.5 billion parameters that pip carries, and the figure names it.
+
+`python benchmarks/sizes.py` reads the studies that benchmarks/results/domains.json names from the store (or from the
+folder of `--home`), and writes benchmarks/results/sizes.json and docs/pictures/sizes.svg. It ends stdout with one JSON
+line; the lines before it are the table of the docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sizewise.records import Comparison, Difference, ModelDescription, Recommendation, Study
+from sizewise.report.drawing import draw, load_altair
+from sizewise.store import Store
+
+HERE = Path(__file__).parent
+JOBS = {
+    "spam": "Decision: spam or not",
+    "reports": "Extraction: financial reports",
+    "support": "Support answer",
+    "large": "Summary: note of a visit",
+}
+MARGIN = 0.05
+STANDINGS = {True: "keeps up", False: "loses more", None: "undecided"}
+
+
+def size_of(model: ModelDescription) -> int | None:
+    """Return the parameters of a model, estimated where none are published; 0 for rules, None if unknown."""
+    if model.role == "baseline" or model.process:
+        return 0
+    return model.parameters or model.parameters_estimate
+
+
+def size_text(model: ModelDescription) -> str:
+    """Write the size of a model."""
+    size = size_of(model)
+    if not size:
+        return "none" if size == 0 else "not published"
+    text = f"{size / 1e9:,.1f}B" if size >= 1e9 else f"{size / 1e6:.0f}M"
+    return text if model.parameters else f"{text}, estimated"
+
+
+def loss_of(comparison: Comparison, metric: str, name: str, largest: str) -> dict[str, float | None] | None:
+    """Return how much a candidate loses to the largest model, with the simultaneous interval."""
+    for found in comparison.differences:
+        if found.metric == metric and {found.left, found.right} == {name, largest}:
+            return signed(found, largest)
+    return None
+
+
+def signed(found: Difference, largest: str) -> dict[str, float | None]:
+    """Turn a difference into the largest model's lead."""
+    lower, upper = found.family_ends
+    if found.left == largest:
+        return {"value": found.value, "lower": lower, "upper": upper, "n": found.n}
+    ends = (None if upper is None else -upper, None if lower is None else -lower)
+    return {"value": -found.value, "lower": ends[0], "upper": ends[1], "n": found.n}
+
+
+def keeps_up(loss: Mapping[str, float | None] | None) -> bool | None:
+    """Whether a candidate loses less than the margin; None if the interval doesn't decide."""
+    if loss is None or loss["lower"] is None or loss["upper"] is None:
+        return None
+    return True if loss["upper"] < MARGIN else False if loss["lower"] > MARGIN else None
+
+
+def rows_of(store: Store, name: str, study_id: str) -> list[dict[str, Any]]:
+    """Return the candidates of a study, smallest first."""
+    study = store.read(Study, study_id)
+    verdict = store.read(Recommendation, study.recommendation)
+    comparison = store.read(Comparison, study.comparison)
+    scores = {one: score for one, score in comparison.scores[verdict.quality].items() if score.value is not None}
+    models = {one: comparison.models[one] for one in scores}
+    costs = {line.name: line.usd_per_1000 for line in verdict.costs}
+    sized = {one: size for one, model in models.items() if (size := size_of(model)) is not None}
+    largest = max(sized, key=lambda one: sized[one])
+    rows = []
+    for one in sorted(models, key=lambda one: (sized.get(one, float("inf")), scores[one].value)):
+        loss = loss_of(comparison, verdict.quality, one, largest)
+        cost = costs.get(one)
+        rows.append(
+            {
+                "job": JOBS[name],
+                "candidate": one,
+                "size": size_text(models[one]),
+                "parameters": sized.get(one),
+                "metric": verdict.quality,
+                "score": scores[one].model_dump(mode="json", include={"value", "ci_low", "ci_high", "n", "clusters"}),
+                "usd_per_1000": None if cost is None else cost.model_dump(mode="json"),
+                "largest": largest,
+                "loss": loss,
+                "standing": "the largest" if one == largest else STANDINGS[keeps_up(loss)],
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Format the rows as a Markdown table."""
+    lines = [
+        "| Job (measure) | Candidate | Parameters | Score | n | USD per 1,000 | Loses to the largest | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        score, loss, cost = row["score"], row["loss"], row["usd_per_1000"]
+        ends = "" if score["ci_low"] is None else f" [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
+        lost = "" if loss is None else f"{loss['value']:.3f}"
+        if loss is not None and loss["lower"] is not None:
+            lost += f" [{loss['lower']:.3f}, {loss['upper']:.3f}]"
+        price = "" if cost is None else f"{cost['expected']:.3g}"
+        cells = [
+            f"{row['job']} ({row['metric']})", row["candidate"], row["size"], f"{score['value']:.3f}{ends}",
+            str(score["n"]), price, lost, row["standing"],
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def picture(rows: list[dict[str, Any]]) -> str:
+    """Draw one panel for each job."""
+    alt = load_altair()
+    panels = []
+    for job in dict.fromkeys(row["job"] for row in rows):
+        points = [
+            {
+                "candidate": f"{row['candidate']} ({row['size']})" if row["parameters"] else row["candidate"],
+                "y": row["score"]["value"],
+                "lower": row["score"]["ci_low"] if row["score"]["ci_low"] is not None else row["score"]["value"],
+                "upper": row["score"]["ci_high"] if row["score"]["ci_high"] is not None else row["score"]["value"],
+                "standing": row["standing"],
+                "cost": "" if row["usd_per_1000"] is None else f"{row['usd_per_1000']['expected']:.2g} USD",
+            }
+            for row in rows
+            if row["job"] == job
+        ]
+        measure = next(row["metric"] for row in rows if row["job"] == job)
+        base = alt.Chart(alt.Data(values=points)).encode(
+            x=alt.X("candidate:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=220)),
+            color=alt.Color(
+                "standing:N",
+                scale=alt.Scale(
+                    domain=["keeps up", "undecided", "loses more", "the largest"],
+                    range=["#2e7d32", "#b07a00", "#c62828", "#3b5bdb"],
+                ),
+                legend=alt.Legend(orient="top", title=None),
+            ),
+        )
+        y = alt.Y("y:Q", title=measure)
+        panels.append(
+            alt.layer(
+                base.mark_rule(strokeWidth=2).encode(y=alt.Y("lower:Q", title=measure), y2="upper:Q"),
+                base.mark_point(size=90, filled=True, opacity=1).encode(y=y),
+                base.mark_text(dy=-10, dx=4, align="left", fontSize=10).encode(y=y, text="cost:N"),
+            ).properties(width=max(240, 56 * len(points)), height=200, title=job)
+        )
+    pairs = [alt.hconcat(*panels[start : start + 2]) for start in range(0, len(panels), 2)]
+    return draw("Quality against size", "", alt.vconcat(*pairs)).light
+
+
+def main() -> None:
+    """Read the studies and write table and picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, action="append", help="folder that holds the studies' records")
+    args = parser.parse_args()
+    studies = json.loads((HERE / "results" / "domains.json").read_text(encoding="utf-8"))["studies"]
+    stores = [Store(home) for home in args.home] if args.home else [Store()]
+    rows: list[dict[str, Any]] = []
+    for name in JOBS:
+        if name in studies:
+            study_id = studies[name]["study"]
+            store = next(one for one in stores if (one.home / "study" / study_id).exists())
+            rows += rows_of(store, name, study_id)
+    jobs = {row["job"] for row in rows}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    output = {
+        "name": "sizes",
+        "ratio": None,
+        "peer": "the largest model measured on each job",
+        "value": sum(any(row["standing"] == "keeps up" for row in rows if row["job"] == job) for job in jobs),
+        "unit": f"of {len(jobs)} jobs where a smaller candidate keeps up",
+        "runs": 1,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "margin": MARGIN,
+        "rows": rows,
+    }
+    (HERE / "results" / "sizes.json").write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    (HERE.parent / "docs" / "pictures" / "sizes.svg").write_text(picture(rows), encoding="utf-8")
+    print(table(rows))
+    print(json.dumps({key: value for key, value in output.items() if key != "rows"}))
+
+
+if __name__ == "__main__":
+    main()
