@@ -226,19 +226,17 @@ def red_team(
     begun = time.monotonic()
     attacks = _attacks(rounds, seed, in_the_wild, store)
     encoder = next((encoder for name, encoder in encoders_at_hand(store, JUDGE) if name == f"pkg:{JUDGE}"), None)
-    judge = _Judge(Meaning(encoder))
     recognized = {attack.id for attack in attacks if attack.is_recognized(detectors)}
     scores: dict[str, dict[str, Score]] = {}
     guarded: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
-    notes: list[str] = [WORDS_ONLY] if encoder is None else []
-    notes += [WITH_CLASSIFIER] if detectors else []
+    notes = [*([WORDS_ONLY] if encoder is None else []), *([WITH_CLASSIFIER] if detectors else [])]
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         answers, inquiry = _answers(attacks, name, store, reporter)
         notes += [f"{name}: {note}" for note in inquiry.notes()]
         unanswered += len(inquiry.unanswered)
-        succeeded = judge.successes(attacks, answers)
+        succeeded = _Judge(Meaning(encoder)).successes(attacks, answers)
         scores[name] = _scores(attacks, succeeded, answers)
         guarded[name] = _scores(attacks, succeeded - recognized, answers)
         if name == uri:
