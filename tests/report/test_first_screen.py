@@ -257,6 +257,10 @@ def test_a_candidate_that_beats_no_rule_is_not_recommended(tmp_path: Path) -> No
     standing = Standing(view)
     headline = headline_of(view.recommendation, standing.subject)
     assert (headline.status, headline.title) == ("Too close to call", "No candidate beats a simple rule: copying")
+    shut_down = f" gpt-4 is significantly better than {BASELINE} (BLEU 40 vs. 30.5), but was shut down on 2026-10-23."
+    yardstick = view.recommendation.model_copy(update={"summary": view.recommendation.summary + shut_down})
+    title = headline_of(yardstick, standing.subject).title
+    assert title == "No candidate that you can use beats a simple rule: copying"
     assert standing.subject == BASELINE
     assert "into service" not in next_step(standing).text
     text = first_screen(page(view, tmp_path))

@@ -12,7 +12,7 @@ from sizewise.choice.summary import summarize
 from sizewise.choice.verdicts import decide_verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
-DECISION_VERSION = 8
+DECISION_VERSION = 9
 """Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 
 

@@ -23,6 +23,10 @@ MIN_GRADES = 50
 
 def summarize(choice: Choice, verdict: Verdict) -> str:
     """Write the summary of a verdict."""
+    return _decided(choice, verdict) + _out_of_reach(choice, verdict)
+
+
+def _decided(choice: Choice, verdict: Verdict) -> str:
     if verdict.baseline is not None and verdict.outcome != "inconclusive":
         return _baseline_wins(choice, verdict, verdict.baseline)
     if verdict.outcome == "none_good_enough":
@@ -36,6 +40,20 @@ def summarize(choice: Choice, verdict: Verdict) -> str:
     if verdict.pick is not None:
         return _picked(choice, verdict, verdict.pick)
     return _inconclusive(choice, verdict) + _provisionally(choice, verdict)
+
+
+def _out_of_reach(choice: Choice, verdict: Verdict) -> str:
+    """Name the best candidate that a limit excludes, if it's significantly better than what the verdict names."""
+    named = verdict.pick or verdict.baseline or verdict.provisional
+    if named is None or choice.needs.min_quality is not None or choice.needs.incumbent is not None:
+        return ""
+    excluded = [name for name in choice.names if name not in verdict.eligible and choice.beats(name, named)]
+    if not excluded:
+        return ""
+    best = min(excluded, key=choice.rank)
+    values = f"{choice.title} {choice.value_in_text(best)} vs. {choice.value_in_text(named)}"
+    reason, _, _ = choice.rejected[best].partition(";")
+    return f" {best} is significantly better than {named} ({values}), but {reason}."
 
 
 def _inconclusive(choice: Choice, verdict: Verdict) -> str:

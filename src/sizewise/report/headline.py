@@ -94,7 +94,8 @@ def _open_headline(recommendation: Recommendation, first: str, rest: str, baseli
     if provisional and CHECK_LABELS in rest:
         status, title = "Not decided", f"Keep {provisional}: no candidate beats a simple rule"
     elif provisional is None and baseline:
-        title = f"No candidate beats a simple rule: {baseline.removesuffix(BASELINE)}"
+        usable = " that you can use" if f"is significantly better than {baseline} (" in rest else ""
+        title = f"No candidate{usable} beats a simple rule: {baseline.removesuffix(BASELINE)}"
     if few:
         rest = f"{first.partition(': ')[2]} {rest}"
         rest = rest[:1].upper() + rest[1:]
