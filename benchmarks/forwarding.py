@@ -4,7 +4,7 @@ Stand-in, gateway and client share the machine. Runs alternate, and each figure 
 through the gateway as a share of the direct one, the time that it adds to the first token (difference of the 95th
 percentiles, and of the medians), and the gateway's processor time per request. Users start spread over the time of one
 answer, as load generators ramp up; in the runs called `burst` all start at once, and stay in step, since each answer
-takes equally long.
+takes equally long. With `--litellm PROGRAM`, LiteLLM's proxy is measured in the same runs.
 
 `python benchmarks/forwarding.py` ends stdout with one JSON line, which it also writes to
 benchmarks/results/forwarding.json. With `--soak N`, N more requests follow, and the gateway's memory, connections and
@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,21 @@ name = "big"
 uri = "http://127.0.0.1:{behind}/v1#m"
 zone = "inside"
 """
+
+
+LITELLM = """
+model_list:
+  - model_name: big
+    litellm_params:
+      model: openai/m
+      api_base: http://127.0.0.1:{behind}/v1
+      api_key: none
+"""
+QUIET = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_TELEMETRY": "False",
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+}
 
 
 class Run(NamedTuple):
@@ -148,39 +164,50 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
 
 
 @contextmanager
-def both() -> Iterator[tuple[int, int, psutil.Process]]:
-    """Run the stand-in and a gateway in front of it; yield both ports and the gateway's process."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        running([sys.executable, __file__, "--stand-in"], stdout=subprocess.PIPE) as server,
-    ):
+def stand_in_server() -> Iterator[int]:
+    """Run the stand-in and yield its port."""
+    with running([sys.executable, __file__, "--stand-in"], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
-        behind = int(server.stdout.readline())
-        config = Path(scratch) / "serve.toml"
-        port = behind + 1
-        config.write_text(CONFIG.format(port=port, behind=behind), encoding="utf-8")
+        yield int(server.stdout.readline())
+
+
+@contextmanager
+def gateway(behind: int, litellm: str = "") -> Iterator[tuple[int, psutil.Process]]:
+    """Run a gateway in front of the stand-in; yield its port and its process."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, port = Path(scratch), free_port()
+        log, config = folder / "serve.log", folder / ("litellm.yaml" if litellm else "serve.toml")
+        config.write_text((LITELLM if litellm else CONFIG).format(port=port, behind=behind), encoding="utf-8")
         command = [sys.executable, "-m", "sizewise", "serve", "--config", str(config)]
-        environment = os.environ | {"SIZEWISE_HOME": scratch}
-        log = Path(scratch) / "serve.log"
-        with log.open("w") as errors, running(command, stderr=errors, env=environment) as gateway:
-            while not is_ready(port):
-                if gateway.poll() is not None:
+        if litellm:
+            command = [litellm, "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
+        environment = os.environ | {"SIZEWISE_HOME": scratch} | (QUIET if litellm else {})
+        with log.open("w") as output, running(command, stdout=output, stderr=output, env=environment) as process:
+            while not is_ready(port, "/health/liveliness" if litellm else "/health"):
+                if process.poll() is not None:
                     raise SystemExit(log.read_text(encoding="utf-8"))
                 time.sleep(0.25)
-            yield behind, port, psutil.Process(gateway.pid)
+            yield port, psutil.Process(process.pid)
 
 
-def is_ready(port: int) -> bool:
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def is_ready(port: int, path: str) -> bool:
     """Whether the gateway answers."""
     with suppress(httpx2.TransportError):
-        return httpx2.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        return httpx2.get(f"http://127.0.0.1:{port}{path}").status_code == 200
     return False
 
 
 def processor_s(process: psutil.Process) -> float:
-    """Return the processor time of a process so far."""
-    spent = process.cpu_times()
-    return float(spent.user + spent.system)
+    """Return the processor time of a process and its children so far."""
+    spent = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(one.user + one.system for one in spent))
 
 
 def held(process: psutil.Process) -> dict[str, float]:
@@ -192,39 +219,38 @@ def held(process: psutil.Process) -> dict[str, float]:
     }
 
 
-def measure(users: int, requests: int, runs: int, *, burst: bool) -> dict[str, Any]:
-    """Measure direct and through the gateway in turns, each pair on a new gateway."""
-    rows: list[dict[str, float]] = []
+def measure(users: int, requests: int, runs: int, litellm: str, *, burst: bool) -> dict[str, Any]:
+    """Measure directly and through each gateway in turns, each time on a new gateway."""
+    found: dict[str, list[dict[str, float]]] = {"sizewise": [], **({"litellm": []} if litellm else {})}
     for _ in range(runs):
-        with both() as (behind, port, process):
-            asyncio.run(load(port, "big", users, 2 * users, burst=burst))  # warm up
+        with stand_in_server() as behind:
             direct = asyncio.run(load(behind, "m", users, requests, burst=burst))
-            spent = processor_s(process)
-            through = asyncio.run(load(port, "big", users, requests, burst=burst))
-            spent = (processor_s(process) - spent) / requests
-        rows.append(
-            {
-                "throughput": through.requests_per_s / direct.requests_per_s,
-                "requests_per_s": through.requests_per_s,
-                "added_first_p50_ms": 1e3 * (through.first_p50_s - direct.first_p50_s),
-                "added_first_p95_ms": 1e3 * (through.first_p95_s - direct.first_p95_s),
-                "processor_ms_per_request": 1e3 * spent,
-                "processor_ms_per_token": 1e3 * spent / TOKENS,
-            }
-        )
-        print(f"{users} users{', burst' if burst else ''}: {rows[-1]}", file=sys.stderr, flush=True)
-    return {
-        "users": users,
-        "requests": requests,
-        "burst": burst,
-        "runs": rows,
-        **{what: float(np.median([row[what] for row in rows])) for what in rows[0]},
+            for name, rows in found.items():
+                with gateway(behind, litellm if name == "litellm" else "") as (port, process):
+                    asyncio.run(load(port, "big", users, 2 * users, burst=burst))  # warm up
+                    spent = processor_s(process)
+                    through = asyncio.run(load(port, "big", users, requests, burst=burst))
+                    spent = (processor_s(process) - spent) / requests
+                rows.append(
+                    {
+                        "throughput": through.requests_per_s / direct.requests_per_s,
+                        "requests_per_s": through.requests_per_s,
+                        "added_first_p50_ms": 1e3 * (through.first_p50_s - direct.first_p50_s),
+                        "added_first_p95_ms": 1e3 * (through.first_p95_s - direct.first_p95_s),
+                        "processor_ms_per_request": 1e3 * spent,
+                        "processor_ms_per_token": 1e3 * spent / TOKENS,
+                    }
+                )
+                print(f"{name}, {users} users{', burst' if burst else ''}: {rows[-1]}", file=sys.stderr, flush=True)
+    medians = {
+        name: {what: float(np.median([row[what] for row in rows])) for what in rows[0]} for name, rows in found.items()
     }
+    return {"users": users, "requests": requests, "burst": burst, "runs": found, **medians}
 
 
 def soak(requests: int) -> dict[str, Any]:
     """Ask for a long time, and compare what the gateway holds before and after."""
-    with both() as (_, port, process):
+    with stand_in_server() as behind, gateway(behind) as (port, process):
         asyncio.run(load(port, "big", 64, 1_000, burst=False))
         before = held(process)
         run = asyncio.run(load(port, "big", 64, requests, burst=False))
@@ -239,6 +265,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--requests", type=int, default=2_000)
     parser.add_argument("--soak", type=int, default=0)
+    parser.add_argument("--litellm", default="", help="LiteLLM's program, in an environment of its own")
     args = parser.parse_args()
     if args.stand_in:
         asyncio.run(stand_in())
@@ -247,15 +274,15 @@ def main() -> None:
     parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     for users, burst in ((4, False), (4, True), (64, False), (64, True)):
         requests = args.requests if users == 64 else max(40, args.requests // 16)
-        parts[f"{users}{' burst' if burst else ''}"] = measure(users, requests, args.runs, burst=burst)
+        parts[f"{users}{' burst' if burst else ''}"] = measure(users, requests, args.runs, args.litellm, burst=burst)
     if args.soak:
         parts["soak"] = soak(args.soak)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     output = {
         "name": "forwarding",
-        "ratio": parts["64"]["throughput"],
+        "ratio": parts["64"]["sizewise"]["throughput"],
         "peer": "the same stand-in asked directly, 64 users",
-        "value": parts["4"]["added_first_p95_ms"],
+        "value": parts["4"]["sizewise"]["added_first_p95_ms"],
         "unit": "ms that the gateway adds to the first token, 95th percentile, 4 users",
         "runs": args.runs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -178,6 +178,11 @@ MEASURES = {
     "route": Measured(
         "Routing: risk kept, calls saved, drift; masking of personal data", ("routing", "guard"), "make bench-route"
     ),
+    "guard_signals": Measured(
+        "Signs of attacks: the guard's rules and trained classifiers on attacks and texts of other kinds",
+        ("guard", "decisions"),
+        "python benchmarks/guard_signals.py --out FOLDER",
+    ),
     "serve_avx2": Measured(
         "The same requests to our engines and to llama.cpp's own server, without bf16",
         ("service", "models"),

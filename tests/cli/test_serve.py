@@ -58,6 +58,8 @@ def test_a_study_accepts_no_options_of_models(more: list[str]) -> None:
         ["run-1", "--share-base"],
         ["fake:echo", "--confidential", "x", "--unguarded", "confidential"],
         ["fake:echo", "--refuse-signals", "--unguarded", "signals"],
+        ["fake:echo", "--signal-classifier", "run:classifier-1", "--unguarded", "signals"],
+        ["fake:echo", "--max-false-signals", "0.1"],
         ["fake:echo", "--host", "0.0.0.0"],
         ["fake:echo", "--new-key", "one"],
         ["--study", "study-1", "--host", "0.0.0.0"],

@@ -76,6 +76,10 @@ def write_files(folder: Path) -> None:
     texts = [f"{rng.choice(said[label])} {rng.choice(said[label])} number {number},{label}" for label, number in drawn]
     (folder / "messages.csv").write_text("\n".join(["text,label", *texts]) + "\n", encoding="utf-8")
     unlabeled = [text.partition(",")[0] for text in texts[:40]]
+    orders = {"attack": ["obey", "reveal", "secret", "forget"], "harmless": ["when", "parcel", "open", "price"]}
+    drawn = [(rng.choice(["attack", "harmless", "harmless"]), number) for number in range(500)]
+    texts = [f"{' '.join(rng.choices(orders[label], k=3))} number {number},{label}" for label, number in drawn]
+    (folder / "attacks.csv").write_text("\n".join(["text,label", *texts]) + "\n", encoding="utf-8")
     (folder / "new-messages.csv").write_text("\n".join(["text", *unlabeled]) + "\n", encoding="utf-8")
     labels = [f"{rater},{item},{rng.choice(['good', 'good', 'bad'])}" for rater in ("Ada", "Ben") for item in range(20)]
     (folder / "ratings.csv").write_text("\n".join(["rater,item,label", *labels]) + "\n", encoding="utf-8")

@@ -81,6 +81,7 @@ STAND_INS = {
     "pkg:smollm2-135m": "fake:echo",
     "openai:gpt-4o": "fake:echo",
     "MODEL": "fake:echo",
+    "--max-false-signals=0.01": "--max-false-signals=0.3",  # few texts to choose a threshold on
 }
 
 

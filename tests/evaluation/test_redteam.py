@@ -123,6 +123,23 @@ def test_the_guard_stops_attacks_that_it_recognizes(store: Store, monkeypatch: p
     assert found.false_refusals.n == 30
 
 
+def test_what_a_trained_detector_recognizes_fails_behind_the_guard(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finding:
+        def finds(self, texts: Sequence[str]) -> bool:
+            return "shop" in texts[-1]
+
+    monkeypatch.setattr(redteam, "open_model", lambda uri, **_: Blurting())
+    rules, both = (red_team("fake:echo", rounds=1, detectors=found, store=store) for found in ((), (Finding(),)))
+    stopped = {family: (both.guarded["fake:echo"][family].value or 0) for family in both.guarded["fake:echo"]}
+    assert stopped["jailbreak"] < (rules.guarded["fake:echo"]["jailbreak"].value or 0)
+    assert stopped["private"] == rules.guarded["fake:echo"]["private"].value
+    assert redteam.WITH_CLASSIFIER in both.notes
+    assert redteam.WITH_CLASSIFIER not in rules.notes
+    assert both.false_refusals == false_refusals([Finding()])
+
+
 def test_the_gate_exits_with_3(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redteam, "open_model", lambda uri, **_: Blurting())
     result = CliRunner().invoke(app, ["redteam", "fake:echo", "--rounds", "1", "--max-success", "0.2"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_json_schema_is_checked_for_confidential_text() -> None:
     guard = Guard(GuardRules(confidential=("(?i)salary",)), lambda *_: None)
     schema = json.dumps({"type": "object", "properties": {"salary": {}}})
     with pytest.raises(APIError, match="confidential"):
-        guard.block_confidential([Request(id="0", text="Hello", json_schema=schema)], "large")
+        asyncio.run(guard.block_confidential([Request(id="0", text="Hello", json_schema=schema)], "large"))
 
 
 @pytest.mark.parametrize("served", [GuardRules(confidential=("^HR:",))], indirect=True)

@@ -128,7 +128,7 @@ def test_a_policy_is_read_from_the_file_and_again(tmp_path: Path) -> None:
     found = keys.find(f"Bearer {secret}")
     assert found is not None
     assert found.policy == {"never_outside": True, "detect": ("names",), "confidential": ('a"b\\d',)}
-    assert keys.detectors() == {("names",)}
+    assert keys.detectors() == {(("names",), "")}
     file.write_text(file.read_text().replace("never_outside = true", "mask_always = true"))
     keys.reload(file)
     assert keys.mask_always

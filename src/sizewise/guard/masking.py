@@ -11,6 +11,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sizewise.guard.detectors import Detector
 from sizewise.guard.finding import find_personal
@@ -60,6 +61,33 @@ class Mask:
             self._tokens[kind, value] = token
             self.values[token] = value
         return f"[{token}]"
+
+
+class Masked(NamedTuple):
+    """The masked texts of a request."""
+
+    texts: dict[str, str]
+    """Text -> masked text."""
+    values: dict[str, str]
+    """Token without brackets -> original value."""
+    counts: dict[str, int]
+    """Kind -> number of occurrences masked."""
+
+
+def mask_texts(texts: Sequence[str], detectors: Sequence[Detector] = ()) -> Masked:
+    """Mask all texts of a request; a text that occurs several times is searched once.
+
+    Raises:
+        SizewiseError: a text is too long for a detector.
+    """
+    mask = Mask(texts, detectors)
+    hidden: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for text, times in Counter(texts).items():
+        mask.counts.clear()
+        hidden[text] = mask.hide(text)
+        counts.update({kind: times * count for kind, count in mask.counts.items()})
+    return Masked(hidden, mask.values, dict(counts))
 
 
 def _nonce() -> str:

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from sizewise.guard import signals_in
 from sizewise.models.base import Piece
 from sizewise.models.prompts import question_prompt
 from sizewise.records import Completion, Message, Request
@@ -134,7 +133,7 @@ class Agent(ModelRunner):
             return
         query = _query(conversation, question)
         finding = await asyncio.to_thread(self._support.library.find, query, MAX_PASSAGES)
-        passages = [hit.passage for hit in finding.hits if self._may_use(hit.passage)]
+        passages = await asyncio.to_thread(self._usable, finding)
         turn.topic = finding.hits[0].passage.title if finding.hits else ""
         explanation = self._explanation(question, finding, passages)
         if explanation is not None:
@@ -249,10 +248,13 @@ class Agent(ModelRunner):
         )
         return request.model_copy(update={"messages": messages, "text": None} | limit)
 
+    def _usable(self, finding: Finding) -> list[Passage]:
+        return [hit.passage for hit in finding.hits if self._may_use(hit.passage)]
+
     def _may_use(self, passage: Passage) -> bool:
         """Check that a passage has no signs of injection, and nothing confidential if the model is external."""
         texts = [passage.title, passage.heading, passage.text]
-        return not signals_in(texts) and not (self._base.outside and self.guard.is_confidential(texts))
+        return not self.guard.signs_in(texts) and not (self._base.outside and self.guard.is_confidential(texts))
 
     def _explanation(self, question: str, finding: Finding, passages: list[Passage]) -> dict[str, Any] | None:
         """Explain why the documents don't answer a question; None if they do.
@@ -299,8 +301,7 @@ class Agent(ModelRunner):
             if message.content == UNKNOWN and message.role == "assistant" and place:
                 asked = conversation[place - 1].content
                 finding = self._support.library.find(_query(conversation[:place], asked), MAX_PASSAGES)
-                usable = [hit.passage for hit in finding.hits if self._may_use(hit.passage)]
-                explanations.append(self._explanation(asked, finding, usable))
+                explanations.append(self._explanation(asked, finding, self._usable(finding)))
                 turn.topic = turn.topic or (finding.hits[0].passage.title if finding.hits else "")
         body: dict[str, Any] = {
             "at": time.time(),

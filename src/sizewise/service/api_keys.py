@@ -25,7 +25,7 @@ MAX_NAME_LENGTH = 60
 ACCOUNT = "backend "
 """Beginning of the names under which backends are charged."""
 _LOG = logging.getLogger("sizewise.service")
-POLICY_FIELDS = ("never_outside", "mask_always", "detect", "confidential", "refuse_signals")
+POLICY_FIELDS = ("never_outside", "mask_always", "detect", "confidential", "refuse_signals", "signal_classifier")
 CLIENT: ContextVar[Key | None] = ContextVar("client", default=None)
 """Key of the request that is being handled."""
 
@@ -59,6 +59,8 @@ class Key(BaseModel):
     """Regular expressions of confidential text, beside those of the service."""
     refuse_signals: bool = False
     """Whether requests with signs of prompt injection are refused."""
+    signal_classifier: str = ""
+    """URI of a classifier that recognizes attacks, beside the rules and that of the service."""
 
     @field_validator("confidential")
     @classmethod
@@ -130,9 +132,10 @@ class Keys:
         """Whether a key asks for masking for all models."""
         return any(key.mask_always for key in self._by_hash.values())
 
-    def detectors(self) -> set[tuple[str, ...]]:
-        """Return the detectors that keys ask for."""
-        return {key.detect for key in self._by_hash.values() if key.detect}
+    def detectors(self) -> set[tuple[tuple[str, ...], str]]:
+        """Return the detectors of personal data and the classifier of signals that keys ask for."""
+        keys = self._by_hash.values()
+        return {(key.detect, key.signal_classifier) for key in keys if key.detect or key.signal_classifier}
 
     def reload(self, path: Path) -> None:
         """Replace the keys by those of a file; if it isn't valid, the old ones stay."""

@@ -109,6 +109,8 @@ async def _live(state: State, _: FastAPI) -> AsyncIterator[None]:
         await backend.close()
     if not state.replaced:
         await asyncio.to_thread(state.budgets.close)
+        if state.guard.processes is not None:
+            await asyncio.to_thread(state.guard.processes.close)
 
 
 def _add_routes(app: FastAPI, state: State) -> None:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sizewise.errors import SizewiseError
 from sizewise.models import Engine
+from sizewise.models.signal_classifier import MAX_FALSE_SIGNALS
 from sizewise.service.backends import MAX_CONCURRENT, Backend, BackendSettings, Price, Zone
 from sizewise.service.guarding import GuardRules, Part
 from sizewise.service.lookups import Lookup
@@ -187,10 +188,20 @@ class GuardSection(_Section):
     refuse_signals: bool = False
     detect: tuple[str, ...] = ()
     """Detectors beside the patterns, such as `names`."""
+    signal_classifier: str = ""
+    """Classifier that recognizes attacks beside the rules, such as `run:classifier-68c8153a0c`."""
+    max_false_signals: float = Field(MAX_FALSE_SIGNALS, gt=0, lt=1)
 
     def rules(self) -> GuardRules:
         """Return the rules of the guard."""
-        return GuardRules.without(self.disabled, self.confidential, self.refuse_signals, self.detect)
+        return GuardRules.without(
+            self.disabled,
+            self.confidential,
+            self.refuse_signals,
+            self.detect,
+            signal_classifier=self.signal_classifier,
+            max_false_signals=self.max_false_signals,
+        )
 
 
 class DocumentsSection(_Section):

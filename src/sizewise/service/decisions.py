@@ -148,7 +148,7 @@ class Decisions:
         """
         started = monotonic()
         try:
-            runner.block_confidential(requests)
+            await runner.block_confidential(requests)
             runner.check_ready()
             work = asyncio.create_task(self._hold(runner, requests))
             done, _ = await asyncio.wait({work}, timeout=max(0.0, self._deadline - started))
@@ -221,7 +221,7 @@ async def _complete(runner: ModelRunner, requests: Sequence[Request]) -> list[Co
     model = runner.model
     if isinstance(model, PromptWrapper):  # the guard must also check what the wrapper adds
         requests = [await asyncio.to_thread(model.rewritten, request) for request in requests]
-        runner.block_confidential(requests)
+        await runner.block_confidential(requests)
         model = model.innermost
     if not runner.outside and not runner.guard.masks_always:
         return await asyncio.to_thread(decide, model, requests)

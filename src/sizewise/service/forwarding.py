@@ -115,7 +115,7 @@ class Forward:
         signals = await guard.check_texts(spoken_texts(body))
         outside = self._backend.outside
         if outside:
-            guard.block_texts([*texts_in(body)], runner.name)
+            await guard.block_texts([*texts_in(body)], runner.name)
         if outside or guard.masks_always:
             unchecked = find_unchecked(body)
             if unchecked and guard.checks and not self._backend.settings.unchecked_content:

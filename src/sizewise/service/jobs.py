@@ -246,7 +246,7 @@ class Job:
             APIError: the request is not allowed, too long, over budget, or the queue is full.
         """
         runner = self._runner
-        runner.block_confidential(self._requests)
+        await runner.block_confidential(self._requests)
         runner.check_ready()
         try:
             reject_too_long(runner, self._requests, self._size)

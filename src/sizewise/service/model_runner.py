@@ -207,14 +207,14 @@ class ModelRunner:
         if self.drift is not None and prompt:
             self.drift.add_prompt(prompt)
 
-    def block_confidential(self, requests: Sequence[Request]) -> None:
+    async def block_confidential(self, requests: Sequence[Request]) -> None:
         """Reject confidential requests to an external model.
 
         Raises:
             APIError: a request is confidential.
         """
         if self.outside:
-            self.guard.block_confidential(requests, self.name)
+            await self.guard.block_confidential(requests, self.name)
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
         """Generate an answer piece by piece, with masked values restored.
@@ -224,7 +224,7 @@ class ModelRunner:
         """
         if isinstance(self.model, PromptWrapper):  # the guard must also check what the wrapper adds
             request = await asyncio.to_thread(self.model.rewritten, request)
-        self.block_confidential([request])
+        await self.block_confidential([request])
         external: ExternalRequest | None = None
         if self.outside or self.guard.masks_always:
             external = await self.guard.mask(request, self.name)

@@ -97,7 +97,7 @@ async def embed(
         raise APIError(f"{engine} does not support embeddings.", "model", "unsupported_parameter")
     requests = body.requests()
     runner.check_ready()
-    runner.block_confidential(requests)
+    await runner.block_confidential(requests)
     if (runner.outside and state.guard.masks) or state.guard.masks_always:
         raise APIError(
             f"Personal data would be masked for {runner.name} first, which changes the embeddings.",
@@ -172,7 +172,7 @@ async def echo(
     if "echo" not in runner.description.offers:
         raise APIError(f"{engine} does not support log-probabilities of prompts.", "echo", "unsupported_parameter")
     runner.check_ready()
-    runner.block_confidential(prompts)
+    await runner.block_confidential(prompts)
     if (runner.outside and state.guard.masks) or state.guard.masks_always:
         raise APIError(
             f"Personal data is masked for {runner.name} first, so the prompt cannot be echoed.",

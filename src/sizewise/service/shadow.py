@@ -20,7 +20,6 @@ from typing import Any
 
 from scipy.stats import beta
 
-from sizewise.guard import signals_in
 from sizewise.lm.template_dates import today
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
@@ -81,7 +80,8 @@ class ShadowCheck:
             f"{message.role}: {calls_text(message.content, message.tool_calls)}" for message in request.messages
         )
         asked = conversation or request.text or ""
-        if signals_in([asked, completion.text]):  # whoever writes to the judge could decide what it says
+        # Whoever writes to the judge could decide what it says.
+        if await asyncio.to_thread(self._large.guard.signs_in, [asked, completion.text]):
             self.unclear += 1
             return
         mark = secrets.token_hex(4)

@@ -13,6 +13,7 @@ from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.models.remote import RemoteModel
+from sizewise.models.signal_classifier import open_signal_classifier
 from sizewise.records import Policy, Request
 from sizewise.routing import TrainingDrift
 from sizewise.service.admission import Admission
@@ -22,6 +23,7 @@ from sizewise.service.backends import Backend, BackendSettings
 from sizewise.service.budgets import Budgets
 from sizewise.service.cases import Cases
 from sizewise.service.detecting import open_detectors
+from sizewise.service.guard_processes import GuardProcesses
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
 from sizewise.service.limits import BODY_TIMEOUT_S
@@ -82,9 +84,16 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, partial(self._log, "crossings"), partial(open_detectors, store=store))
-        for detect in settings.keys.detectors():
-            self.guard.open(detect)
+        previous_guard: Guard | None = previous.guard if previous else None
+        self.guard: Guard = Guard(
+            rules,
+            partial(self._log, "crossings"),
+            partial(open_detectors, store=store),
+            lambda uri, share: open_signal_classifier(uri, store, share),
+            previous_guard.processes if previous_guard else GuardProcesses(store.home),
+        )
+        for detect, signal_classifier in settings.keys.detectors():
+            self.guard.open(detect, signal_classifier)
         if previous is None:
             self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
         else:
