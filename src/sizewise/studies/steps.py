@@ -38,8 +38,9 @@ TRAINING_OVERHEAD_S, SCRATCH_OVERHEAD_S = 40.0, 15.0
 """Time of a training beside its minutes: loading, measuring before and after, and saving."""
 ANSWERED_SHARE = 0.1
 """Share of an evaluation's time that grows with its items where the answers are there already."""
-PARTIAL_S = 30.0
-"""Time to score what was answered when an evaluation ran out of time."""
+COUNTING_S, PARTIAL_S, PARTIAL_SHARE = 30.0, 180.0, 0.25
+"""Time to count what was answered when an evaluation ran out of time, and to score it, with single requests of a slow
+model to time; and the largest share of the time left that this may take."""
 PARTIAL_GROWTH = 1.25
 """How many times as many items as before that must be."""
 SLOWDOWN_AFTER_S = 10.0
@@ -165,11 +166,12 @@ class Steps:
         self, name: str, uri: str, before: int, options: EvaluationOptions
     ) -> tuple[str | None, int | None]:
         """Evaluate a candidate whose time was up on what it had answered until then, which is a smaller sample."""
-        count = self.step(name, PARTIAL_S, answered_by_candidate, uri, self.data, self.metrics, options) or 0
+        count = self.step(name, COUNTING_S, answered_by_candidate, uri, self.data, self.metrics, options) or 0
         if count < max(MIN_CLUSTERS, PARTIAL_GROWTH * before):
             return None, None
         self.progress.say(f"{name}: the {count} items that were answered count")
-        return self.step(name, PARTIAL_S, evaluate_candidate, uri, self.data, self.metrics, count, options), count
+        seconds = max(COUNTING_S, min(PARTIAL_S, PARTIAL_SHARE * self.budget.left_s))
+        return self.step(name, seconds, evaluate_candidate, uri, self.data, self.metrics, count, options), count
 
     def _others_wait(self, name: str) -> bool:
         """Return whether other candidates are still to have their first look."""
