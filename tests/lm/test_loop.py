@@ -13,6 +13,7 @@ from sizewise.lm import loop
 from sizewise.lm.hf_format import load_network
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.packing import Mix, Pool, Rows, Unit, pack
+from sizewise.progress import pulsing
 
 PLAN = loop.Plan(tokens=64 * 20, learning_rate=1e-3, weight_decay=0.0, compiled=False, validations=10, patience=0)
 
@@ -72,6 +73,21 @@ def test_a_budget_in_minutes_follows_the_speed_that_is_met(
         assert [one.setting for one in result.changes] == ([] if name == "as expected" else ["time"])
         assert not result.stopped_early
     assert ended == {"busy": 14, "quiet": 26, "as expected": 20, "little text": 30}
+
+
+def test_a_probe_ends_when_the_time_of_its_step_is_up(tiny_folder: Path) -> None:
+    network = load_network(tiny_folder, "fp32")
+    loop.prepare(network, compiled=False)
+    steps: list[int] = []
+
+    def check() -> None:
+        steps.append(1)
+        if len(steps) == 2:
+            raise TimeoutError
+
+    with pulsing(check), pytest.raises(TimeoutError):
+        loop.probe_speed(network, mix(), steps=5)
+    assert len(steps) == 2
 
 
 def test_activations_computed_again_give_the_same_gradient(tiny_folder: Path) -> None:

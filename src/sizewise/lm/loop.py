@@ -35,6 +35,7 @@ from sizewise.lm.plan import Result as Result
 from sizewise.lm.plan import StopTraining as StopTraining
 from sizewise.lm.plan import thinned as thinned
 from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile, request_change
+from sizewise.progress import pulse
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
@@ -191,6 +192,7 @@ def probe_speed(
         own = mix.step(number).at(slice(rows or mix.rows_per_step))
         backward_in_parts(network, own, teacher, micro_rows, lambda: None)
         times.append(time.perf_counter() - start)
+        pulse()
     for parameter in network.parameters():
         parameter.grad = None
     typical = median(times[1:])
