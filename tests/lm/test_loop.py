@@ -75,6 +75,26 @@ def test_a_budget_in_minutes_follows_the_speed_that_is_met(
     assert ended == {"busy": 14, "quiet": 26, "as expected": 20, "little text": 30}
 
 
+def test_a_resumed_run_keeps_the_budget_that_it_had(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(10_000))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(now))
+    plan = loop.Plan(**{**PLAN.__dict__, "seconds": 21.0, "max_tokens": 64 * 300})
+    network = load_network(tiny_folder, "fp32")
+    loop.prepare(network, compiled=False)
+
+    def stop(progress: loop.Progress) -> None:
+        if progress.step == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_network(network, mix(), plan, lambda: loop.Bits(2.0), tmp_path / "state", stop)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(now) / 100)  # the machine is quiet now
+    result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(2.0))
+    assert (result.steps, result.changes) == (20, [])
+
+
 def test_a_probe_ends_when_the_time_of_its_step_is_up(tiny_folder: Path) -> None:
     network = load_network(tiny_folder, "fp32")
     loop.prepare(network, compiled=False)

@@ -267,6 +267,7 @@ class _Run:
         self.stepping_s = progress.get("stepping_s", self.seconds)
         for change in self.changes.up_to(self.step):
             self._apply(change)
+        self._refits = self._refits_due()  # those of earlier sessions aren't made again with another speed
         return True
 
     def take_changes(self) -> None:
@@ -279,8 +280,7 @@ class _Run:
 
     def _fit_time(self) -> None:
         """Ask for the token budget that fits into the time, where the speed isn't that of the probe before the run."""
-        share = self.tokens / self.plan.tokens
-        passed = sum(share >= one for one in REFIT_SHARES)
+        passed = self._refits_due()
         by_hand = any(change.setting == "tokens" for change in self.changes.applied)
         if not self.plan.seconds or by_hand or passed <= self._refits or len(self._speeds) < MIN_TIMED_STEPS:
             return
@@ -290,6 +290,9 @@ class _Run:
         tokens = int(min(self.tokens + more, self.plan.max_tokens))
         if abs(tokens / self.plan.tokens - 1) > REFIT_FROM:
             request_change(self._folder, {"time": max(tokens, self.tokens)})
+
+    def _refits_due(self) -> int:
+        return sum(self.tokens / self.plan.tokens >= one for one in REFIT_SHARES)
 
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
