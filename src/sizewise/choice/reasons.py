@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sizewise.choice.costing import level_for
 from sizewise.choice.evidence import TEXT_METRICS, Choice
+from sizewise.choice.limits import NOT_STATED
 from sizewise.choice.verdicts import Verdict
 from sizewise.metrics.display import listed, plain_value, title_in_text
 
@@ -124,6 +125,8 @@ def _identity_lines(choice: Choice) -> list[str]:
             )
         elif model.retires_on and not model.retired:
             lines.append(f"caution: {name} will be shut down on {model.retires_on}")
+        if choice.needs.excluded_licenses and model.license == NOT_STATED and model.engine != "recorded":
+            lines.append(f"caution: the license of {name} isn't stated, so excluded_licenses couldn't be checked")
         if model.parameters_estimate and model.parameters is None:
             lines.append(f"size of {name}: {model.parameters_source}")
     return lines

@@ -58,7 +58,7 @@ def sensitivity_of(choice: Choice, verdict: Verdict, break_evens: Sequence[Break
         elif found.upper > found.machine_can:
             lines.append(
                 f"request volume: {found.self_hosted} becomes cheaper than {found.paid} at {found.lower:,} requests "
-                f"per month at the earliest; at the highest cost, one machine can't serve enough ({found.machine_can:,})"
+                f"per month at the earliest; at the highest cost, one machine is too little ({found.machine_can:,})"
             )
         else:
             lines.append(

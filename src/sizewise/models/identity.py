@@ -193,9 +193,14 @@ def state_facts(given: dict[str, Any], where: str) -> StatedFacts:
             "usd_per_hour too, for example 35",
             f"add usd_per_hour to {where}",
         )
-    if facts.minutes_per_case is not None and not facts.process:
-        return facts.model_copy(update={"process": "staff"})
-    return facts
+    timed = facts.minutes_per_case is not None or facts.usd_per_hour is not None
+    if facts.of and (facts.process or timed):
+        raise UsageError(
+            f"{where} names a model, of = '{facts.of}', and a process of today, and only one of them gave the answers.",
+            "of for a model; process, minutes_per_case and usd_per_hour for people or a rules engine",
+            f"remove one of them from {where}",
+        )
+    return facts.model_copy(update={"process": "staff"}) if timed and not facts.process else facts
 
 
 def _why_unknown(name: str) -> str:

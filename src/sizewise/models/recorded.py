@@ -348,7 +348,7 @@ def _each(
                     raise BadRow(row.problem)
                 if not found:
                     columns |= dict.fromkeys(by_name(row.cells))
-                requests = trace_rows(row)
+                requests = trace_rows(row, usage=True)
                 for one in [row] if requests is None else requests:
                     found.append(
                         use(one._replace(cells={name: cell for name, (_, cell) in by_name(one.cells).items()}))
