@@ -165,7 +165,7 @@ def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> 
                 ["large model (list price)", "USD/1,000", "USD/month"],
                 [row[:3] for row in prices],
             )
-            print_line("Prices only, for the tokens measured here: their quality isn't measured, and reasoning costs extra.")
+            print_line("Prices only, for the tokens measured here: quality isn't measured, and reasoning costs extra.")
         return
     rows = [
         [
