@@ -20,6 +20,7 @@ from sizewise.report.answers import won_and_lost
 from sizewise.report.forest import forest_of, round_step
 from sizewise.report.headline import headline_of
 from sizewise.report.overview import NOT_TESTED, break_even_of, fairness_of, reasons_of, strip_of
+from sizewise.report.side_tests import side_tables
 from sizewise.report.standing import Standing
 from sizewise.report.tiles import data_line, short_table, tiles_of
 from tests.choice.test_deciding import Facts, comparison
@@ -343,3 +344,14 @@ def test_a_break_even_beyond_one_machine_is_told_as_the_earliest() -> None:
     wide = BreakEven(self_hosted="a", paid="b", lower=40_000, upper=90_001, machine_can=90_000)
     view = replace(view, recommendation=view.recommendation.model_copy(update={"break_even": (wide,)}))
     assert break_even_of(Standing(view)) == "a becomes cheaper than b from 40,000 requests a month at the earliest."
+
+
+def test_a_recording_whose_place_is_not_known_is_not_called_ones_own() -> None:
+    found = comparison(THREE)
+    paid = {"local": False, "hosted_by": "OpenAI", "parameters": None}
+    unknown = {"local": False, "hosted_by": "not stated", "engine": "recorded", "parameters": None}
+    models = {name: found.models[name].model_copy(update=told) for name, told in (("a", paid), ("b", unknown))}
+    tested = found.model_copy(update={"models": found.models | models})
+    (table,) = side_tables(replace(view_of(found), side_tests={"general knowledge": tested}))
+    relations = {(one.left, one.right): one.relation for one in table.differences}
+    assert (relations["a", "b"], relations["a", "rule"], relations["b", "rule"]) == ("", "paid and own", "")
