@@ -413,3 +413,10 @@ def test_a_model_and_a_process_at_once_are_refused_and_an_hourly_price_means_peo
     timed = recording(tmp_path, "usd_per_hour=60", minutes=3)
     assert described(timed).process == "staff"
     assert [answer.usd for answer in answers(timed)] == [3, 3]
+
+
+def test_answers_that_are_found_by_id_and_by_prompt_are_counted_once(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"prompt": "Is it?", "cost_usd": 0.01}, ROWS[1] | {"prompt": "Was it?"}]
+    assert described(recording(tmp_path, "gpt-4o", rows=rows)).price_basis == (
+        "cost recorded with 1 of 2 answers; others unpriced"
+    )

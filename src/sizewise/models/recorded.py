@@ -142,7 +142,8 @@ class RecordedModel(Model):
         self._rows = len(rows)
         self._revision = sha256_of(path)[:10]
         answers = [*(answer for answer, _ in self._by_id.values()), *self._by_prompt.values()]
-        usages = [answer.usage for answer in answers if not answer.failure]
+        once = {id(answer): answer for answer in answers}.values()  # most are found by id and by prompt
+        usages = [answer.usage for answer in once if not answer.failure]
         self._named = sorted({usage.model for usage in usages if usage.model})
         self._days = sorted({usage.day for usage in usages if usage.day})
         self._identity = _identity(self._facts, self._named)
