@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking, swapped_decisions
 from sizewise.evaluation.counterfactual_pairs import GAPS, PAIR_METRICS, gap_of_groups, group_values, pair_stats
-from sizewise.evaluation.forced_choice import is_filtered
 from sizewise.evaluation.inputs import dataset_id
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
@@ -33,7 +32,7 @@ from sizewise.evaluation.swapping import (
     swapped_cases,
     word_lists,
 )
-from sizewise.inquiry import Inquiry, Work, failure_notes, is_refused
+from sizewise.inquiry import Inquiry, Work, is_withheld, withheld_notes
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.manner import refuses
@@ -188,7 +187,7 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> tuple[Evaluation, lis
             *gap_notes(scores),
             "The absence of a gap doesn't prove fairness.",
             *inquiry.notes(SUITE),
-            *_withheld_notes(inquiry.outcomes(ANSWERS).values()),
+            *withheld_notes(inquiry.outcomes(ANSWERS).values(), "refusals"),
             *asking.answer_notes(answers.values(), max_tokens, description),
         ),
         method_version=SCORING_VERSION,
@@ -302,15 +301,7 @@ def _answer_rows(cases: Sequence[Case], completions: Mapping[str, Completion]) -
 
 def _said(answer: Completion) -> str:
     """Return the text of an answer, or `WITHHELD`."""
-    return WITHHELD if is_refused(answer) and is_filtered(answer.error or "") else answer.text
-
-
-def _withheld_notes(answers: Iterable[Completion]) -> list[str]:
-    """Count the answers that a content filter withheld, and the other requests that failed."""
-    answers = list(answers)
-    withheld = [answer for answer in answers if _said(answer) == WITHHELD]
-    counted = f"{len(withheld)} of {len(answers)} answers were withheld by a content filter; they count as refusals."
-    return [*([counted] if withheld else []), *failure_notes(answer for answer in answers if answer not in withheld)]
+    return WITHHELD if is_withheld(answer) else answer.text
 
 
 def answer_stats(
