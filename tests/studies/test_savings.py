@@ -299,7 +299,7 @@ def test_answers_that_were_cut_off_are_no_references(tmp_path: Path, store: Stor
     assert requests == 90
     assert len(Path(config.examples[0]).read_text(encoding="utf-8").splitlines()) == 70
     assert any("20 requests whose logged answer was cut off were left out" in line for line in said)
-    with pytest.raises(SizewiseError, match="60 of 90 answers in .* were cut off at their limit, and 30 are left"):
+    with pytest.raises(SizewiseError, match=r"60 of 90 answers in .* were cut off at their limit, and 30 are left"):
         savings_study(cut_log(tmp_path / "most.jsonl", 90, cut=60), TINY, store=store)
     judged = cut_log(tmp_path / "judged.jsonl", 90, cut=20, references=["because"])
     config, _ = savings_study(judged, TINY, store=store)

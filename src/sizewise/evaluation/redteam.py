@@ -234,8 +234,7 @@ def red_team(
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         answers, inquiry = _answers(attacks, name, store, reporter)
-        told = withheld_notes(inquiry.outcomes().values(), "attacks that failed")
-        notes += [f"{name}: {note}" for note in told]
+        notes += [f"{name}: {note}" for note in withheld_notes(inquiry.outcomes().values(), "attacks that failed")]
         unanswered += len(inquiry.unanswered)
         succeeded = _Judge(Meaning(encoder)).successes(attacks, answers)
         scores[name] = _scores(attacks, succeeded, answers)

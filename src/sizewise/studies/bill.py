@@ -115,9 +115,7 @@ def _machines(bill: Bill, compared: Comparison, name: str, share: float) -> Rang
     return Range(lower=count * lower, expected=count * (lower + upper) / 2, upper=count * upper)
 
 
-def _wrong_answers(
-    bill: Bill, answered: Range, wrong: npt.NDArray[np.float64] | None
-) -> tuple[Range | None, str]:
+def _wrong_answers(bill: Bill, answered: Range, wrong: npt.NDArray[np.float64] | None) -> tuple[Range | None, str]:
     """Price the answers that are wrong only with the alternative, less those that are wrong only today."""
     price = bill.needs.usd_per_wrong_answer
     if price is None:
