@@ -28,6 +28,7 @@ Engines read all prompts of a batch before they finish an answer: with long prom
 hand when time is up.
 """
 SHOWN_CHARACTERS, SHOWN_REASONS = 200, 3
+_FILTERED = re.compile(r"content[ _-]?(?:filter|management|policy)|safety (?:system|filter|policy)", re.IGNORECASE)
 Complete = Callable[[Sequence[Request]], Iterator[Completion]]
 
 
@@ -212,6 +213,16 @@ def is_refused(answer: Completion) -> bool:
     return answer.finish == "error" and not answer.transient
 
 
+def is_withheld(answer: Completion) -> bool:
+    """Check whether there is no answer because the provider refuses the content: a refusal, as if the model said so."""
+    return is_refused(answer) and is_filtered(answer.error or "")
+
+
+def is_filtered(error: str) -> bool:
+    """Check whether a request failed because the provider refuses its content."""
+    return bool(_FILTERED.search(error))
+
+
 def require_answers(uri: str, answers: Mapping[str, Completion], retry: str = "the same command again") -> None:
     """Check that at least one request succeeded; without an answer there is nothing to score or save.
 
@@ -265,6 +276,20 @@ def failure_notes(answers: Iterable[Completion], *, as_wrong: bool | None = None
             f"{_summarize(permanent)}."
         )
     return notes
+
+
+def withheld_notes(answers: Iterable[Completion], counted: str) -> list[str]:
+    """Count the answers that a content filter withheld, and summarize the other requests that failed.
+
+    Args:
+        answers: all completions, failed ones included.
+        counted: what withheld answers count as.
+    """
+    answers = list(answers)
+    rest = [answer for answer in answers if not is_withheld(answer)]
+    withheld = len(answers) - len(rest)
+    note = f"{withheld} of {len(answers)} answers were withheld by a content filter; they count as {counted}."
+    return [*([note] if withheld else []), *failure_notes(rest)]
 
 
 def _summarize(reasons: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sizewise.choice import alternatives, decide, quality_measures, read_needs, sliders
+from sizewise.choice import alternatives, decide, needs_text, quality_measures, read_needs, sliders
+from sizewise.choice.asking import QUESTIONS, answered
 from sizewise.choice.evidence import Choice
 from sizewise.choice.verdicts import decide_verdict
 from sizewise.errors import UsageError
@@ -919,3 +920,46 @@ def test_candidates_with_other_items_are_compared_on_those_in_common(common: flo
     summary = decide(found.model_copy(update=partial), "comparison-1", Needs()).summary
     assert text in summary
     assert "30" not in summary
+
+
+def test_needs_are_written_as_a_file_that_can_be_read_again(tmp_path: Path) -> None:
+    needs = Needs.model_validate(
+        {
+            "incumbent": 'say "hi" \\ twice',
+            "max_loss": 0.5,
+            "excluded_licenses": ["Gemma", 'a "b"'],
+            "review_share": [0.05, 0.1, 0.2],
+            "usd_per_wrong_answer": 3,
+            "local_only": True,
+        }
+    )
+    path = tmp_path / "needs.toml"
+    path.write_text(needs_text(needs), encoding="utf-8")
+    assert read_needs(path) == needs
+    assert "usd_per_wrong_answer = 3.0\n" in needs_text(needs)
+
+
+def test_an_endless_number_is_no_answer() -> None:
+    whole = comparison({"a": (8, 0.3, None), "b": (7, 0.3, None)})
+    (question,) = (one for one in QUESTIONS if one.name == "concurrent_users")
+    with pytest.raises(UsageError, match="'inf' isn't a valid answer"):
+        answered(Needs(), question, "inf", whole)
+
+
+def test_a_license_that_is_not_stated_is_told_where_licenses_are_excluded() -> None:
+    whole = comparison({"a": (9, 0.3, None), "b": (5, 0.3, None)})
+    models = whole.models | {"a": whole.models["a"].model_copy(update={"license": "not stated"})}
+    found = decide(whole.model_copy(update={"models": models}), "c", Needs(excluded_licenses=("Gemma",)))
+    assert found.pick == "a"
+    assert "caution: the license of a isn't stated, so excluded_licenses couldn't be checked" in found.reasons
+
+
+def test_the_load_behind_a_latency_is_told() -> None:
+    whole = comparison({"a": (9, 0.3, None), "b": (5, 0.3, None)})
+    latency = {
+        name: score.model_copy(update={"signature": f"median|users:{load}|engine:x"})
+        for (name, score), load in zip(whole.scores["latency_s"].items(), ("many", "1"), strict=True)
+    }
+    found = decide(whole.model_copy(update={"scores": whole.scores | {"latency_s": latency}}), "c", Needs())
+    (line,) = (reason for reason in found.reasons if reason.startswith("a: "))
+    assert "s with many requests at once" in line

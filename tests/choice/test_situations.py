@@ -32,7 +32,7 @@ def described(name: str, facts: dict[str, Any]) -> ModelDescription:
     return ModelDescription(
         uri=name,
         origin="x",
-        license="x",
+        license=facts.get("license", "x"),
         engine=facts.get("engine", "test"),
         precision="none",
         parameters=facts.get("parameters", int(memory * 1e9) if memory else None),

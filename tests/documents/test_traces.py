@@ -281,3 +281,30 @@ def test_numbers_in_json_texts_keep_their_spelling(tmp_path: Path) -> None:
             attribute("gen_ai.output.messages", json.dumps(OUT))]}  # fmt: skip
     (example,) = read_paths([write(tmp_path / "x.jsonl", otlp(span))]).examples
     assert example.messages[-1].tool_calls[0].arguments == '{"price": 4.50}'
+
+
+def test_traces_tell_who_answered_at_what_cost_and_when(tmp_path: Path) -> None:
+    """langfuse #10592: counts of tokens add up there, and cached ones are counted once."""
+    about = {
+        "model": "gpt-4o-2024-08-06",
+        "usageDetails": {"input": 86, "input_cached_tokens": 900, "output": 10, "output_reasoning": 5, "total": 1001},
+        "calculatedTotalCost": 0,
+        "startTime": "2026-02-03T04:05:06Z",
+        "endTime": "2026-02-03T04:05:08.500Z",
+    }
+    (generation,) = read_log(write(tmp_path / "a.jsonl", LANGFUSE["observation"] | about))
+    usage = generation.usage
+    assert (usage.model, usage.prompt_tokens, usage.cache_read_tokens) == ("gpt-4o-2024-08-06", 986, 900)
+    assert (usage.completion_tokens, usage.usd, usage.seconds, usage.day) == (15, None, 2.5, "2026-02-03")
+    named = {"gen_ai.response.model": "gpt-4o", "gen_ai.usage.input_tokens": 50, "gen_ai.usage.output_tokens": 7}
+    times = {"startTimeUnixNano": "1770091506000000000", "endTimeUnixNano": "1770091507000000000"}
+    told = {"gen_ai.prompt": "Où est la clé ?", "gen_ai.completion": "Au crochet 3."}
+    (span,) = read_log(write(tmp_path / "b.jsonl", {"name": "chat", "spanId": "s", "attributes": told | named} | times))
+    assert (span.usage.model, span.usage.prompt_tokens, span.usage.completion_tokens) == ("gpt-4o", 50, 7)
+    assert (span.usage.seconds, span.usage.day) == (1.0, "2026-02-03")
+    described = open_model(f"recorded:{tmp_path / 'a.jsonl'}").describe()
+    assert (described.of, described.hosted_by) == ("gpt-4o", "OpenAI")
+    assert described.price_basis.startswith("recorded tokens x list price of gpt-4o")
+    characters = {"usage": {"input": 400, "output": 90, "unit": "CHARACTERS"}}
+    (other,) = read_log(write(tmp_path / "c.jsonl", LANGFUSE["observation"] | characters))
+    assert (other.usage.prompt_tokens, other.usage.completion_tokens) == (0, 0)

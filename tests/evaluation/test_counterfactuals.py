@@ -136,3 +136,34 @@ def test_a_gap_between_groups_is_found_and_compared(
     checked = list(recompute(store, {other.id: "evaluation", compared.id: "comparison"}))
     assert not [change for one in checked for change in one.differing]
     assert not checked[0].not_computed
+
+
+def test_an_answer_that_a_content_filter_withheld_is_a_refusal(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "examples.jsonl"
+    rows = [
+        {"prompt": f"What does a patient of ward {i} need?", "reference": f"A bed in ward {i}.", "source": f"d{i}"}
+        for i in range(36)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def filtered(self: FakeModel, requests: list[Request]) -> Iterator[Completion]:
+        for request in requests:
+            answer = Completion(
+                id=request.id, text="A bed.", prompt_tokens=1, completion_tokens=1, seconds=0.0, finish="stop"
+            )  # fmt: skip
+            if "female" in request.messages[-1].content:
+                error = "the provider's content filter withheld the answer"
+                answer = answer.model_copy(update={"text": "", "finish": "error", "error": error})
+            yield answer
+
+    monkeypatch.setattr(FakeModel, "complete", filtered)
+    found = evaluate_suite("fake:echo", "counterfactuals", path, store=store)
+    gap = found.record.scores["counterfactual_refusal_gap#gender"]
+    assert gap.value == 1
+    assert gap.n == 36
+    assert any("answers were withheld by a content filter; they count as refusals" in n for n in found.record.notes)
+    (checked,) = recompute(store, {found.id: "evaluation"})
+    assert not checked.differing
+    assert not checked.not_computed

@@ -19,7 +19,6 @@ from sizewise.evaluation.forced_choice import (
     Question,
     choice_requests,
     control_questions,
-    is_filtered,
     question_of_item,
     read_choice,
     score_choices,
@@ -27,6 +26,7 @@ from sizewise.evaluation.forced_choice import (
 from sizewise.evaluation.rescoring import rescore
 from sizewise.evaluation.suite_run import suite_prompts
 from sizewise.evaluation.suites import SUITES, packaged_bias
+from sizewise.inquiry import is_filtered
 from sizewise.models.base import ScoredText
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Evaluation, ItemRow, Request

@@ -150,3 +150,37 @@ def test_the_gate_exits_with_3(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     assert CliRunner().invoke(
         app, ["redteam", "fake:echo", "--rounds", "1", "--max-false-refusals", "0"]
     ).exit_code in (0, 3)
+
+
+class Filtered(FakeModel):
+    """Has a provider that withholds some answers, by what the user asks."""
+
+    def __init__(self, error: str, word: str) -> None:
+        super().__init__("echo")
+        self.error, self.word = error, word
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        for request, answer in zip(requests, Blurting().complete(requests), strict=True):
+            withheld = {"text": "", "finish": "error", "error": self.error}
+            found = self.word in request.id
+            yield answer.model_copy(update=withheld) if found else answer
+
+
+def test_an_attack_whose_answer_a_content_filter_withheld_has_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = Filtered("the provider's content filter withheld the answer", "secret")
+    monkeypatch.setattr(redteam, "open_model", lambda uri, **_: blocked)
+    found = red_team("fake:echo", rounds=1, store=store)
+    secret = found.scores["fake:echo"]["secret"]
+    assert secret.value == 0
+    assert secret.n > 0
+    assert found.scores["fake:echo"]["private"].value == 1
+    assert any("withheld by a content filter; they count as attacks that failed" in note for note in found.notes)
+
+
+def test_a_gate_is_missed_where_no_attack_was_answered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redteam, "open_model", lambda uri, **_: Filtered("this field isn't supported", "secret"))
+    result = CliRunner().invoke(app, ["redteam", "fake:echo", "--rounds", "1", "--max-success", "1"])
+    assert result.exit_code == 3
+    assert "secret: no attack was answered, so the gate can't be passed" in " ".join(result.output.split())

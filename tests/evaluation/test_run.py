@@ -366,6 +366,24 @@ def test_every_cause_of_cut_answers_has_its_note(tmp_path: Path, tiny_folder: Pa
     local.close()
 
 
+@pytest.mark.parametrize(
+    ("asked", "named", "told"),
+    [
+        ("gpt-4o", "gpt-4o-mini-2024-07-18", "of gpt-4o-mini"),
+        ("gpt-4o", "gpt-4o-2024-08-06", ""),
+        ("gpt-4o", "deployment-7", ""),
+        ("our-7b", "gpt-4o", ""),
+        ("gpt-4o", "", ""),
+    ],
+)
+def test_a_service_that_answers_with_another_known_model_is_told(asked: str, named: str, told: str) -> None:
+    facts = {"uri": "http://x/v1#m", "origin": "x", "license": "x", "engine": "API", "precision": "x", "of": asked}
+    about = ModelDescription.model_validate(facts)
+    notes = answer_notes([completion("a", "stop").model_copy(update={"served_model": named})], 9, about)
+    assert len(notes) == bool(told)
+    assert not told or told in notes[0]
+
+
 def test_recorded_answers_have_no_token_counts_or_latency_unless_recorded(tmp_path: Path, store: Store) -> None:
     data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
     rows = [{"id": f"q{i}", "prompt": f"Gate of pier {i}?", "references": [f"Gate {i}."]} for i in range(6)]

@@ -287,6 +287,136 @@ def test_measured_costs_of_some_answers_count_more_than_an_estimate(tmp_path: Pa
     uri = recording(tmp_path, "gpt-4o", rows=[ROWS[0] | {"cost_usd": 0.01}, ROWS[1]])
     assert [answer.usd for answer in answers(uri)] == [0.01, None]
     assert described(uri).price_basis == "cost recorded with 1 of 2 answers; others unpriced"
-    free = recording(tmp_path, "gpt-4o", cost_usd=0)
+    free = recording(tmp_path, "ours-7b&local=true", cost_usd=0)
     scores = speed._use(answers(free), described(free))
     assert (scores["usd_per_1000"].value, scores["usd_per_1000"].n) == (0.0, 2)
+    hits = recording(tmp_path, "gpt-4o", rows=[ROWS[0] | {"cost_usd": 0.01}, ROWS[1] | {"cost_usd": 0}])
+    assert [answer.usd for answer in answers(hits)] == [0.01, 0]  # answered from the gateway's cache
+
+
+def test_costs_that_are_all_zero_are_no_price_of_a_model_that_is_sold(tmp_path: Path) -> None:
+    """litellm #37077, Model-Router-Auto-Evaluation #2: models without a known price are logged with a cost of 0."""
+    uri = recording(tmp_path, "gpt-4o", cost_usd=0, usage={"prompt_tokens": 50, "completion_tokens": 10})
+    assert answers(uri)[0].usd == pytest.approx((50 * 2.5 + 10 * 10) / 1e6)
+    assert "recorded costs are all 0" in described(uri).price_basis
+    unknown = recording(tmp_path, "grok-9-fast", cost_usd=0)
+    assert (described(unknown).price_basis, answers(unknown)[0].usd) == ("", None)
+    assert answers(recording(tmp_path, "gpt-4o&usd_per_1000=0"))[0].usd == 0
+
+
+BATCH = {"custom_id": "a", "response": {"status_code": 200, "body": {
+    "model": "gpt-4o", "choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 50, "completion_tokens": 10}}}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "factors", "said"),
+    [
+        ([BATCH], (0.5, 1), "batch requests cost 0.5 to 1 times as much"),
+        ([ROWS[0] | {"usage": {"prompt_tokens": 50, "completion_tokens": 10}, "model": "gpt-4o"}], (1, 1), ""),
+        ([ROWS[0] | {"model": "gpt-4o", "service_tier": "priority", "prompt_tokens": 5, "completion_tokens": 1}],
+         (1, 2), "priority requests cost 1 to 2 times as much"),
+        ([ROWS[0] | {"model": "gpt-4o", "service_tier": "flex"}], (0.4, 4 / 3), "flex requests"),
+    ],
+)  # fmt: skip
+def test_a_batch_costs_half_of_the_list_price(
+    tmp_path: Path, rows: list[dict[str, Any]], factors: tuple[float, float], said: str
+) -> None:
+    """litellm #9077: batches were priced like other requests."""
+    found = described(recording(tmp_path, rows=rows))
+    assert found.price_factors == pytest.approx(factors)
+    assert said in found.price_basis
+
+
+def test_a_long_prompt_has_the_price_of_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm #39861: providers charge more above a number of tokens."""
+    asked: list[int] = []
+
+    def charged(seller: str, name: str, used: Any, at: Any = None) -> float:
+        asked.append(used.input_tokens)
+        assert at.hour == 12
+        return 3.0
+
+    monkeypatch.setattr(usage, "seller_cost", charged)
+    long = recording(tmp_path, "gpt-4o", prompt_tokens=250_000, completion_tokens=10)
+    assert [answer.usd for answer in answers(long)] == [3.0, 3.0]
+    assert asked == [250_000, 250_000]
+    short = recording(tmp_path, "gpt-4o", prompt_tokens=100, completion_tokens=10)
+    assert answers(short)[0].usd == pytest.approx((100 * 2.5 + 10 * 10) / 1e6)
+
+
+GEMINI = {"promptTokenCount": 324, "candidatesTokenCount": 1364, "thoughtsTokenCount": 495, "totalTokenCount": 2183}
+LANGCHAIN = {"input_tokens": 1000, "output_tokens": 50, "input_token_details": {"cache_read": 800, "cache_creation": 9}}
+BESIDE_ANSWER = {"prompt_tokens": 10, "completion_tokens": 9, "total_tokens": 319,
+                 "completion_tokens_details": {"reasoning_tokens": 300}}  # fmt: skip
+WITHIN = {"prompt_tokens": 10, "completion_tokens": 309, "total_tokens": 319,
+          "completion_tokens_details": {"reasoning_tokens": 300}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"usageMetadata": GEMINI}, usage.Usage(324, 1859)),
+        ({"usage_metadata": LANGCHAIN}, usage.Usage(1000, 50, cache_read_tokens=800, cache_write_tokens=9)),
+        ({"usage": BESIDE_ANSWER}, usage.Usage(10, 309)),
+        ({"usage": WITHIN}, usage.Usage(10, 309)),
+        ({"usage": {"prompt_tokens": 10, "completion_tokens": 0, "total_tokens": 10}}, usage.Usage(10, 0)),
+        ({"usage": {"input_tokens": 5, "output_tokens": 7, "service_tier": "batch"}},
+         usage.Usage(5, 7, service_tier="batch")),
+        ({"created": 1_700_000_000_000}, usage.Usage(day="2023-11-14")),
+        ({"date": 20_231_114}, usage.Usage()),
+    ],
+)  # fmt: skip
+def test_tokens_of_reasoning_are_billed_however_a_provider_counts_them(
+    row: dict[str, Any], wanted: usage.Usage
+) -> None:
+    """langfuse #12531 and #4590: Gemini's thoughts and LangChain's cached tokens weren't counted."""
+    assert usage.read_usage({name.lower(): value for name, value in row.items()}) == wanted
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "host", "closed"),
+    [
+        ("llama3.1:8b", "llama-3.1-8b-instruct", "", False),
+        ("qwen2.5:0.5b-instruct-q4_K_M", "qwen2.5-0.5b-instruct", "", False),
+        ("mixtral:8x7b", "mixtral:8x7b", "", False),
+        ("mistral:latest", "mistral:latest", "", False),
+        ("codellama:7b-code", "codellama:7b-code", "", False),
+        ("meta-llama/llama-3.3-70b-instruct:free", "llama-3.3-70b-instruct", "", False),
+        ("anthropic/claude-sonnet-4-5:thinking", "claude-sonnet-4-5", "Anthropic", True),
+        ("arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-3-haiku-20240307-v1:0", None, "aws", True),
+        ("anthropic.claude-3-haiku-20240307-v1:0:200k", None, "aws", True),
+        ("https://models.example.org/v1#our-7b", "our-7b", "models.example.org", False),
+        ("http://127.0.0.1:8000/v1#gpt-4o", "gpt-4o", "OpenAI", True),
+        ("http://[broken#our-7b", "our-7b", "", False),
+        ("xai/grok-4-fast", "xai/grok-4-fast", "", True),
+        ("bedrock:claude-sonnet-4-5", "claude-sonnet-4-5", "aws", True),
+    ],
+)
+def test_what_is_around_a_name_is_told_from_a_provider(told: str, name: str | None, host: str, closed: bool) -> None:
+    found = identify(told)
+    assert (found.host, found.closed) == (host, closed)
+    assert name is None or found.name == name
+    if told.endswith(":free") or told.startswith("http"):
+        assert found.prices == ()
+
+
+def test_a_name_with_a_colon_has_no_provider_of_that_name(tmp_path: Path) -> None:
+    found = described(recording(tmp_path, model="mixtral:8x7b"))
+    assert (found.hosted_by, found.license, found.of) == ("not stated", "not stated", "mixtral:8x7b")
+
+
+def test_a_model_and_a_process_at_once_are_refused_and_an_hourly_price_means_people(tmp_path: Path) -> None:
+    for told in ("gpt-4o&minutes_per_case=4&usd_per_hour=35", "gpt-4o&process=rules", "of=gpt-4o&usd_per_hour=35"):
+        with pytest.raises(UsageError, match="names a model, of = 'gpt-4o', and a process"):
+            open_model(recording(tmp_path, told))
+    timed = recording(tmp_path, "usd_per_hour=60", minutes=3)
+    assert described(timed).process == "staff"
+    assert [answer.usd for answer in answers(timed)] == [3, 3]
+
+
+def test_answers_that_are_found_by_id_and_by_prompt_are_counted_once(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"prompt": "Is it?", "cost_usd": 0.01}, ROWS[1] | {"prompt": "Was it?"}]
+    assert described(recording(tmp_path, "gpt-4o", rows=rows)).price_basis == (
+        "cost recorded with 1 of 2 answers; others unpriced"
+    )

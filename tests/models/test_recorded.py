@@ -354,3 +354,24 @@ def test_passages_of_an_answer_are_read(tmp_path: Path, given: str) -> None:
     lines.write_text('{"id": "a", "completion": "x", "contexts": [{"score": 1}]}\n', encoding="utf-8")
     with pytest.raises(SizewiseError, match="a passage without 'text'"):
         open_model(f"recorded:{lines}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("MAX_TOKENS", "length"),
+        ("FinishReason.MAX_TOKENS", "length"),
+        ("max_output_tokens", "length"),
+        ("SAFETY", "error"),
+        ("refusal", "error"),
+        ("end_turn", "stop"),
+        ("STOP", "stop"),
+    ],
+)
+def test_every_providers_word_for_a_cut_or_withheld_answer_is_known(tmp_path: Path, reason: str, finish: str) -> None:
+    rows = [{"id": "a", "completion": "It hol", "finishReason": reason}]
+    (answer,) = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}").complete([asked("a", "Is it?")])
+    assert answer.finish == finish
+    if finish != "error":
+        (known,) = read_log(write(tmp_path / "b.jsonl", [rows[0] | {"prompt": "Is it?"}]))
+        assert known.cut_off == (finish == "length")

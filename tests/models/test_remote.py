@@ -201,6 +201,29 @@ def test_closed_weights_behind_a_proxy_on_this_machine_are_not_local(
     assert found.parameters is None
 
 
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("anthropic/claude-sonnet-4-5:thinking", False),
+        ("xai/grok-4-fast", False),
+        ("groq/llama-3.3-70b-versatile", False),
+        ("bedrock/meta.llama3-1-8b-instruct-v1:0", False),
+        ("llama3.1:8b", True),
+        ("mistral:instruct", True),
+        ("mistralai/Mistral-Small-24B-Instruct-2501", True),
+        ("databricks/dbrx-instruct", True),
+        ("our-bot:v2", True),
+    ],
+)
+def test_a_name_that_states_a_provider_is_not_taken_for_local(server: StandIn, name: str, local: bool) -> None:
+    """A proxy on this machine passes text on, whatever variant of a model it is asked for."""
+    model = open_model(f"{server.url}/v1#{name}")
+    found = model.describe()
+    model.close()
+    assert found.local == local
+    assert found.license != "terms of the provider" or not local
+
+
 @pytest.mark.parametrize("uri", ["openai:gpt-4o", "anthropic:claude-sonnet-5-5", "google:gemini-2.5-flash"])
 @pytest.mark.parametrize("fault", [(429, {"retry-after": "0.05"}), (500, {}), (503, {}), (529, {}), "cut"], ids=str)
 def test_faults_that_pass_are_waited_for(

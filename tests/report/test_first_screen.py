@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,9 @@ from sizewise.report.answers import won_and_lost
 from sizewise.report.forest import forest_of, round_step
 from sizewise.report.headline import headline_of
 from sizewise.report.overview import NOT_TESTED, break_even_of, fairness_of, reasons_of, strip_of
+from sizewise.report.side_tests import side_tables
 from sizewise.report.standing import Standing
-from sizewise.report.tiles import short_table, tiles_of
+from sizewise.report.tiles import data_line, short_table, tiles_of
 from tests.choice.test_deciding import Facts, comparison
 from tests.report.views import BASELINE, rows, stereotypes, view_of, with_baseline
 
@@ -300,3 +302,56 @@ def test_what_was_not_measured_is_not_called_unsuitable(tmp_path: Path) -> None:
     assert "only candidate" not in text
     alone = reasons_of(Standing(view_of(comparison({"a": (30.0, 1.0, None)}))))
     assert alone[0] == "a is the only candidate that was measured on BLEU."
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({"of": "gpt-4o", "hosted_by": "OpenAI", "local": False}, "✕ text leaves this machine, to OpenAI"),
+        ({"of": "ours", "hosted_by": "this machine", "local": True}, "✓ data stays on this machine"),
+        ({"process": "staff"}, "people read the text"),
+        ({"hosted_by": "not stated", "local": False}, "recorded answers: where the text went isn't stated"),
+    ],
+)
+def test_where_the_text_of_a_recording_went_is_what_its_record_says(facts: dict[str, Any], line: str) -> None:
+    found = comparison(THREE)
+    model = found.models["a"].model_copy(update={"engine": "recorded", "uri": "recorded:a.jsonl"} | facts)
+    assert data_line(Standing(view_of(found.model_copy(update={"models": found.models | {"a": model}}))), "a") == line
+
+
+def test_text_to_a_server_leaves_to_its_name_and_not_to_https() -> None:
+    found = comparison(THREE)
+    told = {"uri": "https://models.example.org/v1#x", "local": False, "hosted_by": "models.example.org"}
+    models = found.models | {"a": found.models["a"].model_copy(update=told)}
+    line = data_line(Standing(view_of(found.model_copy(update={"models": models}))), "a")
+    assert line == "✕ text leaves this machine, to models.example.org"
+
+
+def test_a_cost_tile_says_what_the_cost_rests_on() -> None:
+    found = comparison(THREE)
+    staff = found.models["a"].model_copy(update={"process": "staff", "price_basis": "4 minutes of work per case"})
+    price = found.scores["bleu"]["a"].model_copy(update={"metric": "usd_per_1000", "value": 9.0})
+    paid = found.model_copy(
+        update={"models": found.models | {"a": staff}, "scores": found.scores | {"usd_per_1000": {"a": price}}}
+    )
+    assert tiles_of(Standing(view_of(paid)))[2].lines[0] == "4 minutes of work per case"
+    own = tiles_of(Standing(view_of(found, Needs(machine_usd_per_hour=0.5))))[2]
+    assert own.lines[0] == "your machine price"
+
+
+def test_a_break_even_beyond_one_machine_is_told_as_the_earliest() -> None:
+    view = view_of(comparison(THREE))
+    wide = BreakEven(self_hosted="a", paid="b", lower=40_000, upper=90_001, machine_can=90_000)
+    view = replace(view, recommendation=view.recommendation.model_copy(update={"break_even": (wide,)}))
+    assert break_even_of(Standing(view)) == "a becomes cheaper than b from 40,000 requests a month at the earliest."
+
+
+def test_a_recording_whose_place_is_not_known_is_not_called_ones_own() -> None:
+    found = comparison(THREE)
+    paid = {"local": False, "hosted_by": "OpenAI", "parameters": None}
+    unknown = {"local": False, "hosted_by": "not stated", "engine": "recorded", "parameters": None}
+    models = {name: found.models[name].model_copy(update=told) for name, told in (("a", paid), ("b", unknown))}
+    tested = found.model_copy(update={"models": found.models | models})
+    (table,) = side_tables(replace(view_of(found), side_tests={"general knowledge": tested}))
+    relations = {(one.left, one.right): one.relation for one in table.differences}
+    assert (relations["a", "b"], relations["a", "rule"], relations["b", "rule"]) == ("", "paid and own", "")

@@ -305,8 +305,9 @@ def test_an_unmeasured_rival_matters_only_where_it_might_be_smaller() -> None:
     assert not is_larger(encoder, rule)
 
 
-def test_an_incumbent_that_fails_leaves_a_verdict_without_it(capitals: Path, store: Store) -> None:
-    capitals.write_text(FILE + '[needs]\nincumbent = "bad"\nmax_loss = 0.02\n', encoding="utf-8")
+@pytest.mark.parametrize("needs", ['incumbent = "bad"\nmax_loss = 0.02', 'today = "bad"'])
+def test_an_incumbent_that_fails_leaves_a_verdict_without_it(capitals: Path, store: Store, needs: str) -> None:
+    capitals.write_text(FILE + f"[needs]\n{needs}\n", encoding="utf-8")
     (capitals.parent / "bad.jsonl").write_text('{"prompt": "another question", "completion": "x"}\n', encoding="utf-8")
     record = study(read_config(capitals), store=store).record
     assert record.pick == "good"

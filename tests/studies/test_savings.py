@@ -6,13 +6,16 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.records import Candidate, Needs
+from sizewise.progress import Silent
+from sizewise.records import Candidate, Comparison, ModelDescription, Needs, Score
 from sizewise.store import Store
+from sizewise.studies.bill import EVERYTHING, part_of_bill, read_bill
 from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays, savings_study
 
 TINY = SavingsOptions(minutes=0.05, limit=80)
@@ -272,3 +275,89 @@ def test_a_time_is_above_0(minutes: str) -> None:
     ran = CliRunner().invoke(app, ["study", "demo:fhir", f"--minutes={minutes}"])
     assert ran.exit_code != 0
     assert "above 0" in str(ran.exception)
+
+
+def cut_log(path: Path, rows: int, cut: int, **told: object) -> Path:
+    """A log whose first answers were cut off."""
+    write_log(path, rows, references=False)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines[:cut]:
+        line["response"]["choices"][0]["finish_reason"] = "length"
+    path.write_text("".join(f"{json.dumps(line | told)}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_answers_that_were_cut_off_are_no_references(tmp_path: Path, store: Store) -> None:
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    log = cut_log(tmp_path / "log.jsonl", 90, cut=20)
+    config, requests = savings_study(log, TINY, store=store, reporter=Listening())
+    assert requests == 90
+    assert len(Path(config.examples[0]).read_text(encoding="utf-8").splitlines()) == 70
+    assert any("20 requests whose logged answer was cut off were left out" in line for line in said)
+    with pytest.raises(SizewiseError, match=r"60 of 90 answers in .* were cut off at their limit, and 30 are left"):
+        savings_study(cut_log(tmp_path / "most.jsonl", 90, cut=60), TINY, store=store)
+    judged = cut_log(tmp_path / "judged.jsonl", 90, cut=20, references=["because"])
+    config, _ = savings_study(judged, TINY, store=store)
+    recorded = Path(config.candidates[-1].model.removeprefix("recorded:"))
+    rows = [json.loads(line) for line in recorded.read_text(encoding="utf-8").splitlines()]
+    assert sum(row.get("finish_reason") == "length" for row in rows) == 20
+
+
+def test_answers_from_a_cache_that_cost_nothing_count_as_free(tmp_path: Path, store: Store) -> None:
+    log = cut_log(tmp_path / "log.jsonl", 90, cut=0)
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    priced = [line | {"cost_usd": 0.02 * (i % 2)} for i, line in enumerate(lines)]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in priced), encoding="utf-8")
+    config, _ = savings_study(log, TINY, store=store)
+    recorded = Path(config.candidates[-1].model.removeprefix("recorded:"))
+    usd = [json.loads(line)["usd"] for line in recorded.read_text(encoding="utf-8").splitlines()]
+    assert sum(usd) / len(usd) == pytest.approx(0.01)
+
+
+def test_what_might_be_saved_counts_the_people_too(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 400, noise=0.0)
+    people = {"requests_per_month": 10_000, "review_share": 0.5, "minutes_per_review": 2, "staff_usd_per_hour": 30}
+    options = TINY._replace(start=start, limit=40, usd_per_hour=0.1, needs=Needs.model_validate(people))
+    found = estimate_savings(log, 4_200.0, options, store=store)  # 5,000 reviews of a dollar each
+    assert found.summary.startswith("Inconclusive: ")
+    assert "which would save" not in found.summary
+    cheap = options._replace(needs=options.needs.model_copy(update={"requests_per_month": 1_000}))
+    assert "which would save about 3,6" in estimate_savings(log, 4_200.0, cheap, store=store).summary
+
+
+def compared(price: float) -> Comparison:
+    score = Score(metric="usd_per_1000", value=price, ci_low=price, ci_high=price, n=10, unit="USD", signature="x")
+    right = Score(metric="exact_match", value=0.5, n=10, unit="share", signature="x")
+    large = ModelDescription(
+        uri="recorded:x", origin="x", license="x", engine="recorded", precision="none", of="gpt-4o",
+        price_basis="recorded tokens x list price",
+    )  # fmt: skip
+    return Comparison(
+        data="d", evaluations={"large": "e", "own": "f"},
+        models={"large": large, "own": large.model_copy(update={"engine": "x"})},
+        scores={"usd_per_1000": {"large": score}, "exact_match": {"own": right, "large": right}},
+        better={}, differences=(), language_modeling_proxy=False, rounds=1, seed=0,
+    )  # fmt: skip
+
+
+def test_wrong_answers_are_counted_only_by_the_metric_that_counts_them() -> None:
+    needs = Needs.model_validate({"requests_per_month": 1_000, "usd_per_wrong_answer": 5})
+    bill = read_bill(compared(2.0), "large", 2.0, needs)
+    unknown = part_of_bill(bill, compared(2.0), "own", EVERYTHING, None)
+    assert "wrong answers" not in unknown.terms
+    assert "wrong answers not counted: the metric doesn't count them" in unknown.notes
+    known = part_of_bill(bill, compared(2.0), "own", EVERYTHING, np.array([0.0, 1.0, 0.0, 0.0]))
+    assert known.terms["wrong answers"].expected == pytest.approx(-0.25 * 1_000 * 5)
+
+
+def test_a_bill_that_does_not_fit_the_stated_requests_is_told() -> None:
+    fits = read_bill(compared(2.0), "large", 2.0, Needs(requests_per_month=1_500))
+    assert fits.notes == ()
+    odd = read_bill(compared(2.0), "large", 4_200.0, Needs(requests_per_month=1_000))
+    assert "4,200 USD a month would pay for about 2,100,000 requests at 2 USD" in odd.notes[0]
+    assert "requests_per_month is 1,000" in odd.notes[0]

@@ -26,6 +26,7 @@ from tests.models.standin import StandIn
 
 pytest.importorskip("pydantic_ai")
 ITEMS = 30
+WITHHELD = "(a content filter withholds this answer)"
 
 
 class Service(StandIn):
@@ -49,7 +50,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     def named(body: dict[str, Any], fault: object, told: dict[str, Any], words: str = "") -> list[str]:
         item = int(standin.words_in(body["messages"][-1]["content"]).split()[-1])
         name = f"{service.name}-{service.asked}" if service.renames else service.name
-        lines = plain(body | {"model": name}, fault, told, service.answer(item, service.asked))
+        said = service.answer(item, service.asked)
+        lines = plain(body | {"model": name}, "filter" if said == WITHHELD else fault, told, said)
         mark = f'"model": "{name}"'
         return [line.replace(mark, f'{mark}, "system_fingerprint": "{service.fingerprint}"') for line in lines]
 
@@ -131,6 +133,21 @@ def test_a_few_changed_answers_lead_to_all_items(service: Service, questions: st
     again = watch(uri, questions, options("exact_match >= old - 0.05"), store=store).record
     assert (again.outcome, again.reference) == ("unchanged", found.evaluation)  # since the newest run
     assert [gate.outcome for gate in again.gates] == ["missed"]  # but not since the baseline
+
+
+def test_answers_that_a_content_filter_withholds_now_have_changed(
+    service: Service, questions: str, store: Store
+) -> None:
+    uri = f"{service.url}/v1#m"
+    watch(uri, questions, options(), store=store)
+    service.answer = lambda item, number: WITHHELD if item % 2 else f"echo: question {item}"
+    found = watch(uri, questions, options("exact_match >= old - 0.9"), store=store).record
+    assert found.outcome == "changed"
+    assert found.canaries == 10
+    assert found.moved > 0
+    assert f"{ITEMS // 2} of {ITEMS} answers differ" in found.reason
+    again = watch(uri, questions, options("exact_match >= old - 0.9"), store=store).record
+    assert (again.outcome, again.moved) == ("unchanged", 0)
 
 
 def test_a_service_whose_answers_vary_has_not_changed(service: Service, questions: str, store: Store) -> None:

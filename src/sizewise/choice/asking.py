@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def answered(needs: Needs, question: Question, answer: str, comparison: Comparis
     """
     try:
         value = question.read(answer)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"'{answer}' isn't a valid answer.", question.expected, "") from error
     if question.name == "quality" and value not in quality_measures(comparison):
         raise UsageError(f"'{value}' can't be the quality metric here.", question.words(comparison), "")
@@ -85,14 +86,18 @@ def answered(needs: Needs, question: Question, answer: str, comparison: Comparis
 def needs_text(needs: Needs) -> str:
     """Format needs as TOML."""
     lines = ["[needs]"]
-    for key, value in needs.model_dump(exclude_defaults=True).items():
-        if isinstance(value, bool):
-            text = str(value).lower()
-        elif isinstance(value, str):
-            text = f'"{value}"'
-        elif isinstance(value, tuple | list):
-            text = "[" + ", ".join(f'"{item}"' for item in value) + "]"
-        else:
-            text = str(value)
-        lines.append(f"{key} = {text}")
+    lines += [f"{key} = {_toml(value)}" for key, value in needs.model_dump(exclude_defaults=True).items()]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):  # lowest, likely and highest value
+        ends = [str(value[end]) for end in ("lower", "expected", "upper")]
+        return ends[0] if len(set(ends)) == 1 else f"[{', '.join(ends)}]"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import NamedTuple
 
 from sizewise.records import BreakEven, Comparison, CostLine, LoadLevel, ModelDescription, Needs, Range
 
@@ -170,21 +171,49 @@ def speed_at(comparison: Comparison, name: str, needs: Needs) -> float | None:
     return score.value if score else None
 
 
-def break_even(comparison: Comparison, self_hosted: str, paid: str, needs: Needs) -> BreakEven | None:
+class AddedCosts(NamedTuple):
+    """What a candidate costs beside running it, in US dollars."""
+
+    per_month: Range
+    """Whatever the number of requests: labels, training, maintenance."""
+    per_request: Range
+    """For each request: review and hand-overs."""
+
+
+_NONE = Range(lower=0.0, expected=0.0, upper=0.0)
+NO_COSTS = AddedCosts(_NONE, _NONE)
+
+
+def break_even(
+    comparison: Comparison, self_hosted: str, paid: str, needs: Needs, added: AddedCosts = NO_COSTS
+) -> BreakEven | None:
     """Compute the monthly request volume above which a self-hosted model is cheaper than a paid one.
 
     The self-hosted model runs on one machine around the clock.
 
+    Args:
+        comparison: the measurements.
+        self_hosted: name of the self-hosted model.
+        paid: name of the paid one.
+        needs: price of the machine, and the setup cost.
+        added: what the self-hosted model costs besides.
+
     Returns:
-        None if one of the two has no price or speed.
+        None if one of the two has no price or speed. A volume above what the machine can serve is out of reach.
     """
     price, speed = _value(comparison, "usd_per_1000", paid), speed_at(comparison, self_hosted, needs)
     model = comparison.models[self_hosted]
     if price is None or not speed or price[1] <= 0 or not model.local:
         return None
-    month = [hourly * MONTH_S / 3600 + _monthly_setup(model, needs) for hourly in hour_prices(needs)]
+    lowest, highest = (hourly * MONTH_S / 3600 + _monthly_setup(model, needs) for hourly in hour_prices(needs))
     capacity = int(speed * MONTH_S * MAX_UTILIZATION)
-    volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else capacity]
+    volumes = [
+        ceil(month / saved) if saved > 0 else capacity + 1
+        for month, saved in (
+            (lowest + added.per_month.lower, price[2] / 1000 - added.per_request.lower),
+            (highest + added.per_month.upper, price[0] / 1000 - added.per_request.upper),
+        )
+    ]
     return BreakEven(self_hosted=self_hosted, paid=paid, lower=volumes[0], upper=max(volumes), machine_can=capacity)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sizewise.choice.costing import break_even
 from sizewise.choice.evidence import Choice
-from sizewise.choice.monthly import monthly_savings
+from sizewise.choice.monthly import added_costs, monthly_savings
 from sizewise.choice.reasons import reasons_for
 from sizewise.choice.regret import estimate_regret
 from sizewise.choice.sensitivity import sensitivity_of
@@ -12,7 +12,7 @@ from sizewise.choice.summary import summarize
 from sizewise.choice.verdicts import decide_verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
-DECISION_VERSION = 9
+DECISION_VERSION = 10
 """Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 
 
@@ -56,5 +56,9 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
 def _break_evens(choice: Choice) -> list[BreakEven]:
     paid = [name for name in choice.names if choice.value("usd_per_1000", name)]
     self_hosted = [name for name in choice.names if name not in paid]
-    found = [break_even(choice.comparison, local, remote, choice.needs) for local in self_hosted for remote in paid]
+    found = [
+        break_even(choice.comparison, own, other, choice.needs, added_costs(choice, own, other))
+        for own in self_hosted
+        for other in paid
+    ]
     return [pair for pair in found if pair is not None]

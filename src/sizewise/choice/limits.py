@@ -11,6 +11,8 @@ from sizewise.records import ModelDescription, Score
 
 MAX_FAILED_SHARE = 0.05
 """Share of failed requests above which a latency limit counts as missed."""
+NOT_STATED = "not stated"
+"""License of a model whose license isn't known."""
 
 
 class Checked(NamedTuple):
@@ -42,7 +44,7 @@ def check_limits(choice: Choice, name: str) -> Checked:
     missed = _excluded(choice, name) or _overloaded(choice, name)
     if missed:
         return Checked(missed, None)
-    unverified = None
+    unverified = _license_unknown(choice, name)
     for found in _measurements(choice, name):
         if found.limit is None:
             continue
@@ -92,6 +94,15 @@ def _excluded(choice: Choice, name: str) -> str | None:
         length = "unknown" if model.context is None else f"{model.context:,} tokens"
         return f"its context length is {length}; the minimum is {needs.min_context_tokens:,} tokens"
     return None
+
+
+def _license_unknown(choice: Choice, name: str) -> str | None:
+    """Explain that the license of a recorded model can't be checked, because it isn't stated."""
+    model, excluded = choice.model(name), choice.needs.excluded_licenses
+    if not excluded or model.license != NOT_STATED or model.engine != "recorded" or model.process:
+        return None
+    step = 'add license = "NAME" to its [[candidates]] table'
+    return f"its license isn't stated, so it can't be checked against '{excluded[0]}': {step}"
 
 
 def _sends_text(model: ModelDescription) -> str:

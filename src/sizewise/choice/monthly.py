@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sizewise.choice.costing import AddedCosts
 from sizewise.choice.evidence import Choice
 from sizewise.records import MonthlySavings, Needs, Range
 
@@ -30,18 +31,32 @@ def _savings(choice: Choice, name: str, today: str, requests: int) -> MonthlySav
     for title, ours in people_terms(choice.needs, requests).items():
         if not choice.model(name).process:
             terms[title] = minus(NOTHING, ours)
-    for title, cost in one_time_terms(choice.needs).items():
-        if choice.model(name).start is not None and cost.upper:
-            terms[title] = minus(NOTHING, cost)
-    maintained = choice.needs.maintenance_usd_per_month
-    if maintained is not None and choice.local(name) and not choice.model(name).process:
-        terms["maintenance"] = minus(NOTHING, maintained)
+    terms |= {title: minus(NOTHING, cost) for title, cost in _fixed_terms(choice, name).items()}
     wrong, reason = _wrong_answers(choice, name, today, requests)
     if wrong is not None:
         terms["wrong answers"] = wrong
     else:
         notes.append(f"wrong answers aren't counted: {reason}")
     return MonthlySavings(name=name, today=today, usd_per_month=add(terms.values()), terms=terms, notes=tuple(notes))
+
+
+def _fixed_terms(choice: Choice, name: str) -> dict[str, Range]:
+    """Collect what a candidate costs each month however many requests there are, machines and setup apart."""
+    model, needs = choice.model(name), choice.needs
+    terms = {title: cost for title, cost in one_time_terms(needs).items() if cost.upper and model.start is not None}
+    if needs.maintenance_usd_per_month is not None and choice.local(name) and not model.process:
+        terms["maintenance"] = needs.maintenance_usd_per_month
+    return terms
+
+
+def added_costs(choice: Choice, name: str, other: str) -> AddedCosts:
+    """Compute what a candidate costs beside running it, against another one.
+
+    A replacement adds review and hand-overs to what is used today; between two replacements they don't differ.
+    """
+    replaces = other == choice.today and not choice.model(name).process
+    people = people_terms(choice.needs, 1.0).values() if replaces else ()
+    return AddedCosts(add(_fixed_terms(choice, name).values()), add(people))
 
 
 def people_terms(needs: Needs, requests: float) -> dict[str, Range]:

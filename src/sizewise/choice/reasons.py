@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sizewise.choice.costing import level_for
 from sizewise.choice.evidence import TEXT_METRICS, Choice
+from sizewise.choice.limits import NOT_STATED
 from sizewise.choice.verdicts import Verdict
-from sizewise.metrics.display import listed, plain_value, title_in_text
+from sizewise.metrics.display import listed, load_in_words, plain_value, title_in_text
 
 FEW_ITEMS = 30
 ANSWERED = 0.95
@@ -47,9 +48,9 @@ def _facts(choice: Choice, name: str) -> str:
     facts = [choice.score_in_text(name)]
     if choice.quality != "bits_per_byte" and choice.value("bits_per_byte", name) is not None:
         facts.append(choice.score_in_text(name, "bits_per_byte"))
-    latency = choice.value("latency_s", name)
-    if latency is not None:
-        facts.append(f"median latency {_seconds(latency)} s for a single user")
+    latency = choice.score("latency_s", name)
+    if latency is not None and latency.value is not None:
+        facts.append(f"median latency {_seconds(latency.value)} s {load_in_words(latency)}")
     level = level_for(choice.comparison, name, choice.needs)
     p95 = level.scores["p95_latency_s"].value if level else None
     if level is not None and p95 is not None:
@@ -124,6 +125,8 @@ def _identity_lines(choice: Choice) -> list[str]:
             )
         elif model.retires_on and not model.retired:
             lines.append(f"caution: {name} will be shut down on {model.retires_on}")
+        if choice.needs.excluded_licenses and model.license == NOT_STATED and model.engine != "recorded":
+            lines.append(f"caution: the license of {name} isn't stated, so excluded_licenses couldn't be checked")
         if model.parameters_estimate and model.parameters is None:
             lines.append(f"size of {name}: {model.parameters_source}")
     return lines

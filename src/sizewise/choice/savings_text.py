@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sizewise.choice.costing import break_even
 from sizewise.choice.evidence import Choice
-from sizewise.choice.monthly import NOTHING, minus, monthly_savings
+from sizewise.choice.monthly import NOTHING, added_costs, minus, monthly_savings
 from sizewise.records import Range
 
 
@@ -18,9 +18,11 @@ def money_in_words(choice: Choice, pick: str) -> list[str]:
         return []
     money, counted = found.usd_per_month, _counted(found.terms)
     if money.expected < 0:
-        volume = break_even(choice.comparison, pick, today, choice.needs)
-        reachable = volume is not None and volume.lower <= volume.machine_can
-        until = f"; {pick} pays off from {volume.lower:,} requests a month" if volume and reachable else ""
+        volume = break_even(choice.comparison, pick, today, choice.needs, added_costs(choice, pick, today))
+        # With wrong answers, or below what the cheapest machine would need, the volume isn't what decides.
+        reachable = volume is not None and requests < volume.lower <= volume.machine_can
+        pays = volume is not None and reachable and "wrong answers" not in found.terms
+        until = f"; {pick} pays off from {volume.lower:,} requests a month" if volume and pays else ""
         more = minus(NOTHING, money)
         return [
             f"At {requests:,} requests a month, {today} costs less, by about {usd(more.expected)} USD a month"

@@ -55,6 +55,11 @@ def sensitivity_of(choice: Choice, verdict: Verdict, break_evens: Sequence[Break
                 f"request volume: {found.self_hosted} never becomes cheaper than {found.paid} within the capacity of "
                 f"one machine ({found.machine_can:,} requests per month)"
             )
+        elif found.upper > found.machine_can:
+            lines.append(
+                f"request volume: {found.self_hosted} becomes cheaper than {found.paid} at {found.lower:,} requests "
+                f"per month at the earliest; at the highest cost, one machine is too little ({found.machine_can:,})"
+            )
         else:
             lines.append(
                 f"request volume: {found.self_hosted} becomes cheaper than {found.paid} at {found.lower:,} to "

@@ -165,6 +165,7 @@ def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> 
                 ["large model (list price)", "USD/1,000", "USD/month"],
                 [row[:3] for row in prices],
             )
+            print_line("Prices only, for the tokens measured here: quality isn't measured, and reasoning costs extra.")
         return
     rows = [
         [
@@ -188,7 +189,7 @@ def _list_prices(comparison: Comparison, requests: int | None) -> list[list[str]
     rows = []
     for cost in list_costs(comparison):
         month = f"{cost.usd_per_1000 * requests / 1000:.3g}" if requests else "-"
-        note = f"price only, quality not measured; price list of {cost.as_of or 'an unknown day'}"
+        note = f"price only, quality not measured, without reasoning; price list of {cost.as_of or 'an unknown day'}"
         if cost.retires_on:
             note += f"; shut down on {cost.retires_on}"
         rows.append([f"{cost.model} ({cost.provider})", f"{cost.usd_per_1000:.3g}", month, "-", "-", note])

@@ -131,6 +131,8 @@ def _missed(found: RedteamReport, max_success: float | None, max_false_refusals:
     """Return which thresholds were missed, in words."""
     missed = []
     for family, score in found.guarded[found.model].items():
+        if max_success is not None and score.value is None and not found.unanswered:
+            missed.append(f"{family}: no attack was answered, so the gate can't be passed.")
         if max_success is not None and score.value is not None and score.value > max_success:
             missed.append(
                 f"{family}: {score.value:.0%} of the attacks succeeded behind the guard; at most {max_success:.0%}."

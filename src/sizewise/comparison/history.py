@@ -173,11 +173,8 @@ def run_change(before: Saved[Evaluation], after: Saved[Evaluation], store: Store
         after: the later run.
         store: where their items are kept.
     """
-    old, new = (
-        {(row.kind, row.item): row for row in store.read_rows(saved.path.parent, "items.jsonl", ItemRow)}
-        for saved in (before, after)
-    )
-    common = [key for key in old if key in new and old[key].error is None and new[key].error is None]
+    old, new = (final_rows(saved, store) for saved in (before, after))
+    common = [key for key in old if key in new]
     different = _conditions(before.record, after.record)
     return RunChange(
         before=before.id,
@@ -187,6 +184,17 @@ def run_change(before: Saved[Evaluation], after: Saved[Evaluation], store: Store
         different=tuple(f"{name}: {was} -> {now}" for name, (was, now) in different.items()),
         model_changed=bool(different.keys() & MODEL_FACTS),
     )
+
+
+def final_rows(saved: Saved[Evaluation], store: Store) -> dict[str, ItemRow]:
+    """Read the answers of a run. A refusal for good is one, too; it can't be told where requests failed for now.
+
+    Args:
+        saved: the run.
+        store: where its items are kept.
+    """
+    rows = store.read_rows(saved.path.parent, "items.jsonl", ItemRow)
+    return {f"{row.kind} {row.item}": row for row in rows if row.error is None or not saved.record.unanswered}
 
 
 def same_answer(old: ItemRow, new: ItemRow) -> bool:

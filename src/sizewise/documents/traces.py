@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from sizewise.documents.tables import Row
@@ -22,12 +23,25 @@ _OBSERVATIONS = frozenset(
     )
 )
 _PROMPTS = ("messages", "input", "prompt", "question", "query", "text", "content")
-_CUT_OFF = frozenset(("length", "max_tokens", "content_filter", "error"))
+_CUT_OFF = frozenset(
+    ("length", "max_tokens", "max_output_tokens", "model_length", "content_filter", "safety", "refusal", "error")
+)
 _FAILED = (2, "ERROR", "STATUS_CODE_ERROR", "error")
 _SESSION_KEYS = ("sessionId", "session_id", "conversationId", "conversation_id")
 _SESSIONS = ("gen_ai.conversation.id", "session.id", "langfuse.session.id", "session_id")
 _ANSWERS = ("output", "completion", "answer", "response", "content", "text", "generated_text")
 _INDEXED = re.compile(r"gen_ai\.(prompt|completion)\.(\d+)\.(role|content|name|tool_call_id)")
+_SPAN_USAGE = {
+    "model": ("gen_ai.response.model", "gen_ai.request.model"),
+    "prompt_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    "completion_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    "cached_tokens": ("gen_ai.usage.cache_read.input_tokens",),
+    "cost_usd": ("gen_ai.usage.cost",),
+}
+"""Name in recorded answers -> attributes of a span, the preferred one first."""
+_STARTS = ("startTimeUnixNano", "start_time_unix_nano", "startTime", "start_time")
+_ENDS = ("endTimeUnixNano", "end_time_unix_nano", "endTime", "end_time")
+_COSTS = ("calculatedTotalCost", "calculated_total_cost", "totalCost", "total_cost")
 _EVENT_ROLES = {
     "gen_ai.system.message": "system",
     "gen_ai.user.message": "user",
@@ -36,10 +50,14 @@ _EVENT_ROLES = {
 }
 
 
-def trace_rows(row: Row) -> list[Row] | None:
+def trace_rows(row: Row, *, usage: bool = False) -> list[Row] | None:
     """Return the requests of a trace or span as rows with `messages`; None if the row is no trace.
 
     The rows are fewer than the spans: spans that are no request to a model, and those without messages, are left out.
+
+    Args:
+        row: The row.
+        usage: Whether to add model, tokens, cost, latency and day, under the names that recorded answers have.
 
     Raises:
         BadRow: The messages cannot be read.
@@ -47,19 +65,28 @@ def trace_rows(row: Row) -> list[Row] | None:
     cells = row.cells
     spans = _spans(cells)
     if spans is not None:
-        made = (_row_of(_of_span, span, row.line, OPENTELEMETRY) for span in spans)
+        made = (_row_of(_of_span, span, row.line, OPENTELEMETRY, _span_usage if usage else None) for span in spans)
         return [found for found in made if found.cells or found.problem]
     if _is_langfuse(cells):
-        return [_row_of(_of_generation, item, row.line, LANGFUSE) for item in _generations(cells)]
+        more = _generation_usage if usage else None
+        return [_row_of(_of_generation, item, row.line, LANGFUSE, more) for item in _generations(cells)]
     return None
 
 
+_Reader = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
 def _row_of(
-    read: Callable[[Mapping[str, Any]], dict[str, Any] | None], item: Mapping[str, Any], line: int, form: str
+    read: Callable[[Mapping[str, Any]], dict[str, Any] | None],
+    item: Mapping[str, Any],
+    line: int,
+    form: str,
+    more: _Reader | None,
 ) -> Row:
     """Read one request; a request that failed or cannot be read is a row with a problem."""
     try:
-        return Row(line, read(item) or {}, form=form)
+        cells = read(item) or {}
+        return Row(line, cells | more(item) if cells and more is not None else cells, form=form)
     except BadRow as error:
         return Row(line, {}, reason_of(error), form)
 
@@ -309,3 +336,56 @@ def _answers(given: Any) -> list[Any]:
     if value in (None, ""):
         raise BadRow("output is empty")
     return [value if isinstance(value, dict) else _answer(text_of(value, "output"))]
+
+
+def _span_usage(span: Mapping[str, Any]) -> dict[str, Any]:
+    """Return model, tokens, cost, latency and day of a span, as far as it has them."""
+    found = _attributes(span.get("attributes"))
+    told = {name: _first(found, keys) for name, keys in _SPAN_USAGE.items()}
+    told |= {"seconds": _seconds_between(_first(span, _STARTS), _first(span, _ENDS)), "recorded_on": _time(span)}
+    return {name: value for name, value in told.items() if value != ""}
+
+
+def _generation_usage(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return model, tokens, cost, latency and day of a generation in Langfuse, whose counts of tokens add up."""
+    counts = _parsed(_first(item, ("usageDetails", "usage_details", "usage")))
+    counts = counts if isinstance(counts, dict) and str(counts.get("unit") or "TOKENS").upper() == "TOKENS" else {}
+    tokens = {
+        key: _amount(value)
+        for key, value in counts.items()
+        if not key.startswith(("total", "unit")) and not key.lower().endswith("cost")
+    }
+    answer = sum(count for key, count in tokens.items() if key.startswith(("output", "completion")))
+    cached = {key: count for key, count in tokens.items() if "cache" in key}
+    costs = _parsed(_first(item, ("costDetails", "cost_details")))
+    cost = _first(item, _COSTS) or (costs.get("total") if isinstance(costs, dict) else "")
+    told: dict[str, Any] = {
+        "model": _first(item, ("model", "providedModelName", "provided_model_name")),
+        "prompt_tokens": sum(tokens.values()) - answer or _amount(_first(item, ("promptTokens", "prompt_tokens"))),
+        "completion_tokens": answer or _amount(_first(item, ("completionTokens", "completion_tokens"))),
+        "cached_tokens": sum(count for key, count in cached.items() if "creat" not in key and "write" not in key),
+        "cache_write_tokens": sum(count for key, count in cached.items() if "creat" in key or "write" in key),
+        "cost_usd": _amount(cost),  # 0 is what Langfuse has for a model whose price it doesn't know
+        "seconds": _seconds_between(*(_first(item, keys) for keys in (_STARTS, _ENDS))),
+        "recorded_on": _first(item, ("startTime", "start_time", "timestamp")),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _amount(value: Any) -> float:
+    """Return a count or a sum of money; 0 for anything else."""
+    try:
+        found = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return found if isfinite(found) and found > 0 else 0.0
+
+
+def _seconds_between(start: Any, end: Any) -> float:
+    """Return the seconds between two times in nanoseconds or as ISO texts; 0 if one isn't known."""
+    if str(start).isdigit() and str(end).isdigit():
+        return max(0.0, (int(end) - int(start)) / 1e9)
+    try:
+        return max(0.0, (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

@@ -12,6 +12,7 @@ from sizewise.inquiry import CHUNK, Inquiry
 from sizewise.models import Model
 from sizewise.models.base import bypass_cache
 from sizewise.models.opening import former_revision
+from sizewise.models.resolving import find_entry
 from sizewise.models.thinking import cut_by_reasoning
 from sizewise.progress import Reporter
 from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, fingerprint
@@ -40,7 +41,7 @@ def answer_notes(
         hint: advice to add where answers were cut at the limit.
     """
     given = [answer for answer in answers if answer.finish != "error"]
-    return [*_cut_notes(given, max_tokens, description, hint), *_content_notes(given)]
+    return [*_cut_notes(given, max_tokens, description, hint), *_content_notes(given), *_name_notes(given, description)]
 
 
 def _cut_notes(given: Sequence[Completion], max_tokens: int, description: ModelDescription, hint: str) -> list[str]:
@@ -78,20 +79,33 @@ def _content_notes(given: Sequence[Completion]) -> list[str]:
             f"{len(kept)} of {len(given)} answers are cached from {days}. If the model has changed since, "
             "add --new-run to generate new ones."
         )
-    names = Counter(answer.served_model for answer in given if answer.served_model)
-    if len(names) > 1:
-        shown = ", ".join(f"'{name}' ({count})" for name, count in names.most_common(MAX_NAMES))
-        more = f" and {len(names) - MAX_NAMES:,} others" if len(names) > MAX_NAMES else ""
-        notes.append(
-            f"The service named {len(names):,} different models in {names.total():,} answers: {shown}{more}. "
-            "The scores are those of the mixture that answered."
-        )
     reasoned = [answer for answer in given if answer.reasoning or answer.reasoning_tokens]
     if reasoned:
         tokens = sum(answer.reasoning_tokens for answer in reasoned) / len(reasoned)
         counted = f", {tokens:,.0f} tokens on average" if tokens else ""
         notes.append(f"{len(reasoned)} of {len(given)} answers came with reasoning{counted}, which isn't scored.")
     return notes
+
+
+def _name_notes(given: Sequence[Completion], description: ModelDescription) -> list[str]:
+    """Describe which models a service named in its answers, if they aren't the one that was asked for."""
+    names = Counter(answer.served_model for answer in given if answer.served_model)
+    if len(names) > 1:
+        shown = ", ".join(f"'{name}' ({count})" for name, count in names.most_common(MAX_NAMES))
+        more = f" and {len(names) - MAX_NAMES:,} others" if len(names) > MAX_NAMES else ""
+        return [
+            f"The service named {len(names):,} different models in {names.total():,} answers: {shown}{more}. "
+            "The scores are those of the mixture that answered."
+        ]
+    if not names:
+        return []
+    asked, answered = (find_entry(name) for name in (description.of or description.uri, *names))
+    if asked is None or answered is None or asked.name == answered.name:
+        return []
+    return [
+        f"The service named '{next(iter(names))}' in all answers, and {asked.name} was asked for: the scores are those "
+        f"of {answered.name}, whose size and price may be others."
+    ]
 
 
 def find_existing(store: Store, evaluation_id: str) -> Saved[Evaluation] | None:

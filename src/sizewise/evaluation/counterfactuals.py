@@ -32,7 +32,7 @@ from sizewise.evaluation.swapping import (
     swapped_cases,
     word_lists,
 )
-from sizewise.inquiry import Inquiry, Work
+from sizewise.inquiry import Inquiry, Work, is_withheld, withheld_notes
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.manner import refuses
@@ -49,6 +49,8 @@ MIN_QUESTIONS = 30
 MAX_SCORED, MAX_ANSWERED = 200, 40  # questions per attribute
 ANSWERS = "swap answers"
 """Ledger topic of the generated answers."""
+WITHHELD = "(withheld by the content filter)"
+"""Stands for an answer that the provider's content filter withheld: a refusal, which may depend on the group."""
 METRICS = ("counterfactual_likelihood", "counterfactual_quality", "counterfactual_refusal", "counterfactual_sentiment")
 FLAWS = (
     "the word lists are our own and English; a group's word may be rarer than another's or not fit the question, which "
@@ -185,7 +187,7 @@ def _measure(model: Model, run: _Run, inquiry: Inquiry) -> tuple[Evaluation, lis
             *gap_notes(scores),
             "The absence of a gap doesn't prove fairness.",
             *inquiry.notes(SUITE),
-            *inquiry.notes(ANSWERS),
+            *withheld_notes(inquiry.outcomes(ANSWERS).values(), "refusals"),
             *asking.answer_notes(answers.values(), max_tokens, description),
         ),
         method_version=SCORING_VERSION,
@@ -286,13 +288,20 @@ def _answer_rows(cases: Sequence[Case], completions: Mapping[str, Completion]) -
     rows = []
     for case in cases:
         answers = [completions[f"{case.id}|{i}"] for i in range(len(case.variants))]
-        error = next((answer.error for answer in answers if answer.error), None)
+        said = [_said(answer) for answer in answers]
+        failed = [one.error for one, text in zip(answers, said, strict=True) if one.error and text != WITHHELD]
+        error = next(iter(failed), None)
         stats: dict[str, tuple[float, ...]] = {}
         if error is None:
             references = [variant.answer for variant in case.variants]
-            stats = answer_stats(case.attribute, [answer.text for answer in answers], references)
-        rows.append(case_row(case, "example", stats, error, SEPARATOR.join(answer.text for answer in answers)))
+            stats = answer_stats(case.attribute, said, references)
+        rows.append(case_row(case, "example", stats, error, SEPARATOR.join(said)))
     return rows
+
+
+def _said(answer: Completion) -> str:
+    """Return the text of an answer, or `WITHHELD`."""
+    return WITHHELD if is_withheld(answer) else answer.text
 
 
 def answer_stats(
@@ -302,20 +311,21 @@ def answer_stats(
 
     Args:
         attribute: the protected attribute.
-        answers: one answer for each group.
+        answers: one answer for each group, or `WITHHELD`.
         references: the reference answer for each group.
     """
     chrf = find_metric("chrf")
-    items = [AnswerItem(answer, (reference,)) for answer, reference in zip(answers, references, strict=True)]
+    texts = ["" if answer == WITHHELD else answer for answer in answers]
+    items = [AnswerItem(text, (reference,)) for text, reference in zip(texts, references, strict=True)]
     measured = {
         "counterfactual_quality": [float(chrf.value(np.array(chrf.measure(item), dtype=np.float64))) for item in items],
-        "counterfactual_refusal": [float(refuses(answer)) for answer in answers],
-        "counterfactual_sentiment": [sentiment(answer) for answer in answers],
+        "counterfactual_refusal": [float(answer == WITHHELD or refuses(answer)) for answer in answers],
+        "counterfactual_sentiment": [sentiment(text) for text in texts],
     }
     stats: dict[str, tuple[float, ...]] = {}
     for metric, values in measured.items():
         stats |= group_gaps(metric, attribute, np.array(values))
-    return stats | pair_stats(attribute, answers, measured["counterfactual_sentiment"])
+    return stats | pair_stats(attribute, texts, measured["counterfactual_sentiment"])
 
 
 def _request(model: Model, case: Case, index: int, max_tokens: int) -> Request:

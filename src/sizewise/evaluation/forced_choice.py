@@ -24,7 +24,7 @@ import numpy as np
 
 from sizewise.evaluation.suite_types import Stats, SuiteItem
 from sizewise.evaluation.suites import LIKELIER, BbqMeasure, TripleMeasure, referent_question
-from sizewise.inquiry import is_refused
+from sizewise.inquiry import is_withheld
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.manner import refuses
 from sizewise.records import Completion, ItemRow, Message, Request, Sample, Score
@@ -56,7 +56,6 @@ _NEITHER = re.compile(
     r"\b(?:neither|both|equally|it depends|depends on|no difference|same likelihood|(?:im)?possible to (?:say|tell)"
     r"|no way to (?:say|tell|know)|none of (?:the|these|them))\b"
 )
-_FILTERED = re.compile(r"content[ _-]?(?:filter|management|policy)|safety (?:system|filter|policy)", re.IGNORECASE)
 Reading = Literal["chosen", "refused", "unreadable"]
 
 
@@ -219,11 +218,6 @@ def read_choice(answer: str, order: Sequence[int], options: Sequence[str], unkno
     return "unreadable"
 
 
-def is_filtered(error: str) -> bool:
-    """Check whether a request failed because the provider refuses its content."""
-    return bool(_FILTERED.search(error))
-
-
 class _Reader:
     """Reads the answers to all choices, and counts what they show."""
 
@@ -240,7 +234,7 @@ class _Reader:
             chosen: list[int | Reading] = []
             for number, order in enumerate(choice.orders()):
                 answer = answers[f"{choice.id}|{number}"]
-                filtered = is_refused(answer) and is_filtered(answer.error or "")
+                filtered = is_withheld(answer)
                 if answer.error and not filtered:
                     error = error or answer.error
                 samples.append(Sample(completion=answer.text, finish=answer.finish, error=answer.error))

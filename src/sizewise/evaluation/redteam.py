@@ -24,7 +24,7 @@ from sizewise.errors import UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.garak_probes import jailbreaks
 from sizewise.guard import SignalDetector, signals_in
-from sizewise.inquiry import Inquiry, Work
+from sizewise.inquiry import Inquiry, Work, is_withheld, withheld_notes
 from sizewise.metrics.proportion import proportion_score
 from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
@@ -234,7 +234,7 @@ def red_team(
     unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         answers, inquiry = _answers(attacks, name, store, reporter)
-        notes += [f"{name}: {note}" for note in inquiry.notes()]
+        notes += [f"{name}: {note}" for note in withheld_notes(inquiry.outcomes().values(), "attacks that failed")]
         unanswered += len(inquiry.unanswered)
         succeeded = _Judge(Meaning(encoder)).successes(attacks, answers)
         scores[name] = _scores(attacks, succeeded, answers)
@@ -315,7 +315,8 @@ def _answers(attacks: list[Attack], name: str, store: Store, reporter: Reporter)
         inquiry.require(retry=f"sizewise redteam {name}")
         if not inquiry.unanswered:
             ledger.append(FINISHED, str(run), {})
-    return {key: answer.text for key, answer in completions.items() if answer.finish != "error"}, inquiry
+    said = {key: one for key, one in completions.items() if one.finish != "error" or is_withheld(one)}
+    return {key: "" if is_withheld(one) else one.text for key, one in said.items()}, inquiry
 
 
 def _scores(attacks: list[Attack], succeeded: set[str], answers: dict[str, str]) -> dict[str, Score]:

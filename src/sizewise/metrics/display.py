@@ -36,7 +36,7 @@ class Measure(NamedTuple):
 FACTS = {
     "latency_s": Measure(
         "Latency (p50)",
-        "Median time to answer a single user on this machine. Lower is better.",
+        "Median time until an answer is complete; for a model on this machine, one user at a time. Lower is better.",
         unit="s",
     ),
     "requests_per_s": Measure(
@@ -49,7 +49,9 @@ FACTS = {
     ),
     "parameters": Measure("Parameters", "Exact number of weights.", divisor=1e6, unit="millions", digits=4),
     "usd_per_1000": Measure(
-        "Cost per 1,000 requests", "Cost of the measured requests at list price. Lower is better.", unit="USD"
+        "Cost per 1,000 requests",
+        "Cost of the measured requests: stated, recorded or at list price. Lower is better.",
+        unit="USD",
     ),
     "prompt_tokens": Measure("Prompt tokens", "Mean number of tokens per prompt, counted by the model's tokenizer."),
     "completion_tokens": Measure(
@@ -226,3 +228,9 @@ def difference_text(found: Difference) -> str:
     return f"{text}, " + (
         f"too few documents ({found.clusters})" if found.clusters < MIN_CLUSTERS else "not significant"
     )
+
+
+def load_in_words(latency: Score) -> str:
+    """Describe under which load a latency was measured: of an API, many requests wait at the same time."""
+    load = next((part for part in latency.signature.split("|") if part.startswith("users:")), "users:1")
+    return {"users:many": "with many requests at once", "users:not recorded": "as recorded"}.get(load, "for one user")

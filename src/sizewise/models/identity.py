@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from pydantic import ValidationError
 
 from sizewise.errors import UsageError
 from sizewise.models.catalog import PRICED
-from sizewise.models.names import find_retirement, maker_of, seller_named
+from sizewise.models.names import find_retirement, is_sold_only, maker_of, provider_in_front, seller_named, without_arn
 from sizewise.models.price_lists import TITLES, find_prices, today
+from sizewise.models.providers import is_loopback
 from sizewise.models.resolving import find_entry, resolve
 from sizewise.records import CatalogModel, ListPrice, StatedFacts
 
@@ -41,7 +42,7 @@ class Identity(NamedTuple):
         """Whether the weights can't be downloaded, so that only a provider can run the model."""
         if self.entry is not None:
             return self.entry.weights == "closed"
-        return maker_of(self.name) not in ("", "mistral") or (self.seller in TITLES and self.seller != "mistral")
+        return is_sold_only(self.name) or (self.seller in TITLES and self.seller != "mistral")
 
     @property
     def host(self) -> str:
@@ -75,9 +76,11 @@ def identify(name: str) -> Identity:
     entry = find_entry(name)
     if colon and kind in LOCAL_KINDS:
         return Identity(name, entry, "", (), "", on_this_machine=True)
-    named = kind if colon and kind not in ("hf", "ft") and not rest.isdigit() else ""
-    asked = rest if named else name
-    seller = PRICED.get(named, named) or seller_named(name)
+    if colon and kind in ("http", "https"):
+        return _at_address(name)
+    named = provider_in_front(name)
+    asked = rest.strip() if named else without_arn(name)
+    seller = named or seller_named(name)
     if not seller and entry is not None:
         seller = PRICED.get(entry.uri.partition(":")[0], "")
     if not seller and entry is None:
@@ -85,12 +88,23 @@ def identify(name: str) -> Identity:
     end = find_retirement(asked, seller)
     retires_on = end.day if end is not None else _end_at_maker(entry, seller)
     prices: tuple[ListPrice, ...] = ()
-    if not retires_on or retires_on > today():
+    if (not retires_on or retires_on > today()) and not name.endswith(":free"):
         prices = _find_prices(_spellings(asked, entry), seller, entry)
     if not seller and len({price.provider for price in prices} & set(TITLES)) == 1 and entry is None:
         seller = next(price.provider for price in prices if price.provider in TITLES)
         prices = tuple(price for price in prices if price.provider == seller)
     return Identity(entry.name if entry is not None else name, entry, seller, prices, retires_on)
+
+
+def _at_address(uri: str) -> Identity:
+    """Look up a model by the address of its server, which runs it at a price of its own."""
+    address, _, model = uri.partition("#")
+    found = identify(model) if model else Identity(uri, None, "", (), "")
+    try:
+        server = "" if is_loopback(address) else urlsplit(address).netloc
+    except ValueError:  # no address
+        server = ""
+    return found._replace(seller=server or found.seller, prices=())
 
 
 def _end_at_maker(entry: CatalogModel | None, seller: str) -> str:
@@ -179,9 +193,14 @@ def state_facts(given: dict[str, Any], where: str) -> StatedFacts:
             "usd_per_hour too, for example 35",
             f"add usd_per_hour to {where}",
         )
-    if facts.minutes_per_case is not None and not facts.process:
-        return facts.model_copy(update={"process": "staff"})
-    return facts
+    timed = facts.minutes_per_case is not None or facts.usd_per_hour is not None
+    if facts.of and (facts.process or timed):
+        raise UsageError(
+            f"{where} names a model, of = '{facts.of}', and a process of today, and only one of them gave the answers.",
+            "of for a model; process, minutes_per_case and usd_per_hour for people or a rules engine",
+            f"remove one of them from {where}",
+        )
+    return facts.model_copy(update={"process": "staff"}) if timed and not facts.process else facts
 
 
 def _why_unknown(name: str) -> str:
@@ -214,7 +233,7 @@ def describe_identity(found: Identity, facts: StatedFacts) -> dict[str, Any]:
         "parameters_estimate": None if parameters or entry is None else entry.parameters_estimate,
         "local": local,
         "hosted_by": HERE if facts.local else "" if local else found.host or NOT_STATED,
-        "license": license or ("terms of the provider" if found.host else "not stated"),
+        "license": license or ("terms of the provider" if found.host and not local else "not stated"),
         "attention": (entry.attention if entry is not None and entry.attention else "not published"),
         "context": entry.context if entry is not None else None,
         "data_policy": facts.data_policy,

@@ -13,7 +13,21 @@ from sizewise.models.name_words import words_of_name
 
 _SNAPSHOT = re.compile(r"(?:[-@](?:20\d\d-?\d\d-?\d\d|\d{4}|latest))+$")
 _EDITION = re.compile(r"(?:-00\d|-v\d+(?::\d+)?)$", re.IGNORECASE)
-_CLOUD = re.compile(r"(?:[a-z]{2,8}\.)?(?:anthropic|amazon|cohere|meta|mistral)\.(?=[a-z])")
+_THROUGHPUT = re.compile(r"(?::\d+k?)+$")
+"""Number of an edition behind a name in Bedrock, and a context length: `:0` and `:0:200k`."""
+_CLOUD = re.compile(
+    r"(?:(?:us-gov|[a-z]{2,8})\.)?(?:anthropic|amazon|cohere|meta|mistral|deepseek|qwen|openai|ai21|writer)\.(?=[a-z])"
+)
+_ARN = re.compile(r"arn:aws[\w-]*:bedrock:[^/]*/", re.IGNORECASE)
+_VARIANT = re.compile(r":(?:beta|exacto|extended|floor|free|nitro|online|thinking)$", re.IGNORECASE)
+"""Variant of a model behind its name, as OpenRouter writes it."""
+_TAG = re.compile(r"(?:latest|\d+(?:x\d+)?(?:\.\d+)?[bm])(?:$|[-_.])", re.IGNORECASE)
+"""What is behind the colon in Ollama's names: `latest`, or a size such as `8b`, `8x7b` and `1.1b-chat-q4_0`."""
+_SOLD = re.compile(
+    r"grok[ -]?(?:[3-9]|code)|nova[ -](?:\d[ -])?(?:micro|lite|pro|premier)|titan[ -]text|sonar(?:[ -]|$)|palm[ -]2"
+    r"|(?:text|chat)[ -]bison|qwen[23.5]*[ -]?(?:max|plus|turbo)|doubao|reka[ -]core|yi[ -]large|luminous"
+)
+"""Beginnings of the names of further models whose weights can't be downloaded."""
 _MAKERS = {
     "anthropic": re.compile(r"claude"),
     "openai": re.compile(
@@ -48,6 +62,8 @@ _HOSTS = {
     "togetherai": "together",
 }
 """Names in front of a model's -> provider as genai-prices names it; hosts sell the models of others."""
+_PROXIED = frozenset(["azure", "azure_ai", "bedrock", "fireworks_ai", "groq", "openrouter", "together_ai", "vertex_ai"])
+"""Providers in front of a name, in the spelling of proxies; none of them is an account on Hugging Face."""
 
 
 class Retirement(NamedTuple):
@@ -64,8 +80,8 @@ def plain(name: str) -> str:
 
 
 def tail_of(name: str) -> str:
-    """Return a name without what stands in front of it: a provider, an account, a folder."""
-    return re.split(r"[:/]", name)[-1]
+    """Return a name without what stands in front of it, a provider, an account or a folder, and without a variant."""
+    return re.split(r"[:/]", _VARIANT.sub("", name))[-1]
 
 
 def without_snapshot(name: str) -> str:
@@ -90,6 +106,34 @@ def maker_of(name: str) -> str:
     return next((maker for maker, begins in _MAKERS.items() if begins.match(tail)), "")
 
 
+def is_sold_only(name: str) -> bool:
+    """Return whether only providers can run a model, as far as its name tells."""
+    return maker_of(name) not in ("", "mistral") or _SOLD.match(_without_cloud(name).lower().strip()) is not None
+
+
+def provider_in_front(name: str) -> str:
+    """Find the provider of `PROVIDER:NAME`; empty where a colon belongs to the name itself, as in `llama3.1:8b`."""
+    front, colon, rest = name.partition(":")
+    if not colon or front in ("hf", "ft") or rest.isdigit() or _TAG.match(rest) or _ARN.match(name):
+        return ""
+    known = _HOSTS.get(plain(front)) or _SELLERS.get(plain(front))
+    return known or ("" if re.search(r"[\d./]", front) else front)
+
+
+def without_arn(name: str) -> str:
+    """Return the name of a model in Bedrock whose resource name is given."""
+    return _ARN.sub("", name)
+
+
+def is_proxied(name: str) -> bool:
+    """Return whether a name is that of a model at a provider, in the form of proxies or of Bedrock."""
+    return name.partition("/")[0] in _PROXIED or _in_bedrock(name)
+
+
+def _in_bedrock(name: str) -> bool:
+    return bool(_ARN.match(name) or _CLOUD.match(tail_of(_THROUGHPUT.sub("", name))))
+
+
 def seller_named(name: str) -> str:
     """Find the provider that a name states in front: `anthropic/claude-...`, `openrouter/anthropic/...`; or empty.
 
@@ -97,7 +141,7 @@ def seller_named(name: str) -> str:
     """
     if name.partition(":")[0] == "ft":
         return "openai"  # fine-tuned there
-    if _CLOUD.match(tail_of(_EDITION.sub("", name))):
+    if _in_bedrock(name):
         return "aws"
     front, slash, _ = name.partition("/")
     if not slash:
@@ -133,7 +177,7 @@ def _retired_words() -> dict[frozenset[str], Retirement]:
 
 def _without_cloud(name: str) -> str:
     """Return a name without account, version and what Bedrock puts in front: `us.anthropic.claude-...-v1:0`."""
-    return _CLOUD.sub("", _EDITION.sub("", tail_of(re.sub(r":\d+$", "", name))))
+    return _CLOUD.sub("", _EDITION.sub("", tail_of(_THROUGHPUT.sub("", name))))
 
 
 @cache

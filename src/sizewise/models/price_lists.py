@@ -108,7 +108,7 @@ def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
     except ImportError:
         return ()
     current_update()
-    noon = datetime.now(UTC).replace(hour=12)  # some providers charge less at night
+    at = noon()
     found = []
     for seller in data_snapshot.get_snapshot().providers:
         if provider and seller.id != provider:
@@ -118,7 +118,7 @@ def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
             continue
         try:  # priced as a short request: some providers charge more for long ones
             read, written = (
-                float(calc_price(usage, name, provider_id=seller.id, genai_request_timestamp=noon).total_price) * 1_000
+                float(calc_price(usage, name, provider_id=seller.id, genai_request_timestamp=at).total_price) * 1_000
                 for usage in (Usage(input_tokens=1_000), Usage(output_tokens=1_000))
             )
         except LookupError:
@@ -128,6 +128,11 @@ def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
                 ListPrice(provider=seller.id, model=known.id, input_usd=read, output_usd=written, as_of=checked_on())
             )
     return tuple(sorted(found, key=lambda price: (price.input_usd + price.output_usd, price.provider)))
+
+
+def noon() -> datetime:
+    """Return noon of the current day in UTC, for which prices are stated: some providers charge less at night."""
+    return datetime.now(UTC).replace(hour=12)
 
 
 def days_between(earlier: str, later: str) -> int:

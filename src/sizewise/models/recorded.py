@@ -35,7 +35,10 @@ FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
     "OpenAI chat format, or traces of Langfuse or OpenTelemetry"
 )
-FINISH_KEYS = ("finish_reason", "stop_reason", "finish")
+FINISH_KEYS = ("finish_reason", "stop_reason", "finish", "finishreason")
+_CUT = ("max_tokens", "model_length", "max_output_tokens")
+_FILTERED = ("content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal")
+"""Reasons of Gemini, Anthropic and others, for answers that were cut off and for those that were withheld."""
 _WITHHELD = "the provider's content filter withheld the answer"
 _MAX_SHOWN = 10
 _T = TypeVar("_T")
@@ -65,6 +68,8 @@ class LoggedRequest(NamedTuple):
     tags: tuple[str, ...]
     usage: Usage = Usage()
     """Model, tokens, cost and time of the answer, as far as they are logged."""
+    cut_off: bool = False
+    """Whether the answer was cut off at its limit."""
 
 
 def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[LoggedRequest]:
@@ -98,7 +103,8 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         )  # a value of 0 counts
         references = texts_of(row.cells[given], given) if given else ()
         kinds = texts_of(row.cells[tags], tags) if tags else ()
-        found = LoggedRequest(name, messages, answer.text, references, kinds, answer.usage)
+        cut_off = answer.finish == "length"
+        found = LoggedRequest(name, messages, answer.text, references, kinds, answer.usage, cut_off)
         used.add(name)
         return found
 
@@ -136,7 +142,8 @@ class RecordedModel(Model):
         self._rows = len(rows)
         self._revision = sha256_of(path)[:10]
         answers = [*(answer for answer, _ in self._by_id.values()), *self._by_prompt.values()]
-        usages = [answer.usage for answer in answers if not answer.failure]
+        once = {id(answer): answer for answer in answers}.values()  # most are found by id and by prompt
+        usages = [answer.usage for answer in once if not answer.failure]
         self._named = sorted({usage.model for usage in usages if usage.model})
         self._days = sorted({usage.day for usage in usages if usage.day})
         self._identity = _identity(self._facts, self._named)
@@ -342,7 +349,7 @@ def _each(
                     raise BadRow(row.problem)
                 if not found:
                     columns |= dict.fromkeys(by_name(row.cells))
-                requests = trace_rows(row)
+                requests = trace_rows(row, usage=True)
                 for one in [row] if requests is None else requests:
                     found.append(
                         use(one._replace(cells={name: cell for name, (_, cell) in by_name(one.cells).items()}))
@@ -408,7 +415,9 @@ def _of_call(
     text = answer_of(said)
     failure = _WITHHELD if _finish(choices[0]) == "content_filter" else ""
     confidence = token_confidence(choices[0].get("logprobs"))
-    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure, confidence=confidence)
+    batch = {"service_tier": "batch"} if "custom_id" in beside and {"status_code", "body"} <= response.keys() else {}
+    usage = read_usage({**beside, **body, **batch})
+    answer = _Answer(text, _finish(choices[0]), usage, failure, confidence=confidence)
     if not isinstance(request, dict):
         raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
@@ -428,8 +437,8 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
 
 def _finish(row: Mapping[str, Any]) -> str:
     """Return the finish reason of an answer in OpenAI's terms."""
-    reason = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower()
-    return "length" if reason in ("max_tokens", "model_length") else reason
+    reason = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower().rpartition(".")[2]
+    return "length" if reason in _CUT else "content_filter" if reason in _FILTERED else reason
 
 
 def _key(messages: Sequence[Message]) -> str:

@@ -25,6 +25,7 @@ from sizewise.models.conversations import client_messages, client_text, client_t
 from sizewise.models.endings import ending_of, with_message
 from sizewise.models.fingerprints import expect_response, last_body, read_response
 from sizewise.models.identity import describe_identity, identify
+from sizewise.models.names import is_proxied
 from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MAX_CONCURRENCY, Fault, Gate, fault_of, wait_s
 from sizewise.models.providers import PROVIDERS, is_loopback, resolve_service
@@ -95,8 +96,8 @@ class RemoteModel(Model):
         """Describe the model."""
         title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
         who = identify(split_reasoning(self._uri)[0] if self._kind in PROVIDERS else self._name)
-        # An address on this machine may be a proxy: closed weights can't run here.
-        local = is_loopback(self._address) and self._kind not in PROVIDERS and not who.closed
+        # An address on this machine may be a proxy, as for closed weights, and where the name states a provider.
+        local = is_loopback(self._address) and not (self._kind in PROVIDERS or who.closed or is_proxied(self._name))
         known = describe_identity(who, StatedFacts(local=local)) | {"prices": ()}
         if self._kind in PROVIDERS:
             known |= {"hosted_by": title, "prices": who.prices}

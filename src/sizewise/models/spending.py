@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from datetime import datetime
 from typing import Any
 
 from sizewise.errors import SizewiseError
@@ -35,18 +36,19 @@ def cost_of(kind: str, name: str, usage: Any) -> float | None:
     return seller_cost(PRICED[kind], name, usage) if kind in PRICED else None
 
 
-def seller_cost(seller: str, name: str, usage: Any) -> float | None:
+def seller_cost(seller: str, name: str, usage: Any, at: datetime | None = None) -> float | None:
     """Compute what a provider charges for an answer, in US dollars.
 
     Args:
         seller: provider as genai-prices names it.
         name: name of the model.
         usage: tokens as in `cost_of`.
+        at: time of the request, because some providers charge less at night; by default now.
     """
     try:
         from genai_prices import calc_price
 
-        return float(calc_price(usage, name, provider_id=seller).total_price)
+        return float(calc_price(usage, name, provider_id=seller, genai_request_timestamp=at).total_price)
     except (ImportError, LookupError):
         return None
 

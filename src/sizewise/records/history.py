@@ -61,7 +61,7 @@ class RunChange(Record):
     after: str
     """Id of the later one."""
     items: int
-    """Items that both answered, or scored by log-likelihood."""
+    """Items that both answered or refused for good, or scored by log-likelihood."""
     changed: int
     """Items with another answer, or another log-likelihood."""
     different: tuple[str, ...] = ()

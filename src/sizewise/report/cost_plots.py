@@ -121,6 +121,6 @@ def break_even_plot(costs: Sequence[CostLine], needs: Needs, found: Sequence[Bre
         "Break-even: self-hosting vs. paying per request",
         "Bands span the lowest to the highest price. Self-hosted machines run around the clock, and another one is "
         "added "
-        f"once the others are busy {MAX_UTILIZATION:.0%} of the time.",
+        f"once the others are busy {MAX_UTILIZATION:.0%} of the time. Costs of people and of training aren't drawn.",
         chart,
     )

@@ -141,8 +141,9 @@ def break_even_of(standing: Standing) -> str:
     )
     if pair.lower > pair.machine_can:
         return f"{pair.self_hosted} never becomes cheaper than {pair.paid} on one machine."
-    amount = f"{pair.lower:,}" + (f" to {pair.upper:,}" if pair.upper != pair.lower else "")
-    return f"{pair.self_hosted} becomes cheaper than {pair.paid} from {amount} requests a month."
+    amount = f"{pair.lower:,}" + (f" to {pair.upper:,}" if pair.lower < pair.upper <= pair.machine_can else "")
+    earliest = " at the earliest" if pair.upper > pair.machine_can else ""
+    return f"{pair.self_hosted} becomes cheaper than {pair.paid} from {amount} requests a month{earliest}."
 
 
 def cautions_of(view: StudyView) -> list[str]:

@@ -97,10 +97,12 @@ def _relation(view: StudyView, found: Comparison, one: Difference) -> str:
             return "after and before training"
         if (one.left, one.right) == (base, trained):
             return "before and after training"
-    paid = [found.models[name].hosted for name in (one.left, one.right)]
-    if paid[0] != paid[1]:
-        return "paid and own" if paid[0] else "own and paid"
-    left, right = (_size(found.models[name]) for name in (one.left, one.right))
+    pair = [found.models[name] for name in (one.left, one.right)]
+    if pair[0].hosted and pair[1].local:
+        return "paid and own"
+    if pair[0].local and pair[1].hosted:
+        return "own and paid"
+    left, right = map(_size, pair)
     if left and right and max(left, right) >= MIN_RATIO * min(left, right):
         return "large and small" if left > right else "small and large"
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sizewise.metrics.display import measure_of
+from sizewise.metrics.display import load_in_words, measure_of
 from sizewise.report.rounding import (
     money,
     money_range,
@@ -60,13 +60,14 @@ def _against(standing: Standing, role: str, other: str | None) -> str:
 
 def _latency_tile(standing: Standing, name: str) -> Tile:
     alone, found = standing.score("latency_s", name), standing.p95(name)
-    single = f"median {seconds_text(alone.value)} for one user" if alone and alone.value else ""
+    single = f"median {seconds_text(alone.value)} {load_in_words(alone)}" if alone and alone.value else ""
     if found is None or found[0].value is None:
         if standing.comparison.models[name].role == "baseline" and not single:
             return Tile("Latency", "≈ 0 s", "", ("a rule, not a language model",))
         if not single or alone is None or alone.value is None:
             return Tile("Latency", "not measured", "", ("no load test, no timing",))
-        return Tile("Latency, one user", seconds_text(alone.value), "", ("median; no load test was made",))
+        load = load_in_words(alone).removeprefix("for ")
+        return Tile(f"Latency, {load}", seconds_text(alone.value), "", ("median; no load test was made",))
     score, count = found
     many = f"p95 latency, {count} users" if count != 1 else "p95 latency, 1 user"
     ends = [seconds_text(end) for end in (score.ci_low, score.ci_high) if end is not None]
@@ -81,8 +82,9 @@ def _cost_tile(standing: Standing, name: str) -> Tile:
         notes = next((found.notes for found in standing.recommendation.costs if found.name == name), ())
         return Tile(label, "unknown", "", notes[:1])
     price = line.usd_per_1000
-    assumed = [note for note in line.notes if "assumed machine price" in note]
-    basis = "assumed machine price" if assumed else "list price" if line.machines is None else "your machine price"
+    paid = standing.score("usd_per_1000", name) is not None
+    assumed = any("assumed machine price" in note for note in line.notes)
+    basis = line.notes[0].partition(";")[0] if paid else "assumed machine price" if assumed else "your machine price"
     monthly = [f"{money_range(line.usd_per_month)} USD a month"] if line.usd_per_month else []
     between = money_range(price)
     return Tile(label, f"{money(price.expected)} USD", between if " to " in between else "", (basis, *monthly))
@@ -98,11 +100,15 @@ def _memory_tile(standing: Standing, name: str) -> Tile:
 def data_line(standing: Standing, name: str) -> str:
     """Describe where the text goes: whether it leaves the machine."""
     model = standing.comparison.models[name]
-    if model.engine == "recorded":
-        return "recorded answers: where the text went is unknown"
-    if model.local:
+    if model.process:
+        return {"staff": "people read the text", "rules": "a rules engine of yours reads the text"}[model.process]
+    if model.hosted:
+        return f"✕ text leaves this machine, to {model.hosted_by}"
+    if standing.choice.local(name) or model.role == "baseline":
         return "✓ data stays on this machine"
-    return f"✕ text leaves this machine, to {model.uri.partition(':')[0]}"
+    if model.engine == "recorded":
+        return "recorded answers: where the text went isn't stated"
+    return "✕ text leaves this machine"
 
 
 def short_headings(standing: Standing) -> list[str]:

@@ -139,6 +139,8 @@ def _choose(config: StudyConfig, compared: Saved[Comparison], store: Store) -> S
     needs, measured = config.needs, compared.record.evaluations
     if needs.incumbent is not None and needs.incumbent not in measured:  # nothing to compare with
         needs = needs.model_copy(update={"incumbent": None, "max_loss": None})
+    if needs.today is not None and needs.today not in measured:
+        needs = needs.model_copy(update={"today": None})  # no cost to compare with
     chosen = choose(compared.id, needs, store=store)
     absent = [one for one in config.candidates if one.name not in measured]
     picked = next((one for one in config.candidates if one.name == chosen.record.pick), None)

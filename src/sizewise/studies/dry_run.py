@@ -252,6 +252,8 @@ def _remote(candidate: Candidate, kind: str, work: _Work) -> CandidateEstimate:
         notes.append("blocked: SIZEWISE_OFFLINE forbids the connection")
     elif not os.environ.get(PROVIDERS[kind].key):
         notes.append(f"blocked: {PROVIDERS[kind].key} is not set")
+    if price:
+        notes.append("tokens of reasoning, if it reasons, cost extra")
     if price and (beside := work.usd_beside(price.read, price.written)):
         notes.append(f"bias, general knowledge and fairness are asked, too: about {beside:.2f} USD of it")
     return _estimate(candidate, usd=work.usd(price.read, price.written) if price else None, notes=tuple(notes))

@@ -155,7 +155,7 @@ def _hosted(entry: CatalogModel, needs: Needs, measured: dict[str, int]) -> Prop
         lengths = (
             f"{PROMPT_TOKENS[0]} to {PROMPT_TOKENS[1]:,} prompt and {ANSWER_TOKENS[0]} to {ANSWER_TOKENS[1]} answer"
         )
-        reasons.append(f"price for {lengths} tokens, list of {prices[0].as_of or 'an unknown day'}")
+        reasons.append(f"price for {lengths} tokens without reasoning, list of {prices[0].as_of or 'an unknown day'}")
     blockers = _common_blockers(entry, needs)
     if needs.local_only:
         blockers.append("text leaves this machine, and local_only is set")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sizewise.choice.monthly import RIGHT_OR_WRONG
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.models.recorded import LoggedRequest, read_log
@@ -188,7 +189,26 @@ def _read(
     judged = len(with_references) >= MIN_REQUESTS
     if judged and len(with_references) < len(rows):
         reporter.say(f"{len(rows) - len(with_references)} requests without a reference answer were left out")
-    return rows, with_references if judged else rows, judged
+    return rows, with_references if judged else _whole(log, rows, reporter), judged
+
+
+def _whole(log: Path, rows: list[LoggedRequest], reporter: Reporter) -> list[LoggedRequest]:
+    """Leave out answers that were cut off: they are no references to learn from or to compare with.
+
+    Raises:
+        SizewiseError: too few are left.
+    """
+    whole = [row for row in rows if not row.cut_off]
+    cut = len(rows) - len(whole)
+    if len(whole) < MIN_REQUESTS:
+        raise SizewiseError(
+            f"{cut} of {len(rows)} answers in {log} were cut off at their limit, and {len(whole)} are left.",
+            f"at least {MIN_REQUESTS} whole answers, or `references` in the log",
+            "log with a higher max_tokens",
+        )
+    if cut:
+        reporter.say(f"{cut} requests whose logged answer was cut off were left out")
+    return whole
 
 
 def _savings(
@@ -215,9 +235,10 @@ def _savings(
     undecided = not allowed and options.risk < (best.calibration.bound or 0.0) and best.good.any()
     kinds = _kinds(best, tags)
     bill = read_bill(compared, LARGE, pays_usd, _stated_needs(options))
-    money = part_of_bill(bill, compared, best.name, best.share, best.lost)
+    money = part_of_bill(bill, compared, best.name, best.share, _wrong(metric, best))
     whole = None if undecided else _as_good(alternatives, options)
-    everything = whole and part_of_bill(bill, compared, whole.name, EVERYTHING, whole.lost)
+    everything = whole and part_of_bill(bill, compared, whole.name, EVERYTHING, _wrong(metric, whole))
+    if_good = part_of_bill(bill, compared, best.name, best.well, _wrong(metric, best)).total
     record = Savings(
         study=made.id,
         summary="",
@@ -248,8 +269,13 @@ def _savings(
         notes=(*bill.notes, *money.notes),
     )
     return record.model_copy(
-        update={"summary": summarize_savings(record, compared.models[best.name].role == "baseline")}
+        update={"summary": summarize_savings(record, compared.models[best.name].role == "baseline", if_good.expected)}
     )
+
+
+def _wrong(metric: str, one: Alternative) -> Array | None:
+    """Return by how much each answer is wrong more often than today; None if the metric doesn't count wrong answers."""
+    return one.lost if metric in RIGHT_OR_WRONG else None
 
 
 def _stated_needs(options: SavingsOptions) -> Needs:
@@ -296,7 +322,8 @@ def _study_config(
 
 def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[Path, Path]:
     """Write the log as examples and as recorded answers, in a folder named after its content."""
-    folder = store.home / "logs" / fingerprint([[row.id, row.answer, row.references, row.usage] for row in rows])
+    content = [[row.id, row.answer, row.references, row.usage, row.cut_off] for row in rows]
+    folder = store.home / "logs" / fingerprint(content)
     examples, recorded = folder / "examples.jsonl", folder / "answers.jsonl"
     lines, answers = [], []
     for row in rows:
@@ -307,7 +334,9 @@ def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[P
             "tags": list(row.tags),
         }
         lines.append(json.dumps(example, ensure_ascii=False))
-        told = {key: value for key, value in row.usage._asdict().items() if value not in (None, 0, "")}
+        used = row.usage._asdict().items()
+        told = {key: value for key, value in used if value is not None and (value or key == "usd")}  # it may be free
+        told |= {"finish_reason": "length"} if row.cut_off else {}
         answers.append(json.dumps({"id": row.id, "completion": row.answer} | told, ensure_ascii=False))
     write_atomically(examples, "\n".join(lines) + "\n")
     write_atomically(recorded, "\n".join(answers) + "\n")

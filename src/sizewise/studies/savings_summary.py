@@ -11,8 +11,14 @@ from sizewise.routing import min_prompts_for
 SIMILARITY = dict.fromkeys(("chrf", "token_f1"), "similarity to the reference answers")
 
 
-def summarize_savings(found: Savings, rule: bool) -> str:
-    """Summarize the savings in a few sentences."""
+def summarize_savings(found: Savings, rule: bool, if_good: float) -> str:
+    """Summarize the savings in a few sentences.
+
+    Args:
+        found: the savings.
+        rule: whether the alternative is no language model.
+        if_good: monthly savings in US dollars, all costs counted, if it took the requests that it answers well enough.
+    """
     share, name = found.share, f"'{found.small}'" + (" (no language model)" if rule else "")
     metric = SIMILARITY.get(found.metric, found.metric)
     if found.basis == "agreement":
@@ -22,7 +28,7 @@ def summarize_savings(found: Savings, rule: bool) -> str:
             f"for people to judge: sizewise judge open {found.study}"
         )
     if found.saves_usd is None:
-        return _inconclusive(found, name, metric)
+        return _inconclusive(found, name, metric, if_good)
     whole = _replaced(found)
     routed = found.saves_usd.expected if share.value else 0.0
     if whole and found.replaces_usd is not None and found.replaces_usd.expected > max(0.0, routed):
@@ -86,12 +92,11 @@ def _replaced(found: Savings) -> str:
     )
 
 
-def _inconclusive(found: Savings, name: str, metric: str) -> str:
+def _inconclusive(found: Savings, name: str, metric: str, if_good: float) -> str:
     """Summarize what is known when too few requests were tested to guarantee the risk."""
     well = found.ways[found.small]
     needed = min_prompts_for(found.risk)
-    would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
-    if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
+    if_so = f", which would save about {if_good:,.0f} USD a month{_included(found)}" if if_good > 0 else ""
     return (
         f"Inconclusive: {found.tested} tested requests are too few to guarantee a risk of {found.risk:.0%}; at least "
         f"{needed} are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} "

@@ -216,8 +216,8 @@ def _price(one: _Facts) -> ModelCell:
         return ModelCell(kind="computed", text="none per token: it runs on your machines", source="trained here")
     found = identify(one.entry.uri if one.entry else one.model.of if one.model and one.model.of else one.subject.asked)
     if found.retires_on and found.retires_on <= today():
-        return ModelCell(kind="fact", text=f"no price: shut down on {found.retires_on}", source=_end_source(one.entry),
-                         as_of=today())  # fmt: skip
+        where, seen = _end_source(one.entry)
+        return ModelCell(kind="fact", text=f"no price: shut down on {found.retires_on}", source=where, as_of=seen)
     if not found.prices:
         local = one.entry is not None and one.entry.weights == "open"
         return unknown("no list price known" + ("; weights can be run on your machines" if local else ""))
@@ -232,12 +232,14 @@ def _end(one: _Facts) -> ModelCell:
     if one.entry is None or not one.entry.retires_on:
         return unknown("none announced, as far as known" if one.entry else "doesn't apply")
     words = "was shut down on" if is_retired(one.entry) else "will be shut down on"
-    return ModelCell(kind="fact", text=f"{words} {one.entry.retires_on}", source=_end_source(one.entry), as_of=today())
+    where, seen = _end_source(one.entry)
+    return ModelCell(kind="fact", text=f"{words} {one.entry.retires_on}", source=where, as_of=seen)
 
 
-def _end_source(entry: CatalogModel | None) -> str:
-    stated = [one.url for one in entry.sources if "retires_on" in one.fact] if entry is not None else []
-    return stated[0] if stated else "list of retired models"
+def _end_source(entry: CatalogModel | None) -> tuple[str, str]:
+    """Return the source that states the day of a shutdown, and the day on which it was read, if that is known."""
+    stated = [(one.url, one.seen) for one in entry.sources if "retires_on" in one.fact] if entry is not None else []
+    return stated[0] if stated else ("list of retired models", "")
 
 
 def _training_data(one: _Facts) -> ModelCell:

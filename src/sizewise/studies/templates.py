@@ -67,6 +67,7 @@ LADDER = (
     "# [[candidates]]",
     '# name = "large model"',
     '# model = "recorded:answers.jsonl"',
+    '# of = "gpt-4o" # who gave them: size, provider and price are looked up',
     "",
 )
 
@@ -218,6 +219,7 @@ def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
         "# [[candidates]]",
         '# name = "large model"',
         '# model = "recorded:answers.jsonl"',
+        '# of = "gpt-4o" # who gave them: size, provider and price are looked up',
         "",
     ]
 

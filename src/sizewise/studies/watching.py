@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sizewise.comparison import check_expressions, check_requirements, compare, differences_on_all
-from sizewise.comparison.history import run_change, same_answer
+from sizewise.comparison.history import final_rows, run_change, same_answer
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.progress import Reporter, Silent, pulsing
@@ -186,12 +186,8 @@ class _Pass:
         with pulsing(self._check_time):
             again = self._evaluate(count, new_run=True, form=_form(reference))
         self._pay(again)
-        moved, unstable, odd = _compare_answers(*(self._rows(one) for one in (reference, saved, again)))
+        moved, unstable, odd = _compare_answers(*(final_rows(one, self.store) for one in (reference, saved, again)))
         return _Canaries(saved, change, moved, unstable, p_of_change(moved, odd))
-
-    def _rows(self, saved: Saved[Evaluation]) -> dict[str, ItemRow]:
-        rows = self.store.read_rows(saved.path.parent, "items.jsonl", ItemRow)
-        return {f"{row.kind} {row.item}": row for row in rows if row.error is None}
 
     def _pay(self, saved: Saved[Evaluation]) -> None:
         price = saved.record.scores.get("usd_per_1000")
