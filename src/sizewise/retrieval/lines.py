@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 from zlib import crc32
 
 from sizewise.retrieval.passages import Passage
-from sizewise.retrieval.terms import terms_of
+from sizewise.retrieval.spellings import index_terms
 from sizewise.text import count_words, fold_text, sentences_of
 
 MIN_DOCUMENTS, MIN_SHARE = 3, 0.02
@@ -119,14 +119,14 @@ class Lines:
             return None if informative else frozenset()
         has_words = any(word.isalpha() and word.islower() and len(word) > 1 for word in re.findall(r"\w+", field[1]))
         unspaced = any(unicodedata.category(letter) == "Lo" for letter in field[1])
-        return None if field[0] not in self.keys and (has_words or unspaced) else frozenset(terms_of(field[0]))
+        return None if field[0] not in self.keys and (has_words or unspaced) else frozenset(index_terms(field[0]))
 
 
 def _asks_for_heading(passage: Passage, question: Collection[str]) -> bool:
     """Check whether a question has a term of a passage's heading, unless that is the title of the whole document."""
     if not passage.heading or fold_text(passage.heading) == fold_text(passage.title):
         return False
-    return any(term in question for term in terms_of(passage.heading))
+    return any(term in question for term in index_terms(passage.heading))
 
 
 def _first_versions(lines: Mapping[str, set[str]]) -> dict[str, str]:

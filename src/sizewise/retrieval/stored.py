@@ -28,11 +28,14 @@ from sizewise.retrieval.meaning import BLOCK, Meaning, TextEncoder, Vectors, tex
 from sizewise.retrieval.passages import Cutting, Passage, cut_document
 from sizewise.retrieval.search_index import SearchIndex
 from sizewise.retrieval.searching import Library
+from sizewise.retrieval.spellings import index_terms
 from sizewise.retrieval.term_index import TermIndex
-from sizewise.retrieval.terms import stop_words_of, terms_of
+from sizewise.retrieval.terms import stop_words_of
 from sizewise.store import cannot_write, make_folder, write_atomically
 
 SCHEMA = 1
+INDEX_VERSION = 2
+"""Incremented when documents are cut or split into terms in another way: then an update keeps nothing of before."""
 MANIFEST, PASSAGES, OFFSETS, DOCUMENTS, VECTORS, LINES = (
     "index.json",
     "passages.jsonl",
@@ -148,7 +151,7 @@ def open_index(
         else:
             _check_encoder(folder, manifest, encoder.fingerprint, manifest["encoder"]["uri"])
             meaning = Meaning(encoder, stored.vectors, float(manifest["encoder"]["words_share"]))
-    documents = {name: span for name, (_, span) in stored.spans().items()}
+    documents = {name: span for name, (_, span) in stored.spans().items() if span}
     index = SearchIndex(stored.passages, frozenset(manifest["stop_words"]), stored.terms, documents, meaning)
     written = json.loads((stored.folder / LINES).read_text(encoding="utf-8"))
     learned = manifest["answerability"].get(WORDS if meaning is None else MEANING)
@@ -218,7 +221,9 @@ class _Updating:
         self._folder, self._old, self._documents = folder, old, documents
         self._named, self._cutting, self._reporter = encoder, cutting, reporter
         self._known = old.spans() if old else {}
-        self._keys = [fingerprint([one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents]
+        self._keys = [
+            fingerprint([INDEX_VERSION, one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents
+        ]
         self._rows: list[tuple[str, str, int]] = []
         self._kept: list[tuple[int, int]] = []  # positions of passages that the old index has: (new, old)
 
@@ -290,7 +295,7 @@ class _Updating:
                 if old is not None and i in before:
                     yield old.terms.terms_of(before[i])
                 else:
-                    yield terms_of(passages[i].full_text, stop_words)
+                    yield index_terms(passages[i].full_text, stop_words)
 
         return TermIndex.of_terms(terms())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.errors import MissingExtraError
+from sizewise.retrieval.spellings import without_accents
 
 VOCABULARY, STARTS, IDS, SCORES = "vocabulary.json", "term_starts.npy", "term_ids.npy", "bm25"
 
@@ -72,6 +74,26 @@ class TermIndex:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def __contains__(self, term: object) -> bool:
+        return term in self._numbers
+
+    def spelling(self, term: str) -> str:
+        """Return a term in the spelling of the passages, which may have accents that it lacks or lack its accents."""
+        if term in self._numbers:
+            return term
+        plain = without_accents(term)
+        return plain if plain in self._numbers else self._accented.get(plain, term)
+
+    @cached_property
+    def _accented(self) -> dict[str, str]:
+        """Terms with accents by their form without; of several, the one that most passages have."""
+        found: dict[str, str] = {}
+        for number in np.argsort(self._counts[: len(self.vocabulary)], kind="stable").tolist():
+            term = self.vocabulary[number]
+            if not term.isascii() and (plain := without_accents(term)) != term:
+                found[plain] = term
+        return found
 
     def scores(self, terms: Sequence[str]) -> Array:
         """Return the (passages,) BM25 scores for the terms of a question."""
