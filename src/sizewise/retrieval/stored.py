@@ -448,6 +448,15 @@ def encoder_of(folder: Path) -> str | None:
     return None if made_by is None else str(made_by["uri"])
 
 
+def cutting_of(folder: Path) -> Cutting:
+    """Return how the documents of an index were split into passages.
+
+    Raises:
+        SizewiseError: The folder is not an index, or it is damaged.
+    """
+    return Cutting(**_read(folder).manifest["cutting"])
+
+
 def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, uri: str | None) -> None:
     """Refuse vectors of another encoder: similarities to them mean nothing."""
     made_by = manifest["encoder"]
