@@ -119,7 +119,8 @@ def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], repor
         documents.append(document)
     if renamed:
         several = "s" * (len(renamed) > 1)
-        reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {', '.join(renamed[:3])}")
+        named = ", ".join(renamed[:3])
+        reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {named}")
     return documents
 
 

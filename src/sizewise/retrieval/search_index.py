@@ -120,7 +120,8 @@ class SearchIndex:
     def rank(self, question: str, similarities: Array | None, hidden: str | None = None) -> Ranking:
         """Rank passages, excluding those of a hidden document."""
         asked = self._read_query(question)
-        words = self.term_index.scores([*asked.terms, *(term for parts in asked.parts.values() for term in sorted(parts))])
+        parts = [term for of_compound in asked.parts.values() for term in sorted(of_compound)]
+        words = self.term_index.scores([*asked.terms, *parts])
         if hidden is not None:
             places = list(self.documents[hidden])
             words[places] = 0.0
