@@ -17,7 +17,7 @@ _HEADING_LINE = re.compile(r" {0,3}#{2,6} +\S")
 _ANY_HEADING_LINE = re.compile(r" {0,3}#{1,6} +\S")
 MAX_HEADING = 120
 """Characters of a heading that the headings below it are shown with; a longer one is a paragraph."""
-ABOVE = " > "
+ABOVE = ": "
 """What stands between a heading and the one above it."""
 _FIRST_HEADING = re.compile(r"[\s\ufeff\u200b\u2060]*# +(.+)")
 _INVISIBLE = "\ufeff\u200b\u2060"  # before a heading
@@ -33,7 +33,7 @@ class Passage(NamedTuple):
     title: str
     """Title of the document."""
     heading: str
-    """Heading of the section, if any, after those above it: `Router X200 > Warranty`. The title isn't repeated."""
+    """Heading of the section, if any, after those above it: `Router X200: Warranty`. The title isn't repeated."""
     text: str
     """Whole paragraphs, unless they are too long for a passage."""
 
