@@ -20,6 +20,8 @@ from sizewise.retrieval import Library, Passage, cut
 from sizewise.retrieval.passages import MIN_PASSAGE_WORDS, PASSAGE_WORDS
 from sizewise.text import count_words, fold_text, sentences_of
 
+CONTEXT_VERSION = 2
+"""Incremented when examples get other passages; part of the id of a run with passages."""
 MIN_SUPPORT = 0.6
 """Share of an answer's informative words that the passage must have, as the support agent asks of its sentences."""
 UNSUPPORTED_SHARE = 0.2
