@@ -214,3 +214,20 @@ def test_other_passages_are_cut_when_their_length_changes(tmp_path: Path) -> Non
 def test_texts_without_any_word_are_indexed(tmp_path: Path) -> None:
     update_index(tmp_path, [document("a", "— — —"), document("b", "...")], None)
     assert open_index(tmp_path, missing, print).find("words").hits == ()
+
+
+def test_documents_without_a_passage_stop_nothing(tmp_path: Path) -> None:
+    encoder = WordEncoder()
+    update_index(tmp_path, [document("none", ""), *manual(30), document("nothing", " ")], NamedEncoder("f", encoder))
+    library = open_index(tmp_path, opener(encoder))
+    assert (library.documents, len(library)) == (30, 30)
+    assert library.find(manual(30)[3].text.split(". ")[1]).hits
+
+
+def test_an_index_of_an_earlier_version_is_cut_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = WordEncoder()
+    with monkeypatch.context() as patched:
+        patched.setattr("sizewise.retrieval.stored.INDEX_VERSION", 1)
+        update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
+    made = update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
+    assert (made.changed, made.unchanged, made.encoded) == (3, 0, 3)

@@ -104,7 +104,8 @@ def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], repor
     for note in reading.notes:
         reporter.say(note)
     if len(reading.examples):
-        reporter.say(f"{len(reading.examples):,} examples are not indexed: only documents are searched")
+        several = "s are" if len(reading.examples) > 1 else " is"
+        reporter.say(f"{len(reading.examples):,} example{several} not indexed: only documents are searched")
     used: set[str] = set()
     documents: list[Document] = []
     renamed: list[str] = []
