@@ -87,7 +87,9 @@ def test_a_passage_knows_the_headings_above_it() -> None:
 
 
 def test_a_heading_needs_no_blank_line() -> None:
-    text = "# Travel\nBook early.\n## Hotels\nUp to 120 euros.\n### Breakfast in C# ###\nIncluded.\n# Sick\nCall by nine."
+    text = (
+        "# Travel\nBook early.\n## Hotels\nUp to 120 euros.\n### Breakfast in C# ###\nIncluded.\n# Sick\nCall by nine."
+    )
     assert [(part.heading, part.text) for part in passages(text)] == [
         ("Travel", "Book early."),
         ("Travel: Hotels", "Up to 120 euros."),
