@@ -85,6 +85,8 @@ def index_paths(
     if encoder == AUTO:
         made_by = encoder_of(out) if is_old else None
         encoder = made_by or f"pkg:{encoder_for([document.text for document in documents])}"
+    elif encoder and Path(encoder).expanduser().is_dir():
+        encoder = str(Path(encoder).expanduser().resolve())  # the index may be opened from another folder
     before = cutting_of(out) if is_old else Cutting()
     cutting = Cutting(
         before.max_words if passage_words is None else passage_words, before.overlap if overlap is None else overlap

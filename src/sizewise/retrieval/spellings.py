@@ -34,7 +34,7 @@ def _compound() -> re.Pattern[str]:
 @lru_cache(maxsize=1)
 def _with_underscore() -> re.Pattern[str]:
     letter = rf"[\w{combining_marks()}]"
-    return re.compile(rf"(?<!{letter}){letter}*_{letter}*")
+    return re.compile(rf"(?<!{letter})_*[^\W_]{letter}*_{letter}*")
 
 
 class QueryTerms(NamedTuple):
