@@ -25,8 +25,9 @@ _QUOTED = re.compile(
     r"|\u300c([^\u300c\u300d\n]+)\u300d|\u300e([^\u300e\u300f\n]+)\u300f"  # Chinese, Japanese
     r"|(?<!\w)\u2018([^\u2018\n]+?)\u2019(?!\w)"  # British; within a word it is an apostrophe
 )
+_MARKS = "\"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\u2018\u2019\u201a\u2039\u203a"
 _ONE_KIND: dict[int, str | None] = {
-    **{ord(mark): "'" for mark in "\"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\u2018\u2019\u201a\u2039\u203a"},
+    **{ord(mark): "'" for mark in _MARKS},
     **{ord(dash): "-" for dash in "\u2012\u2013\u2014\u2212"},
     **{ord(sign): None for sign in "*`"},
 }
@@ -132,8 +133,8 @@ class QuotesVerbatim(_FromPassages):
     description = (
         f"Share of the quotations of at least {MIN_QUOTED_WORDS} words (in scripts without spaces, of twice as many "
         "characters) that a passage contains word for word, ignoring case, white space, the kind of quotation marks "
-        "and dashes, and an omission marked by an ellipsis. Higher is better. It doesn't see statements outside quotation "
-        "marks."
+        "and dashes, and an omission marked by an ellipsis. Higher is better. It doesn't see statements outside "
+        "quotation marks."
     )
 
     def signature(self) -> str:
