@@ -14,6 +14,8 @@ from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_t
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
+NEAR_EDGE, MAX_SHIFT = 0.25, 0.01
+"""Share of a page's height within which a table that goes on over the edge ends and begins, and shift of its sides."""
 MARGIN = 0.1
 """Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
 SCANNED = "scanned pages read by OCR, possibly with errors"
@@ -23,6 +25,10 @@ HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as a share of the page's width or height."""
+
+
 class Block(NamedTuple):
     """A paragraph or table of a page."""
 
@@ -30,6 +36,8 @@ class Block(NamedTuple):
     """Text as Markdown."""
     is_table: bool = False
     """Whether it is a table."""
+    box: Box | None = None
+    """Place of a table on its page."""
 
 
 class PageText(NamedTuple):
@@ -116,7 +124,9 @@ def _blocks(page: Any) -> list[Block]:
                 blocks.append(Block(text))
         elif inside not in placed:
             placed.add(inside)
-            blocks.append(Block(tables[inside][1], is_table=True))
+            x0, top, x1, bottom = tables[inside][0]
+            box = (x0 / page.width, top / page.height, x1 / page.width, bottom / page.height)
+            blocks.append(Block(tables[inside][1], is_table=True, box=box))
     return blocks
 
 
@@ -141,20 +151,44 @@ def _edge_lines(page: Any) -> list[str]:
 def _text_of(pages: list[PageText], removed: Counter[str]) -> str:
     """Join the pages without what recurs in their margins."""
     recurring = recurring_forms([page.edge_lines for page in pages])
-    kept = []
+    kept: list[Block] = []
     for page in pages:
+        before = len(kept)
         edge = {
             line for line in page.edge_lines if form_of(line) in recurring or (len(pages) > 1 and is_page_number(line))
         }
-        for text, is_table in page.blocks:
-            if not is_table:
+        for block in page.blocks:
+            text = block.text
+            if not block.is_table:
                 text, dropped = _without_lines(text, edge)
                 text, joined = join_hyphenated(text)
                 removed[HEADERS] += dropped
                 removed[HYPHENS] += joined
-            if text:
-                kept.append(text)
-    return "\n\n".join(kept)
+            if before and len(kept) == before and _continues(kept[-1], block):
+                kept[-1] = block._replace(text=_joined_tables(kept[-1].text, text))
+                before = 0  # only the first block of a page continues the page before
+            elif text:
+                kept.append(block._replace(text=text))
+    return "\n\n".join(block.text for block in kept)
+
+
+def _continues(above: Block, below: Block) -> bool:
+    """Check whether the first block of a page continues a table that the page before ends with."""
+    if above.box is None or below.box is None:
+        return False
+    same_sides = all(abs(above.box[side] - below.box[side]) < MAX_SHIFT for side in (0, 2))
+    over_the_edge = above.box[3] > 1 - NEAR_EDGE and below.box[1] < NEAR_EDGE
+    return same_sides and over_the_edge and _columns(above.text) == _columns(below.text)
+
+
+def _columns(table: str) -> int:
+    return table.splitlines()[1].count("---")
+
+
+def _joined_tables(above: str, below: str) -> str:
+    """Append the rows of a table to one whose columns it has; a header that is repeated on each page is left out."""
+    header, _, *rows = below.splitlines()
+    return "\n".join([above, *([] if header == above.splitlines()[0] else [header]), *rows])
 
 
 def _without_lines(text: str, dropped: set[str]) -> tuple[str, int]:
