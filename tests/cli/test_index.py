@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 pytest.importorskip("bm25s")
 
 from sizewise.cli.main import app
-from sizewise.datasets.indexing import index_paths
+from sizewise.datasets.indexing import index_paths, open_documents, open_folder
+from sizewise.documents import read_paths
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.progress import Silent
 from sizewise.store import Store
 from tests.retrieval.encoders import add_pooling, write_encoder
+from tests.retrieval.test_stored import WordEncoder
 
 
 @pytest.fixture
@@ -115,3 +117,39 @@ def test_examples_among_the_documents_are_mentioned(folder: Path, tmp_path: Path
     made = index_paths([folder], tmp_path / "index", None, store=store, reporter=said)
     assert made.added == 2
     assert any("1 example is not indexed" in line for line in said.lines)
+
+
+def test_an_index_by_words_stays_one(folder: Path, tmp_path: Path) -> None:
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    again = run(folder, "--out", tmp_path / "index")
+    assert (again["unchanged"], again["encoded"]) == (2, 0)
+
+
+def test_an_update_that_would_remove_every_document_is_refused(folder: Path, tmp_path: Path) -> None:
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "fee.md").write_text("# fee\n\nThe fee abroad is pending.\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="None of the 2 documents of the index"):
+        run(more, "--out", tmp_path / "index", "--words-only")
+    assert run(folder, more, "--out", tmp_path / "index", "--words-only")["added"] == 1
+    assert run(more, "--out", tmp_path / "index", "--words-only")["removed"] == 2
+
+
+def test_a_damaged_index_of_a_served_folder_is_made_again(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, said = WordEncoder(), Said()
+    monkeypatch.setattr("sizewise.datasets.indexing.encoders_at_hand", lambda *_: iter([("pkg:words", encoder)]))
+    open_folder(folder, store, said)
+    (vectors,) = store.home.glob("index/*/files-*/vectors.npy")
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    opened = open_folder(folder, store, said)
+    assert opened.documents == 2
+    assert opened.library.find("blocked card").hits
+    assert any("is damaged" in line and "made again" in line for line in said.lines)
+    documents = list(read_paths([folder]).documents)
+    first = open_documents(lambda: documents, "data-1", store)
+    for path in store.home.glob("index/*/files-*/vectors.npy"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert open_documents(lambda: documents, "data-1", store).state == first.state

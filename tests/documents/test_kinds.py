@@ -10,6 +10,7 @@ import pytest
 
 from sizewise.documents import Reading, ocr, read_paths
 from sizewise.documents.converted import documents_of
+from sizewise.documents.pdf_pages import stated_title
 from sizewise.documents.sites import RECURRING, without_recurring
 from sizewise.documents.worker import convert_bytes
 from sizewise.records import Document
@@ -183,6 +184,24 @@ def test_a_table_that_goes_on_over_the_page_keeps_its_header(
     assert rows == [
         "| Berth | Fee |", "| --- | --- |", "| North | 12 |", "| South | 15 |", "| East | 18 |", "| West | 21 |",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stated", "title"),
+    [
+        (" Travel policy ", "Travel policy"),
+        ("Document retention in 2024", "Document retention in 2024"),
+        ("Microsoft Word - Travel policy_v3.doc", ""),
+        ("Travel policy.docx", ""),
+        ("PowerPoint Presentation", ""),
+        ("Dokument1", ""),
+        ("untitled", ""),
+        ("a\x00b", ""),
+        (None, ""),
+    ],
+)
+def test_what_a_program_fills_in_is_no_title_of_a_pdf(stated: object, title: str) -> None:
+    assert stated_title(stated) == title
 
 
 def message(text: str = WORDS, subject: str = "Öffnungszeiten") -> EmailMessage:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("bm25s")
 
@@ -231,3 +233,15 @@ def test_an_index_of_an_earlier_version_is_cut_again(tmp_path: Path, monkeypatch
         update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
     made = update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
     assert (made.changed, made.unchanged, made.encoded) == (3, 0, 3)
+
+
+def test_an_update_waits_for_another_process_if_it_is_to(tmp_path: Path) -> None:
+    update_index(tmp_path, FACTS, None)
+    lock = FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    with pytest.raises(SizewiseError, match="Another process updates the index"):
+        update_index(tmp_path, FACTS, None)
+    timer = threading.Timer(0.2, lock.release)
+    timer.start()
+    assert update_index(tmp_path, FACTS, None, wait_s=20).unchanged == 3
+    timer.join()

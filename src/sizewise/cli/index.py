@@ -64,7 +64,7 @@ def register(app: typer.Typer, panel: str) -> None:
         Serve answers from it: sizewise serve MODEL --agent support --docs handbook-index
         """
         from sizewise.datasets.indexing import AUTO, index_paths
-        from sizewise.retrieval.stored import encoder_of
+        from sizewise.retrieval.stored import facts_of
 
         if words_only and encoder is not None:
             raise UsageError("--words-only and --encoder exclude each other.", "one of them", "--words-only")
@@ -75,7 +75,7 @@ def register(app: typer.Typer, panel: str) -> None:
             )
         if print_object("index", out.name, str(out.resolve()), made._asdict(), json):
             return
-        uri = encoder_of(out)
+        uri = facts_of(out).encoder
         headings = ["documents", "number"]
         rows = [[name, f"{getattr(made, name):,}"] for name in ("added", "changed", "removed", "unchanged")]
         if print_csv(headings, rows, csv):

