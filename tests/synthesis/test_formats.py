@@ -383,3 +383,12 @@ def test_answers_of_other_weights_are_not_used_again(
     writing.stop_after, writing.revision = 10**6, "trained again"
     draft([documents], "fake:writer", out, Options(5), store=store)
     assert len(writing.asked) == 3 + 5
+
+
+def test_one_document_is_enough(documents: Path, tmp_path: Path, store: Store) -> None:
+    out = tmp_path / "made.jsonl"
+    assert draft([documents / "d3.md"], "extractive", out, Options(9, ("field",)), store=store).kept == 3
+    assert {row["source"] for row in rows_of(out)} == {"d3.md"}
+    with pytest.raises(SizewiseError, match="No text was found"):
+        (tmp_path / "none").mkdir()
+        draft([tmp_path / "none"], "extractive", tmp_path / "x.jsonl", Options(9), store=store)

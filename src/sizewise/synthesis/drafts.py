@@ -21,7 +21,7 @@ from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.progress import Reporter, Silent
-from sizewise.records import SPLITS, Score, Synthesis, fingerprint
+from sizewise.records import SPLITS, Document, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store, make_folder, read_jsonl, write_atomically
 from sizewise.synthesis import extractive
@@ -80,9 +80,7 @@ def draft(
         rejected = _rows(_rejected_file(out)) if _rejected_file(out).exists() else []
         sample = approved if options.sample is None else [r for r in _rows(options.sample) if APPROVED in r["tags"]]
         sample = [row for row in sample if row.get("passage") and _format_of(row) == QUESTION]
-        data = datasets.read([str(path) for path in paths], store=store, seed=options.seed)
-        contents = datasets.load(store, data.id)
-        documents = [document for split in SPLITS for document in contents.documents[split]]
+        documents = _read_documents(paths, options.seed, store)
         passages = cut(documents)
         known = {prompt_key(_format_of(row), row["prompt"]) for row in (*approved, *others, *rejected)}
         made = Made(by, Library(passages, learn=False), known, "train" if options.train_only else "")
@@ -97,6 +95,16 @@ def draft(
         rows = without_near_duplicates(made.rows, made.refused)
         _write(out, [*approved, *others, *rows])
     return _record(made, rows, len(documents), len(approved), out)
+
+
+def _read_documents(paths: Sequence[Path | str], seed: int, store: Store) -> list[Document]:
+    sources = [str(path) for path in paths]
+    try:
+        data = datasets.read(sources, store=store, seed=seed)
+    except SizewiseError:  # perhaps too few documents to hold any out, which synthesis doesn't need
+        data = datasets.read(sources, store=store, seed=seed, all_test=True)
+    contents = datasets.load(store, data.id)
+    return [document for split in SPLITS for document in contents.documents[split]]
 
 
 def _format_of(row: Draft) -> str:
