@@ -264,7 +264,8 @@ def test_answers_in_scripts_without_blanks_are_kept(store: Store) -> None:
 
 def test_the_model_sees_tables_by_line(talker: Talker, store: Store) -> None:
     table = "| part | price |\n| --- | --- |\n| bolt | 3 euros |\n| washer | 1 euro |"
-    library = Library(cut(made({"prices": f"# Prices\n\n{table}"})))
+    text = f"# Prices\n\nThe prices of this list are in euros and are valid for the whole year.\n\n{table}"
+    library = Library(cut(made({"prices": text})))
     with TestClient(create_app({"small": talker}, Settings(support=Support(library)), store)) as client:
         for _ in range(100):
             if client.get("/health").status_code == 200:
