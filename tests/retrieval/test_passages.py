@@ -117,3 +117,19 @@ def test_headings_without_text_are_in_a_passage() -> None:
     many = passages("# List\n\n" + "\n\n".join(f"## Entry number {i}" for i in range(100)), 40)
     assert max(len(part.text.split()) for part in many) <= 40
     assert "\n".join(part.text for part in many).split("\n") == [f"Entry number {i}" for i in range(100)]
+
+
+def test_underlined_headings_and_front_matter_are_read() -> None:
+    def titles(text: str) -> set[str]:
+        return {passage.title for passage in cut([make_document("a/d18.md", "d18", text, "x")])}
+
+    table = "No heading | at all\n---|---\n1 | 2"
+    text = f"Travel policy\n=============\n\nBook early.\n\nHotels\n------\nUp to 120 euros.\n\n{table}"
+    assert [(part.heading, part.text) for part in passages(text)] == [
+        ("Travel policy", "Book early."),
+        ("Travel policy: Hotels", f"Up to 120 euros.\n{table}"),
+    ]
+    assert titles(text) == {"Travel policy"}
+    assert titles('---\ntitle: "The stable"\ntags: [x]\n---\n\n# Opening\n\nNine.') == {"The stable"}
+    assert titles("---\ntags: [x]\n---\n\n# Opening\n\nNine.") == {"Opening"}
+    assert titles("A rule.\n\n---\n\ntitle: no front matter") == {"d18"}

@@ -20,6 +20,11 @@ MAX_HEADING = 120
 ABOVE = ": "
 """What stands between a heading and the one above it."""
 _FIRST_HEADING = re.compile(r"[\s\ufeff\u200b\u2060]*# +(.+)")
+_UNDERLINED_TITLE = re.compile(r"\s*([^\n]{1,120})\n {0,3}={3,}[ \t]*(?:\n|\Z)")
+_UNDERLINE = re.compile(r" {0,3}(={3,}|-{3,})[ \t]*")
+_FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)---[ \t]*(?:\n|\Z)", re.DOTALL)
+_STATED_TITLE = re.compile(r"(?m)^title:[ \t]*(\S.*)$")
+MAX_FRONT_MATTER = 8_000
 _INVISIBLE = "\ufeff\u200b\u2060"  # before a heading
 _FENCE = re.compile(r"(?m)^\s*(?:`{3,}[^`\n]*$|~~~)")
 _TABLE_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?\s*)?")
@@ -208,6 +213,7 @@ def _sections(paragraph: str) -> Iterator[str]:
 
     A single `#` inside of a paragraph is a heading only if the paragraph begins with one: it may be a comment as well.
     """
+    paragraph = _with_marked_heading(paragraph)
     if "#" not in paragraph:
         yield paragraph
         return
@@ -223,12 +229,29 @@ def _sections(paragraph: str) -> Iterator[str]:
     yield "\n".join(lines)
 
 
+def _with_marked_heading(paragraph: str) -> str:
+    """Write a heading that is underlined with `===` or `---` at the beginning of a paragraph as `#` or `##`."""
+    first, _, rest = paragraph.strip("\n").partition("\n")
+    second, _, rest = rest.partition("\n")
+    underline = _UNDERLINE.fullmatch(second)
+    heading = first.strip()
+    if underline is None or not heading or len(heading) > MAX_HEADING or heading[0] in "#|>-*+=`~" or "|" in heading:
+        return paragraph
+    return f"{'#' if underline[1][0] == '=' else '##'} {heading}\n{rest}"
+
+
 def title_of(document: Document) -> str:
-    """Return the title of a document: its first heading, where the title is only the name of the file."""
-    title = document.title or document.id
-    begins = _FIRST_HEADING.match(document.text)
+    """Return the title of a document: the one in its front matter or its first heading, if it has only a file name."""
+    title, text = document.title or document.id, document.text
     name = document.id.rsplit("/", 1)[-1]
-    return _without_closing_marks(begins[1].strip()) if begins and title in (name, name.rpartition(".")[0]) else title
+    if title not in (name, name.rpartition(".")[0]):
+        return title
+    front = _FRONT_MATTER.match(text[:MAX_FRONT_MATTER])
+    if front and (stated := _STATED_TITLE.search(front[1])):
+        return stated[1].strip().strip("\"'") or title
+    start = front.end() if front else 0
+    begins = _FIRST_HEADING.match(text, start) or _UNDERLINED_TITLE.match(text, start)
+    return _without_closing_marks(begins[1].strip()) if begins else title
 
 
 def _paragraphs(text: str) -> Iterator[str]:
