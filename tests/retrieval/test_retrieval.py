@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from sizewise.errors import SizewiseError
 from sizewise.records import Document
 from sizewise.retrieval import Library, cut
 from sizewise.retrieval.lines import split_field
+from sizewise.retrieval.term_index import TermIndex
 from sizewise.text import sentences_of
 
 PARTS = [
@@ -298,3 +300,15 @@ def test_a_list_answers_for_the_heading_above_it() -> None:
 )
 def test_times_and_addresses_are_no_fields(line: str, field: tuple[str, str] | None) -> None:
     assert split_field(line) == field
+
+
+def test_a_document_of_many_passages_takes_no_longer() -> None:
+    """The share of a question's words that a document has is looked up in arrays."""
+    terms = [f"part{i % 977}" for i in range(400_000)]
+    index = TermIndex.of_terms([terms[i : i + 100] for i in range(0, len(terms), 100)])
+    begun = time.process_time()
+    for _ in range(50):
+        assert index.terms_in(["part3", "part976", "bolt"], range(4_000)) == {"part3", "part976"}
+    assert time.process_time() - begun < 2
+    assert index.terms_in(["part3", "part250"], [0, 2]) == {"part3", "part250"}
+    assert index.terms_in(["part150"], [0, 2]) == index.terms_in(["bolt"], range(9)) == index.terms_in([], [0]) == set()

@@ -143,10 +143,9 @@ class SearchIndex:
     def document_coverage(self, weights: Weights, positions: Sequence[int]) -> float:
         """Compute the weighted share of terms that occur in one of the documents of the best passages."""
         best = dict.fromkeys(self.passages[position].document for position in positions[:BEST])
-        positions_of, terms_of = self.documents, self.term_index.terms_of
+        terms = weights.all_terms
         return max(
-            weighted_share(weights, frozenset(term for i in positions_of[document] for term in terms_of(i)))
-            for document in best
+            weighted_share(weights, self.term_index.terms_in(terms, self.documents[document])) for document in best
         )
 
     def coverage(self, weights: Weights, text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -110,6 +110,18 @@ class TermIndex:
     def terms_of(self, passage: int) -> list[str]:
         """Return the terms of a passage, in order."""
         return [self.vocabulary[number] for number in self.ids[self.starts[passage] : self.starts[passage + 1]]]
+
+    def terms_in(self, terms: Collection[str], passages: Sequence[int]) -> frozenset[str]:
+        """Return those terms that some of the passages have; a document may have 100,000 passages."""
+        known = [term for term in terms if term in self._numbers]
+        if not known or not passages:
+            return frozenset()
+        if passages[-1] - passages[0] + 1 == len(passages):
+            ids = self.ids[self.starts[passages[0]] : self.starts[passages[-1] + 1]]
+        else:
+            ids = np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in passages])
+        found = np.isin([self._numbers[term] for term in known], ids)
+        return frozenset(term for term, there in zip(known, found.tolist(), strict=True) if there)
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""
