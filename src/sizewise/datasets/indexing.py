@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -120,12 +121,14 @@ def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], repor
         several = "s are" if len(reading.examples) > 1 else " is"
         reporter.say(f"{len(reading.examples):,} example{several} not indexed: only documents are searched")
     used: set[str] = set()
+    numbers: Counter[str] = Counter()
     documents: list[Document] = []
     renamed: list[str] = []
     for document in reading.documents:
-        number, name = 1, document.id
+        name = document.id
         while name in used:
-            number, name = number + 1, f"{document.id}~{number + 1}"
+            numbers[document.id] += 1
+            name = f"{document.id}~{numbers[document.id] + 1}"
         used.add(name)
         if name != document.id:
             renamed.append(f"'{name}' was '{document.id}'")
