@@ -346,9 +346,7 @@ def test_drafts_of_other_writers_and_formats_stay(
     assert len(rows_of(out)) == len(fields) + again.kept < len(mixed)  # made again
 
 
-def test_only_questions_check_a_writer(
-    documents: Path, tmp_path: Path, store: Store, writing: type[Writing]
-) -> None:
+def test_only_questions_check_a_writer(documents: Path, tmp_path: Path, store: Store, writing: type[Writing]) -> None:
     approved = sample(tmp_path / "approved.jsonl", 60, documents)
     rows = rows_of(approved)
     faq = [row | {"id": f"f{i}", "prompt": "FAQ: Zone", "tags": [DRAFTED, "by x", "faq", APPROVED]} for i, row in

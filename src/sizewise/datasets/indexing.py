@@ -89,8 +89,8 @@ def index_paths(
     old = facts_of(out) if is_index(out) and not rebuild else None
     if old is not None and old.documents.isdisjoint(document.id for document in documents):
         raise SizewiseError(
-            f"None of the {len(old.documents):,} documents of the index {out} is among the {len(documents):,} that were "
-            "read, so all of them would be removed.",
+            f"None of the {len(old.documents):,} documents of the index {out} is among the {len(documents):,} that "
+            "were read, so all of them would be removed.",
             "all documents that the index is to have, named from the same folder as before",
             "name the old and the new folders together, or add --rebuild",
         )

@@ -86,7 +86,7 @@ def convert_pdf(data: bytes) -> Conversion:
 
 
 def stated_title(title: object) -> str:
-    """Return the title that a PDF states; empty if its program only filled in a name, such as `Microsoft Word - a.doc`."""
+    """Return the title that a PDF states; empty if a program filled it in, as in `Microsoft Word - a.doc`."""
     if not isinstance(title, str) or not title.isprintable():
         return ""
     title = title.strip()

@@ -25,7 +25,7 @@ _QUOTED = re.compile(
     r"|\u300c([^\u300c\u300d\n]+)\u300d|\u300e([^\u300e\u300f\n]+)\u300f"  # Chinese, Japanese
     r"|(?<!\w)\u2018([^\u2018\n]+?)\u2019(?!\w)"  # British; within a word it is an apostrophe
 )
-_MARKS = "\"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\u2018\u2019\u201a\u2039\u203a"
+_MARKS = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\u2018\u2019\u201a\u2039\u203a'
 _ONE_KIND: dict[int, str | None] = {
     **{ord(mark): "'" for mark in _MARKS},
     **{ord(dash): "-" for dash in "\u2012\u2013\u2014\u2212"},

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """How passages are put before a question, and how an answer says that they don't hold it."""
 
 from __future__ import annotations

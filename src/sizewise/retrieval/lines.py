@@ -86,9 +86,7 @@ class Lines:
         found = [
             one.text
             for one in sentences
-            if one.terms is None
-            or not one.terms.isdisjoint(question)
-            or (of_heading and one.terms and not one.recurs)
+            if one.terms is None or not one.terms.isdisjoint(question) or (of_heading and one.terms and not one.recurs)
         ]
         return found or [one.text for one in sentences if of_heading and one.terms]
 

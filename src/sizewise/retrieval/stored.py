@@ -228,9 +228,7 @@ class _Updating:
         self._folder, self._old, self._documents = folder, old, documents
         self._named, self._cutting, self._reporter = encoder, cutting, reporter
         self._known = old.spans() if old else {}
-        self._keys = [
-            fingerprint([INDEX_VERSION, one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents
-        ]
+        self._keys = [fingerprint([INDEX_VERSION, one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents]
         self._rows: list[tuple[str, str, int]] = []
         self._kept: list[tuple[int, int]] = []  # positions of passages that the old index has: (new, old)
 

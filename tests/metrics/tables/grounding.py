@@ -50,10 +50,16 @@ CASES = {
         Case([g("\u00bbmade of iron\u00ab and \u00bbmade of steel\u00ab", TOWER)], 0.5, "German guillemets"),
         Case([g("\u2018it\u2019s made of steel\u2019 and \u2018made of iron\u2019", TOWER)], 0.5, "British marks"),
         Case([g("It isn\u2019t what the visitors\u2019 guide says.", TOWER)], None, "apostrophes"),
-        Case([g("It says \u201cmade of iron\" there.", TOWER)], 1, "marks of two kinds"),
-        Case([g("\"**made of iron**\"", TOWER)], 1, "signs of Markdown"),
-        Case([g("\"The sign \u2018keep out\u2019 \u2013 red\"", "The sign \"keep out\" \u2014 red.")], 1, "marks inside of it"),
-        Case([g("\u300c\u6bcf\u5929\u4e0a\u5348\u4e5d\u70b9\u5f00\u653e\u300d", LIBRARY)], 1, "between other characters"),
+        Case([g('It says \u201cmade of iron" there.', TOWER)], 1, "marks of two kinds"),
+        Case([g('"**made of iron**"', TOWER)], 1, "signs of Markdown"),
+        Case(
+            [g('"The sign \u2018keep out\u2019 \u2013 red"', 'The sign "keep out" \u2014 red.')],
+            1,
+            "marks inside of it",
+        ),
+        Case(
+            [g("\u300c\u6bcf\u5929\u4e0a\u5348\u4e5d\u70b9\u5f00\u653e\u300d", LIBRARY)], 1, "between other characters"
+        ),
         Case([g("\u300c\u6bcf\u5929\u4e0b\u5348\u4e5d\u70b9\u5f00\u653e\u300d", LIBRARY)], 0, "another character"),
     ],
     "citation_recall": [
