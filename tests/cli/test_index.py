@@ -11,8 +11,13 @@ from typer.testing import CliRunner
 pytest.importorskip("bm25s")
 
 from sizewise.cli.main import app
+from sizewise.datasets.indexing import index_paths, open_documents, open_folder
+from sizewise.documents import read_paths
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.progress import Silent
+from sizewise.store import Store
 from tests.retrieval.encoders import add_pooling, write_encoder
+from tests.retrieval.test_stored import WordEncoder
 
 
 @pytest.fixture
@@ -59,3 +64,92 @@ def test_by_words_only_no_encoder_is_needed(folder: Path, tmp_path: Path) -> Non
 def test_a_folder_with_other_files_is_not_written_to(folder: Path) -> None:
     with pytest.raises(SizewiseError, match="a folder with other files"):
         run(folder, "--out", folder, "--words-only")
+
+
+def test_an_index_among_the_documents_is_not_read(folder: Path) -> None:
+    index = folder / "index"
+    assert run(folder, "--out", index, "--words-only")["added"] == 2
+    again = run(folder, "--out", index, "--words-only")
+    assert (again["added"], again["removed"], again["unchanged"]) == (0, 0, 2)
+
+
+def test_files_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "card.md").write_text("# card\n\nAnother card is stolen.\n", encoding="utf-8")
+    assert run(folder, other, "--out", tmp_path / "index", "--words-only")["added"] == 3
+    assert run(folder, other, "--out", tmp_path / "index", "--words-only")["unchanged"] == 3
+
+
+def test_an_update_keeps_the_length_of_passages(folder: Path, tmp_path: Path) -> None:
+    text = " ".join(f"Sentence number {i} is about the loan." for i in range(60))
+    (folder / "long.md").write_text(text, encoding="utf-8")
+    first = run(folder, "--out", tmp_path / "index", "--words-only", "--passage-words", "40")
+    same = run(folder, "--out", tmp_path / "index", "--words-only", "--overlap", "0")
+    assert (same["unchanged"], same["passages"]) == (3, first["passages"])
+    overlapping = run(folder, "--out", tmp_path / "index", "--words-only", "--overlap", "20")
+    assert overlapping["passages"] > first["passages"]  # type: ignore[operator]
+
+
+class Said(Silent):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_passages_that_the_encoder_cuts_off_are_reported(folder: Path, tmp_path: Path, store: Store) -> None:
+    encoder, said = write_encoder(tmp_path / "encoder"), Said()
+    add_pooling(encoder, "mean_tokens", max_tokens=20)
+    index_paths([folder], tmp_path / "index", str(encoder), store=store, reporter=said)
+    assert not any("longer than the encoder reads" in line for line in said.lines)
+    (folder / "long.md").write_text("The rate of my loan. " * 20, encoding="utf-8")
+    index_paths([folder], tmp_path / "index", str(encoder), store=store, reporter=said)
+    assert any("1 of 3 passages" in line and "encoder reads (20 tokens)" in line for line in said.lines)
+
+
+def test_examples_among_the_documents_are_mentioned(folder: Path, tmp_path: Path, store: Store) -> None:
+    (folder / "asked.jsonl").write_text('{"prompt": "Which card?", "references": ["My card."]}\n', encoding="utf-8")
+    said = Said()
+    made = index_paths([folder], tmp_path / "index", None, store=store, reporter=said)
+    assert made.added == 2
+    assert any("1 example is not indexed" in line for line in said.lines)
+
+
+def test_an_index_by_words_stays_one(folder: Path, tmp_path: Path) -> None:
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    again = run(folder, "--out", tmp_path / "index")
+    assert (again["unchanged"], again["encoded"]) == (2, 0)
+
+
+def test_an_update_that_would_remove_every_document_is_refused(folder: Path, tmp_path: Path) -> None:
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "fee.md").write_text("# fee\n\nThe fee abroad is pending.\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="None of the 2 documents of the index"):
+        run(more, "--out", tmp_path / "index", "--words-only")
+    assert run(folder, more, "--out", tmp_path / "index", "--words-only")["added"] == 1
+    assert run(more, "--out", tmp_path / "index", "--words-only")["removed"] == 2
+
+
+def test_a_damaged_index_of_a_served_folder_is_made_again(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, said = WordEncoder(), Said()
+    monkeypatch.setattr("sizewise.datasets.indexing.encoders_at_hand", lambda *_: iter([("pkg:words", encoder)]))
+    open_folder(folder, store, said)
+    (vectors,) = store.home.glob("index/*/files-*/vectors.npy")
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    opened = open_folder(folder, store, said)
+    assert opened.documents == 2
+    assert opened.library.find("blocked card").hits
+    assert any("is damaged" in line and "made again" in line for line in said.lines)
+    documents = list(read_paths([folder]).documents)
+    first = open_documents(lambda: documents, "data-1", store)
+    for path in store.home.glob("index/*/files-*/vectors.npy"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert open_documents(lambda: documents, "data-1", store).state == first.state

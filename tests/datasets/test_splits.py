@@ -292,3 +292,12 @@ def test_a_conversation_stays_with_the_one_that_it_goes_on_from(split: str) -> N
     assert len(splits_of) == 20
     assert all(len(splits) == 1 for splits in splits_of.values())
     assert set.union(*splits_of.values()) == set(SPLITS)
+
+
+def test_a_question_in_two_splits_is_named() -> None:
+    documents = [make_document(f"d{i}", "", f"The number of the house {i} is {i * 31}.", "x") for i in range(20)]
+    rows = [make_example(f"e{i}", f"It is {i * 31}.", f"d{i}", f"Which number has house {i}?") for i in range(20)]
+    rows = [row.model_copy(update={"split": "test" if i < 4 else "train"}) for i, row in enumerate(rows)]
+    same = make_example("draft-1", "31", "d1", "which number has house 1").model_copy(update={"split": "train"})
+    with pytest.raises(SizewiseError, match=r"'e1' \(test\) and 'draft-1' \(train\) ask the same question"):
+        build_by("questions", [*rows, same], documents)

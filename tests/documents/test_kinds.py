@@ -10,6 +10,7 @@ import pytest
 
 from sizewise.documents import Reading, ocr, read_paths
 from sizewise.documents.converted import documents_of
+from sizewise.documents.pdf_pages import stated_title
 from sizewise.documents.sites import RECURRING, without_recurring
 from sizewise.documents.worker import convert_bytes
 from sizewise.records import Document
@@ -167,6 +168,40 @@ def test_a_ruled_table_of_a_pdf_becomes_markdown(tmp_path: Path) -> None:
     ]
     text = read_one(tmp_path, "a.pdf", pdf([[(40, 700, WORDS), *cells]], rules)).text
     assert text == f"{WORDS}\n\n| Berth | Fee |\n| --- | --- |\n| North | 12 |\n| South | 15 |"
+
+
+@pytest.mark.parametrize("header", [(), ((50, 720, "Berth"), (150, 720, "Fee"))])
+def test_a_table_that_goes_on_over_the_page_keeps_its_header(
+    tmp_path: Path, header: tuple[tuple[int, int, str], ...]
+) -> None:
+    ruled = (40, 300, 600, 740) if not header else (40, 300, 600, 700, 740)
+    rules = "\n".join([f"40 {y} m 340 {y} l S" for y in ruled] + [f"{x} 40 m {x} 740 l S" for x in (40, 140, 340)])
+    first = [(50, 720, "Berth"), (150, 720, "Fee"), (50, 450, "North"), (150, 450, "12"), (50, 100, "South"),
+             (150, 100, "15")]  # fmt: skip
+    second = [*header, (50, 620, "East"), (150, 620, "18"), (50, 450, "West"), (150, 450, "21")]
+    text = read_one(tmp_path, "a.pdf", pdf([first, second], rules)).text
+    rows = [line for line in text.splitlines() if line.strip("| ")]
+    assert rows == [
+        "| Berth | Fee |", "| --- | --- |", "| North | 12 |", "| South | 15 |", "| East | 18 |", "| West | 21 |",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stated", "title"),
+    [
+        (" Travel policy ", "Travel policy"),
+        ("Document retention in 2024", "Document retention in 2024"),
+        ("Microsoft Word - Travel policy_v3.doc", ""),
+        ("Travel policy.docx", ""),
+        ("PowerPoint Presentation", ""),
+        ("Dokument1", ""),
+        ("untitled", ""),
+        ("a\x00b", ""),
+        (None, ""),
+    ],
+)
+def test_what_a_program_fills_in_is_no_title_of_a_pdf(stated: object, title: str) -> None:
+    assert stated_title(stated) == title
 
 
 def message(text: str = WORDS, subject: str = "Öffnungszeiten") -> EmailMessage:

@@ -95,3 +95,19 @@ def test_passages_that_give_orders_are_left_out(tmp_path: Path, store: Store) ->
     assert len(found) == 3
     assert not any("Ignore" in passage for passage in found)
     assert "filtered" in model.describe().revision
+
+
+def test_a_short_follow_up_is_looked_up_with_the_question_before(tmp_path: Path, store: Store) -> None:
+    for number in range(30):
+        text = f"Parcel number {number} travels by ship to harbour {number} and arrives there within a week."
+        (tmp_path / f"{number}.md").write_text(f"# Parcel {number}\n\n{text * 3}", encoding="utf-8")
+    model = open_model(f"rag:{read([tmp_path], store=store).id}:fake:echo", store=store)
+    assert isinstance(model, RetrievingModel)
+    talk = (
+        Message(role="user", content="Where does parcel number 9 travel?"),
+        Message(role="assistant", content="To harbour 9."),
+        Message(role="user", content="And how fast?"),
+    )
+    assert model.passages(Request(id="a", messages=talk))[0].startswith("Parcel 9")
+    other = (*talk[:2], Message(role="user", content="Where does parcel number 4 travel to now?"))
+    assert model.passages(Request(id="a", messages=other))[0].startswith("Parcel 4")

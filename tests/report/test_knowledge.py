@@ -73,6 +73,14 @@ def test_what_was_learned_is_counted_by_document() -> None:
     assert found.documents[1].unanswered == ("Question b? (only with passages)",)
 
 
+def test_a_question_that_was_not_measured_is_not_counted_as_unknown() -> None:
+    made = view()
+    failed = [row.model_copy(update={"stats": {}}) if row.item in "ac" else row for row in made.items["searching"]]
+    found = knowledge_of(Standing(replace(made, items={**made.items, "searching": tuple(failed)})))
+    assert found is not None
+    assert found.counts == (1, 1, 1)  # a is answered closed book, of c nothing is known
+
+
 def test_retrieval_that_beats_training_is_advised() -> None:
     found = knowledge_of(Standing(view()))
     assert found is not None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -13,6 +14,8 @@ from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
 from sizewise.records import Document
 from sizewise.retrieval import Library, cut
+from sizewise.retrieval.lines import split_field
+from sizewise.retrieval.term_index import TermIndex
 from sizewise.text import sentences_of
 
 PARTS = [
@@ -54,7 +57,7 @@ def manual(count: int, seed: int = 0) -> list[Document]:
 def test_passages_keep_headings_and_whole_sentences() -> None:
     text = "Before.\n\n# One\n\n" + "A sentence of five words. " * 60 + "\n\n## Two\n\nShort."
     passages = cut([document("a", text)], max_words=50)
-    assert {one.heading for one in passages} == {"", "One", "Two"}
+    assert {one.heading for one in passages} == {"", "One", "One: Two"}
     assert all(len(one.text.split()) <= 50 for one in passages)
     assert all(one.text.endswith(".") for one in passages)
     assert sum(one.text.count("A sentence") for one in passages) == 60
@@ -259,3 +262,53 @@ def test_versions_of_a_document_take_one_place_where_they_say_the_same() -> None
     assert len({passage.text for passage in found}) == len(found)
     (office,) = library.find("blue flange", 1).hits
     assert library.answers_in(office.passage, "blue flange") == ["The flange of the office is blue."]
+
+
+def test_a_list_answers_for_the_heading_above_it() -> None:
+    cities = ("Turku", "Oulu", "Lahti", "Vaasa")
+    branches = [
+        document(
+            city.lower(),
+            f"# Branch {city}\n\n## Opening hours\n\nMonday: 9:00-17:00\n\nSaturday: 10:00-12:00\n\n## Staff\n\n"
+            f"The desk of {city} is staffed by two persons.",
+        )
+        for city in cities
+    ]
+    library = Library(cut(branches), learn=False)
+    question = "What are the opening hours in Turku?"
+    best = library.find(question, 1).hits[0].passage
+    assert (best.document, best.heading) == ("turku", "Opening hours")
+    assert library.answers_in(best, question) == ["Monday: 9:00-17:00", "Saturday: 10:00-12:00"]
+    listed = cut([document("shop", "Opening hours:\nMonday: 9:00-17:00\n\nThe shop sells boats.\nCode: 42")])
+    found = Library(listed, learn=False).answers_in(listed[0], "When are the opening hours?")
+    assert found == ["Opening hours:", "Monday: 9:00-17:00", "The shop sells boats."]
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("Monday 9:00 to 17:00", None),
+        ("Mix 3:1 with water", None),
+        ("See https://x.example/a", None),
+        ("std::vector", None),
+        ("Room 12: thirty seats", ("Room 12", "thirty seats")),
+        ("Maße: 30 cm", ("Maße", "30 cm")),
+        ("Öffnung: 9:00", ("Öffnung", "9:00")),
+        ("时间：9:00", ("时间", "9:00")),
+        ("Hours:", ("Hours", "")),
+    ],
+)
+def test_times_and_addresses_are_no_fields(line: str, field: tuple[str, str] | None) -> None:
+    assert split_field(line) == field
+
+
+def test_a_document_of_many_passages_takes_no_longer() -> None:
+    """The share of a question's words that a document has is looked up in arrays."""
+    terms = [f"part{i % 977}" for i in range(400_000)]
+    index = TermIndex.of_terms([terms[i : i + 100] for i in range(0, len(terms), 100)])
+    begun = time.process_time()
+    for _ in range(50):
+        assert index.terms_in(["part3", "part976", "bolt"], range(4_000)) == {"part3", "part976"}
+    assert time.process_time() - begun < 2
+    assert index.terms_in(["part3", "part250"], [0, 2]) == {"part3", "part250"}
+    assert index.terms_in(["part150"], [0, 2]) == index.terms_in(["bolt"], range(9)) == index.terms_in([], [0]) == set()

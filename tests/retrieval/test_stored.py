@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("bm25s")
 
@@ -214,3 +216,32 @@ def test_other_passages_are_cut_when_their_length_changes(tmp_path: Path) -> Non
 def test_texts_without_any_word_are_indexed(tmp_path: Path) -> None:
     update_index(tmp_path, [document("a", "— — —"), document("b", "...")], None)
     assert open_index(tmp_path, missing, print).find("words").hits == ()
+
+
+def test_documents_without_a_passage_stop_nothing(tmp_path: Path) -> None:
+    encoder = WordEncoder()
+    update_index(tmp_path, [document("none", ""), *manual(30), document("nothing", " ")], NamedEncoder("f", encoder))
+    library = open_index(tmp_path, opener(encoder))
+    assert (library.documents, len(library)) == (30, 30)
+    assert library.find(manual(30)[3].text.split(". ")[1]).hits
+
+
+def test_an_index_of_an_earlier_version_is_cut_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = WordEncoder()
+    with monkeypatch.context() as patched:
+        patched.setattr("sizewise.retrieval.stored.INDEX_VERSION", 1)
+        update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
+    made = update_index(tmp_path, FACTS, NamedEncoder("folder", encoder))
+    assert (made.changed, made.unchanged, made.encoded) == (3, 0, 3)
+
+
+def test_an_update_waits_for_another_process_if_it_is_to(tmp_path: Path) -> None:
+    update_index(tmp_path, FACTS, None)
+    lock = FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    with pytest.raises(SizewiseError, match="Another process updates the index"):
+        update_index(tmp_path, FACTS, None)
+    timer = threading.Timer(0.2, lock.release)
+    timer.start()
+    assert update_index(tmp_path, FACTS, None, wait_s=20).unchanged == 3
+    timer.join()

@@ -260,3 +260,16 @@ def test_answers_in_scripts_without_blanks_are_kept(store: Store) -> None:
     }
     answer = served(made(texts), "储物柜每天上午九点开放。楼顶有独角兽。", "储物柜什么时候开放？", store)
     assert answer.startswith("储物柜每天上午九点开放。 [1]\n\nSources")
+
+
+def test_the_model_sees_tables_by_line(talker: Talker, store: Store) -> None:
+    table = "| part | price |\n| --- | --- |\n| bolt | 3 euros |\n| washer | 1 euro |"
+    text = f"# Prices\n\nThe prices of this list are in euros and are valid for the whole year.\n\n{table}"
+    library = Library(cut(made({"prices": text})))
+    with TestClient(create_app({"small": talker}, Settings(support=Support(library)), store)) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        talker.seen.clear()
+        ask(client, "What is the price of a washer?")
+    assert table in talker.seen[-1].messages[-1].content

@@ -36,7 +36,10 @@ def register(app: typer.Typer, panel: str) -> None:
         passage_words: Annotated[
             int | None,
             typer.Option(
-                metavar="N", rich_help_panel=DATA, show_default="160", help="Maximum number of words of a passage."
+                metavar="N",
+                rich_help_panel=DATA,
+                show_default="160, or as before",
+                help="Maximum number of words of a passage.",
             ),
         ] = None,
         overlap: Annotated[
@@ -44,7 +47,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="N",
                 rich_help_panel=DATA,
-                show_default="0",
+                show_default="0, or as before",
                 help="Words that a passage repeats from the one before it, in whole sentences.",
             ),
         ] = None,
@@ -61,23 +64,18 @@ def register(app: typer.Typer, panel: str) -> None:
         Serve answers from it: sizewise serve MODEL --agent support --docs handbook-index
         """
         from sizewise.datasets.indexing import AUTO, index_paths
-        from sizewise.retrieval import Cutting
-        from sizewise.retrieval.stored import encoder_of
+        from sizewise.retrieval.stored import facts_of
 
         if words_only and encoder is not None:
             raise UsageError("--words-only and --encoder exclude each other.", "one of them", "--words-only")
-        cutting = None
-        if passage_words is not None or overlap is not None:
-            base = Cutting()
-            cutting = Cutting(
-                base.max_words if passage_words is None else passage_words, base.overlap if overlap is None else overlap
-            )
         with reporting() as reporter:
             wanted = None if words_only else encoder or AUTO
-            made = index_paths(paths, out, wanted, cutting=cutting, rebuild=rebuild, reporter=reporter)
+            made = index_paths(
+                paths, out, wanted, passage_words=passage_words, overlap=overlap, rebuild=rebuild, reporter=reporter
+            )
         if print_object("index", out.name, str(out.resolve()), made._asdict(), json):
             return
-        uri = encoder_of(out)
+        uri = facts_of(out).encoder
         headings = ["documents", "number"]
         rows = [[name, f"{getattr(made, name):,}"] for name in ("added", "changed", "removed", "unchanged")]
         if print_csv(headings, rows, csv):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import read_paths
+from sizewise.documents import Reading, read_paths
 from sizewise.errors import SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Document, fingerprint
@@ -22,14 +24,20 @@ from sizewise.retrieval import (
     open_index,
     update_index,
 )
+from sizewise.retrieval.meaning import text_to_encode
 from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
-from sizewise.retrieval.stored import encoder_of
+from sizewise.retrieval.searching import SEARCH_VERSION
+from sizewise.retrieval.stored import INDEX_VERSION, DamagedIndexError, facts_of
 from sizewise.store import Store
 
 BY_WORDS = (
     "documents are searched by words only; to search them by meaning too, fetch an encoder once: "
     "sizewise index FOLDER --out INDEX --encoder pkg:"
 )
+WAIT_S = 900.0
+"""Longest wait for another process that indexes the same documents, such as another replica that starts."""
+MAX_MEASURED = 300
+"""Passages whose length in tokens is compared with what the encoder reads."""
 AUTO = "auto"
 """The encoder that made the index; for a new one, the packaged encoder that knows the documents' languages."""
 
@@ -49,7 +57,8 @@ def index_paths(
     out: Path,
     encoder: str | None,
     *,
-    cutting: Cutting | None = None,
+    passage_words: int | None = None,
+    overlap: int | None = None,
     rebuild: bool = False,
     store: Store | None = None,
     reporter: Reporter | None = None,
@@ -60,28 +69,88 @@ def index_paths(
         paths: Files and folders.
         out: Folder of the index.
         encoder: URI of the encoder, or `auto`; None to search by words only.
-        cutting: How documents are split into passages; by default as the index was made.
+        passage_words: Words of a passage at most; by default as the index was made.
+        overlap: Words that a passage repeats from the one before it; by default as the index was made.
         rebuild: Make the index anew.
         store: Where encoders are kept; SIZEWISE_HOME by default.
         reporter: Receives progress.
 
     Raises:
         UsageError: The URI doesn't name an encoder, or passages are too short.
-        SizewiseError: The documents can't be read, or the index was made by another encoder.
+        SizewiseError: The documents can't be read, or the index was made by another encoder, or has
+            none of the documents.
     """
     store, reporter = store or Store(), reporter or Silent()
     if out.is_dir() and not is_index(out) and any(not path.name.startswith(".") for path in out.iterdir()):
         raise SizewiseError(
             f"{out} is a folder with other files.", "a new folder, or one with an index", "--out NEW-FOLDER"
         )
-    reading = read_paths(paths)
+    documents = _read_documents(paths, (out, store.home), reporter)
+    old = facts_of(out) if is_index(out) and not rebuild else None
+    if old is not None and old.documents.isdisjoint(document.id for document in documents):
+        raise SizewiseError(
+            f"None of the {len(old.documents):,} documents of the index {out} is among the {len(documents):,} that "
+            "were read, so all of them would be removed.",
+            "all documents that the index is to have, named from the same folder as before",
+            "name the old and the new folders together, or add --rebuild",
+        )
+    if encoder == AUTO:
+        texts = [document.text for document in documents]
+        encoder = f"pkg:{encoder_for(texts)}" if old is None else old.encoder
+    elif encoder and Path(encoder).expanduser().is_dir():
+        encoder = str(Path(encoder).expanduser().resolve())  # the index may be opened from another folder
+    before = Cutting() if old is None else old.cutting
+    cutting = Cutting(
+        before.max_words if passage_words is None else passage_words, before.overlap if overlap is None else overlap
+    )
+    cutting.check()
+    opened = None if encoder is None else open_encoder(encoder, store=store, say=reporter.say)
+    named = None if encoder is None or opened is None else NamedEncoder(encoder, opened)
+    made = update_index(out, documents, named, cutting=cutting, rebuild=rebuild, reporter=reporter)
+    if opened is not None and made.encoded:
+        _note_truncated(documents, cutting, opened, reporter)
+    return made
+
+
+def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter) -> list[Document]:
+    """Read the documents of files and folders, each with an id of its own; an index among them is not read."""
+    reading = read_paths(paths, into=Reading(excluded=tuple(excluded)))
     for note in reading.notes:
         reporter.say(note)
-    if encoder == AUTO:
-        made_by = encoder_of(out) if is_index(out) and not rebuild else None
-        encoder = made_by or f"pkg:{encoder_for([document.text for document in reading.documents])}"
-    named = None if encoder is None else NamedEncoder(encoder, open_encoder(encoder, store=store, say=reporter.say))
-    return update_index(out, list(reading.documents), named, cutting=cutting, rebuild=rebuild, reporter=reporter)
+    if len(reading.examples):
+        several = "s are" if len(reading.examples) > 1 else " is"
+        reporter.say(f"{len(reading.examples):,} example{several} not indexed: only documents are searched")
+    used: set[str] = set()
+    numbers: Counter[str] = Counter()
+    documents: list[Document] = []
+    renamed: list[str] = []
+    for document in reading.documents:
+        name = document.id
+        while name in used:
+            numbers[document.id] += 1
+            name = f"{document.id}~{numbers[document.id] + 1}"
+        used.add(name)
+        if name != document.id:
+            renamed.append(f"'{name}' was '{document.id}'")
+            document = document.model_copy(update={"id": name})
+        documents.append(document)
+    if renamed:
+        several = "s" * (len(renamed) > 1)
+        named = ", ".join(renamed[:3])
+        reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {named}")
+    return documents
+
+
+def _note_truncated(documents: Sequence[Document], cutting: Cutting, encoder: Encoder, reporter: Reporter) -> None:
+    """Report how many passages are longer than the encoder reads: their ends are found by words only."""
+    sampled = cut(documents[:: len(documents) // MAX_MEASURED + 1], *cutting)
+    sampled = sampled[:: len(sampled) // MAX_MEASURED + 1]
+    longer = encoder.count_truncated([text_to_encode(passage) for passage in sampled])
+    if longer:
+        reporter.say(
+            f"{longer:,} of {len(sampled):,} passages that were measured are longer than the encoder reads "
+            f"({encoder.max_tokens} tokens), so their ends are found by words only; --passage-words makes them shorter"
+        )
 
 
 def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
@@ -93,10 +162,8 @@ def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
     if is_index(path):
         library = open_index(path, _opener(store, reporter.say), reporter.say)
         return Opened(library, library.documents, library.search_state)
-    reading = read_paths([path])
-    for note in reading.notes:
-        reporter.say(note)
-    return _searched(lambda: list(reading.documents), ["folder", str(path.resolve())], True, store, reporter)
+    documents = _read_documents([path], (store.home,), reporter)
+    return _searched(lambda: documents, ["folder", str(path.resolve())], True, store, reporter)
 
 
 def open_documents(
@@ -118,7 +185,8 @@ def _searched(
     for uri, encoder in () if changes else encoders_at_hand(store):
         folder = _index_folder(name, encoder, store)
         if is_index(folder):
-            return _opened(folder, NamedEncoder(uri, encoder), reporter)
+            with contextlib.suppress(DamagedIndexError):  # it is made again
+                return _opened(folder, NamedEncoder(uri, encoder), reporter)
     texts = documents()
     best = encoder_for([document.text for document in texts])
     found = next(encoders_at_hand(store, best), None)
@@ -130,12 +198,16 @@ def _searched(
     folder = _index_folder(name, found[1], store)
     if not is_index(folder):
         reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
-    update_index(folder, texts, named, learn=learn, reporter=reporter)
+    try:
+        update_index(folder, texts, named, learn=learn, reporter=reporter, wait_s=WAIT_S)
+    except DamagedIndexError as error:
+        reporter.say(f"{error.what} It is made again.")
+        update_index(folder, texts, named, rebuild=True, learn=learn, reporter=reporter, wait_s=WAIT_S)
     return _opened(folder, named, reporter)
 
 
 def _index_folder(name: Sequence[str], encoder: Encoder, store: Store) -> Path:
-    return store.index_folder(fingerprint([*name, encoder.fingerprint]))
+    return store.index_folder(fingerprint([*name, encoder.fingerprint, SEARCH_VERSION, INDEX_VERSION]))
 
 
 def _opened(folder: Path, named: NamedEncoder, reporter: Reporter) -> Opened:

@@ -48,7 +48,9 @@ def assign_splits(documents: Listed, examples: Listed, by: str, seed: int) -> As
     Documents and standalone examples are split separately. If there are too few of one kind, all of them go to
     training. Splits that examples name are kept; no other source of that kind joins a named test or validation split.
     Where all documents are studied and no example is left to validate on, some of the training split are taken.
-    Near-duplicate documents, near-duplicate prompts and all rows of a group stay together; labels are spread evenly.
+    Near-duplicate documents, near-duplicate prompts and all rows of a group stay together; labels are spread evenly. By
+    `questions` and `prompts`, only prompts that are the same but for case and punctuation stay together: many questions
+    differ in one name.
 
     Args:
         documents: The documents.
@@ -200,7 +202,8 @@ class _Units:
         if split:
             unit.named.setdefault(split, examples.ids[i])
             if len(unit.named) > 1:
-                raise _two_splits(unit, examples.sources[i])
+                by_prompt = name == f"e:{examples.prompts[i]}" != f"e:{examples.sources[i]}"
+                raise _same_question(unit) if by_prompt else _two_splits(unit, examples.sources[i])
 
     def merge(self, one: str, other: str) -> None:
         """Merge two units, unless the data name different splits for them."""
@@ -268,6 +271,15 @@ def _two_splits(unit: _Unit, source: str) -> SizewiseError:
         f"Examples of '{source}' are assigned to both {one} and {other}.",
         "one split for all examples of a source, because they share its text",
         f"correct the split of example '{example}'",
+    )
+
+
+def _same_question(unit: _Unit) -> SizewiseError:
+    (one, first), (other, second) = list(unit.named.items())[:2]
+    return SizewiseError(
+        f"The examples '{first}' ({one}) and '{second}' ({other}) ask the same question.",
+        "each question in one split, because training would give its answer away",
+        f"remove one of them, or correct the split of example '{second}'",
     )
 
 

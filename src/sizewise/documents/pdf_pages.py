@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_t
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
+NEAR_EDGE, MAX_SHIFT = 0.25, 0.01
+"""Share of a page's height within which a table that goes on over the edge ends and begins, and shift of its sides."""
 MARGIN = 0.1
 """Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
 SCANNED = "scanned pages read by OCR, possibly with errors"
@@ -21,6 +24,16 @@ NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chin
 OCR_FAILED = "OCR found none; it reads Latin letters, Chinese and Japanese"
 HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
+_NO_TITLE = re.compile(
+    r"(?i)untitled(?:[ -]?\d+)?|(?:powerpoint )?(?:presentation|pr\u00e4sentation|pr\u00e9sentation)\d*"
+    r"|(?:document|dokument|slide|folie|book|mappe|sheet)\s?\d*|.*\.(?:docx?|pptx?|xlsx?|odt|indd|tex|qxd|pdf)"
+    r"|microsoft (?:office )?(?:word|powerpoint|excel|visio|publisher) [-\u2013] .*"
+)
+"""What programs fill in; a file name is no title either, because the name of the PDF is a better one."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as a share of the page's width or height."""
 
 
 class Block(NamedTuple):
@@ -30,6 +43,8 @@ class Block(NamedTuple):
     """Text as Markdown."""
     is_table: bool = False
     """Whether it is a table."""
+    box: Box | None = None
+    """Place of a table on its page."""
 
 
 class PageText(NamedTuple):
@@ -66,9 +81,16 @@ def convert_pdf(data: bytes) -> Conversion:
         have = "have" if len(empty) > 1 else "has"
         why = OCR_FAILED if ocr.can_read() else NEEDS_OCR
         found.remarks.append(f"{page_ranges(empty)} of {len(pages)} {have} no text ({why})")
-    title = title if isinstance(title, str) and title.isprintable() else ""
-    found.parts.append(Part(text, title=title.strip()))
+    found.parts.append(Part(text, title=stated_title(title)))
     return found
+
+
+def stated_title(title: object) -> str:
+    """Return the title that a PDF states; empty if a program filled it in, as in `Microsoft Word - a.doc`."""
+    if not isinstance(title, str) or not title.isprintable():
+        return ""
+    title = title.strip()
+    return "" if _NO_TITLE.fullmatch(title) else title
 
 
 def count_pages(data: bytes) -> int:
@@ -116,7 +138,9 @@ def _blocks(page: Any) -> list[Block]:
                 blocks.append(Block(text))
         elif inside not in placed:
             placed.add(inside)
-            blocks.append(Block(tables[inside][1], is_table=True))
+            x0, top, x1, bottom = tables[inside][0]
+            box = (x0 / page.width, top / page.height, x1 / page.width, bottom / page.height)
+            blocks.append(Block(tables[inside][1], is_table=True, box=box))
     return blocks
 
 
@@ -141,20 +165,44 @@ def _edge_lines(page: Any) -> list[str]:
 def _text_of(pages: list[PageText], removed: Counter[str]) -> str:
     """Join the pages without what recurs in their margins."""
     recurring = recurring_forms([page.edge_lines for page in pages])
-    kept = []
+    kept: list[Block] = []
     for page in pages:
+        before = len(kept)
         edge = {
             line for line in page.edge_lines if form_of(line) in recurring or (len(pages) > 1 and is_page_number(line))
         }
-        for text, is_table in page.blocks:
-            if not is_table:
+        for block in page.blocks:
+            text = block.text
+            if not block.is_table:
                 text, dropped = _without_lines(text, edge)
                 text, joined = join_hyphenated(text)
                 removed[HEADERS] += dropped
                 removed[HYPHENS] += joined
-            if text:
-                kept.append(text)
-    return "\n\n".join(kept)
+            if before and len(kept) == before and _continues(kept[-1], block):
+                kept[-1] = block._replace(text=_joined_tables(kept[-1].text, text))
+                before = 0  # only the first block of a page continues the page before
+            elif text:
+                kept.append(block._replace(text=text))
+    return "\n\n".join(block.text for block in kept)
+
+
+def _continues(above: Block, below: Block) -> bool:
+    """Check whether the first block of a page continues a table that the page before ends with."""
+    if above.box is None or below.box is None:
+        return False
+    same_sides = all(abs(above.box[side] - below.box[side]) < MAX_SHIFT for side in (0, 2))
+    over_the_edge = above.box[3] > 1 - NEAR_EDGE and below.box[1] < NEAR_EDGE
+    return same_sides and over_the_edge and _columns(above.text) == _columns(below.text)
+
+
+def _columns(table: str) -> int:
+    return table.splitlines()[1].count("---")
+
+
+def _joined_tables(above: str, below: str) -> str:
+    """Append the rows of a table to one whose columns it has; a header that is repeated on each page is left out."""
+    header, _, *rows = below.splitlines()
+    return "\n".join([above, *([] if header == above.splitlines()[0] else [header]), *rows])
 
 
 def _without_lines(text: str, dropped: set[str]) -> tuple[str, int]:

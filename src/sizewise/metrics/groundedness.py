@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sizewise.metrics.base import AnswerItem, CannotMeasure, Mean
 from sizewise.metrics.support import MIN_COVERAGE, WINDOW, is_supported, statements_of
-from sizewise.text import fold_text, sentences_of
+from sizewise.text import count_words, fold_text, phrase_pattern, sentences_of
 
 MIN_QUOTED_WORDS = 3
 """Words in quotation marks from which they count as a quotation."""
@@ -17,10 +17,23 @@ _CITED = re.compile(
 )
 _LATE = re.compile(rf"([.!?\u3002])[ \t]*((?:{_CITED.pattern}[ \t]*)+)(?=\s|$|[A-Z])")
 _QUOTED = re.compile(
-    r"\"([^\"\n]+)\"|\u201c([^\u201d\n]+)\u201d|\u00ab([^\u00bb\n]+)\u00bb|\u201e([^\u201c\u201d\n]+)[\u201c\u201d]"
+    r"\"([^\"\n]+)\""
+    r"|\u201c([^\u201c\u201d\n]+)[\u201d\"]"  # English; some close with a straight one
+    r"|\u201e([^\u201c\u201d\n]+)[\u201c\u201d]"  # German, Polish, Hungarian
+    r"|\u201d([^\u201c-\u201f\n]+)\u201d"  # Finnish, Swedish
+    r"|\u00ab([^\u00ab\u00bb\n]+)\u00bb|\u00bb([^\u00ab\u00bb\n]+)\u00ab"
+    r"|\u300c([^\u300c\u300d\n]+)\u300d|\u300e([^\u300e\u300f\n]+)\u300f"  # Chinese, Japanese
+    r"|(?<!\w)\u2018([^\u2018\n]+?)\u2019(?!\w)"  # British; within a word it is an apostrophe
 )
+_MARKS = '"\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f\u2018\u2019\u201a\u2039\u203a'
+_ONE_KIND: dict[int, str | None] = {
+    **{ord(mark): "'" for mark in _MARKS},
+    **{ord(dash): "-" for dash in "\u2012\u2013\u2014\u2212"},
+    **{ord(sign): None for sign in "*`"},
+}
+"""Quotation marks inside of a quotation and dashes of one kind, and no signs of Markdown."""
 _NUMBERED = re.compile(r"(?m)^\s*\[(\d{1,3})\][ \t:.]*")
-_EDGES = " .,;:!?\u2026'\"()[]"
+_EDGES = " .,;:!?\u2026'\"()[]\u3001\u3002\uff0c\uff01\uff1f"
 _SUPPORT = f"support:words, {MIN_COVERAGE:g} in {WINDOW} sentences; numbers; names; negation"
 
 
@@ -116,16 +129,17 @@ class Groundedness(_FromPassages):
 class QuotesVerbatim(_FromPassages):
     """Share of quotations that a passage contains word for word."""
 
-    name, title = "quotes_verbatim", "Verbatim quotes"
+    name, title, version = "quotes_verbatim", "Verbatim quotes", 2
     description = (
-        f"Share of the quotations of at least {MIN_QUOTED_WORDS} words that a passage contains word for word, ignoring "
-        "case, white space and an omission marked by an ellipsis. Higher is better. It doesn't see statements outside "
+        f"Share of the quotations of at least {MIN_QUOTED_WORDS} words (in scripts without spaces, of twice as many "
+        "characters) that a passage contains word for word, ignoring case, white space, the kind of quotation marks "
+        "and dashes, and an omission marked by an ellipsis. Higher is better. It doesn't see statements outside "
         "quotation marks."
     )
 
     def signature(self) -> str:
         """Describe what counts as a quotation."""
-        return f"{self.name}|words:{MIN_QUOTED_WORDS} and more|case:folded|in:passages, or the prompt"
+        return f"{self.name}|words:{MIN_QUOTED_WORDS} and more|case, marks and dashes:folded|in:passages, or the prompt"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (verbatim quotations, quotations).
@@ -133,21 +147,25 @@ class QuotesVerbatim(_FromPassages):
         Raises:
             CannotMeasure: there are neither passages nor a prompt.
         """
-        passages = [fold_text(one) for one in self._passages(item)]
+        passages = [_folded(one) for one in self._passages(item)]
         quotes = [next(filter(None, found.groups())) for found in _QUOTED.finditer(item.completion)]
-        quotes = [one for one in quotes if len(one.split()) >= MIN_QUOTED_WORDS]
+        quotes = [one for one in quotes if count_words(one) >= MIN_QUOTED_WORDS]
         return float(sum(any(_quotes(one, passage) for passage in passages) for one in quotes)), float(len(quotes))
+
+
+def _folded(text: str) -> str:
+    return fold_text(text.translate(_ONE_KIND))
 
 
 def _quotes(quote: str, passage: str) -> bool:
     """Check whether a passage contains the parts of a quotation in their order; an ellipsis separates parts."""
     position = 0
-    for part in re.split(r"\[?(?:\.\.\.|\u2026)\]?", fold_text(quote)):
+    for part in re.split(r"\[?(?:\.\.\.|\u2026)\]?", _folded(quote)):
         wanted = part.strip(_EDGES)
-        found = re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", passage[position:]) if wanted else None
+        found = phrase_pattern(wanted).search(passage, position) if wanted else None
         if wanted and found is None:
             return False
-        position += found.end() if found else 0
+        position = found.end() if found else position
     return True
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """How passages are put before a question, and how an answer says that they don't hold it."""
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ NOT_GIVEN = {
     "zh": "文中没有提到这一点。",
     "ja": "その情報は記載されていません。",
     "ko": "그 내용은 언급되어 있지 않습니다.",
+    "ru": "В тексте об этом не сказано.",
+    "pl": "Tekst nie zawiera tej informacji.",
+    "tr": "Metinde bu belirtilmemiş.",
+    "ar": "لا يذكر النص ذلك.",
+    "hi": "पाठ में इसका उल्लेख नहीं है।",
 }
 """Language -> the sentence with which models are trained to say that no passage holds the answer."""
 

@@ -22,8 +22,11 @@ from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import SPLITS, Completion, ModelDescription, Request
 from sizewise.retrieval.passages import PASSAGE_WORDS
 from sizewise.store import Store
+from sizewise.text import count_words
 
 PASSAGES = 3
+SHORT_QUESTION = 6
+"""Words below which a question of a conversation may rest on the one before it."""
 FILLER = "passage " * PASSAGE_WORDS
 NOT_OFFERED = ("echo", "ids", "embeddings", "tools")  # features that leave no room for passages
 
@@ -77,10 +80,11 @@ class RetrievingModel(PromptWrapper):
     def passages(self, request: Request) -> tuple[str, ...]:
         """Find the passages that match a request's question best, each with its title and heading.
 
+        A short follow-up, such as "And on Sundays?", is looked up with the question before it.
+
         Passages with signs of prompt injection are left out; the next best ones take their places.
         """
-        question = request.messages[-1].content if request.messages else request.text or ""
-        found = (passage_text(hit.passage) for hit in self._library.find(question, 2 * PASSAGES).hits)
+        found = (passage_text(hit.passage) for hit in self._library.find(_searched_text(request), 2 * PASSAGES).hits)
         return tuple(islice((text for text in found if not has_signals(text)), PASSAGES))
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
@@ -97,6 +101,14 @@ class RetrievingModel(PromptWrapper):
     def rewrite(self, request: Request) -> Request:
         """Insert the passages before the last message, or before a plain text."""
         return _with_passages(request, self.passages(request))
+
+
+def _searched_text(request: Request) -> str:
+    if not request.messages:
+        return request.text or ""
+    *earlier, last = request.messages
+    before = next((message.content for message in reversed(earlier) if message.role == "user"), "")
+    return f"{before} {last.content}" if before and count_words(last.content) < SHORT_QUESTION else last.content
 
 
 def _with_passages(request: Request, found: Sequence[str]) -> Request:

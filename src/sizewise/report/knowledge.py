@@ -120,8 +120,10 @@ def _documents(
 ) -> list[DocumentKnowledge]:
     """Count the questions of each document by how they are answered."""
     by_document: dict[str, list[ItemRow]] = defaultdict(list)
+    measured = [one for one in (closed, given) if one]
     for row in rows:
-        if row.item in closed or row.item in given:
+        # An answer that wasn't measured doesn't tell whether the question is answered.
+        if closed.get(row.item) or (measured and all(row.item in one for one in measured)):
             by_document[row.cluster].append(row)
     found = []
     for document, asked in by_document.items():

@@ -174,6 +174,10 @@ class Encoder:
         found: list[Any] = self._tokenizer.encode_batch_fast(prepared)
         return found
 
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Count the passages whose end is cut off because they are longer than the encoder reads."""
+        return sum(bool(encoding.overflowing) for encoding in self._tokenize(texts, self.settings.passage_prompt))
+
     def graph(self) -> Graph:
         """Build the ONNX graph: `input_ids` and `attention_mask` in, `sentence_embedding` out."""
         return build_graph(self.settings, read_tensors(self.folder))

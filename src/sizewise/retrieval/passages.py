@@ -8,14 +8,25 @@ from typing import NamedTuple
 
 from sizewise.errors import UsageError
 from sizewise.records import Document
-from sizewise.text import count_words, graphemes_of, pieces_of, sentences_of
+from sizewise.text import count_words, fold_text, graphemes_of, pieces_of, sentences_of
 
 PASSAGE_WORDS, MIN_PASSAGE_WORDS = 160, 20
 _UNSPACED_WORDS = 0.5  # words of one character in a script without spaces, as `count_words` estimates
-_HEADING = re.compile(r"#{1,6} +(.+)")
+_HEADING = re.compile(r"(#{1,6}) +(.+)")
+_HEADING_LINE = re.compile(r" {0,3}#{2,6} +\S")
+_ANY_HEADING_LINE = re.compile(r" {0,3}#{1,6} +\S")
+MAX_HEADING = 120
+"""Characters of a heading that the headings below it are shown with; a longer one is a paragraph."""
+ABOVE = ": "
+"""What stands between a heading and the one above it."""
 _FIRST_HEADING = re.compile(r"[\s\ufeff\u200b\u2060]*# +(.+)")
+_UNDERLINED_TITLE = re.compile(r"\s*([^\n]{1,120})\n {0,3}={3,}[ \t]*(?:\n|\Z)")
+_UNDERLINE = re.compile(r" {0,3}(={3,}|-{3,})[ \t]*")
+_FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(.*?\n)---[ \t]*(?:\n|\Z)", re.DOTALL)
+_STATED_TITLE = re.compile(r"(?m)^title:[ \t]*(\S.*)$")
+MAX_FRONT_MATTER = 8_000
 _INVISIBLE = "\ufeff\u200b\u2060"  # before a heading
-_FENCE = re.compile(r"(?m)^\s*(?:```|~~~)")
+_FENCE = re.compile(r"(?m)^\s*(?:`{3,}[^`\n]*$|~~~)")
 _TABLE_RULE = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?\s*)?")
 
 
@@ -27,7 +38,7 @@ class Passage(NamedTuple):
     title: str
     """Title of the document."""
     heading: str
-    """Heading of the section, if any."""
+    """Heading of the section, if any, after those above it: `Router X200: Warranty`. The title isn't repeated."""
     text: str
     """Whole paragraphs, unless they are too long for a passage."""
 
@@ -69,7 +80,7 @@ def cut(documents: Sequence[Document], max_words: int = PASSAGE_WORDS, overlap: 
     """Split documents into passages of about `max_words` words at most.
 
     The text is split at headings, then at paragraphs, and within a long paragraph at sentences. Each part of a long
-    table begins with the table's header.
+    table begins with the table's header. Headings without text become a passage under the heading above them.
 
     Args:
         documents: The documents.
@@ -86,21 +97,19 @@ def cut(documents: Sequence[Document], max_words: int = PASSAGE_WORDS, overlap: 
 
 def cut_document(document: Document, cutting: Cutting) -> Iterator[Passage]:
     """Split one document."""
-    heading, title = "", title_of(document)
+    title, section, heading = title_of(document), 0, ""
     parts: list[str] = []
     repeated = 0  # parts that the passage before ends with
 
     def passage() -> Passage:
         return Passage(document.id, title, heading, "\n".join(parts))
 
-    for paragraph in _paragraphs(document.text):
-        rest = paragraph.strip().lstrip(_INVISIBLE).lstrip()
-        begins = _HEADING.match(rest)
-        if begins:
+    for block in _blocks(document.text, title):
+        if block.section != section:
             if len(parts) > repeated:
                 yield passage()
-            heading, parts, repeated, rest = begins[1].strip(), [], 0, rest[begins.end() :].strip()
-        for piece in _pieces(rest, cutting.max_words):
+            section, heading, parts, repeated = block.section, block.heading, [], 0
+        for piece in _pieces(block.text, cutting.max_words):
             if parts and sum(map(count_words, parts)) + count_words(piece) > cutting.max_words:
                 if len(parts) > repeated:
                     yield passage()
@@ -113,12 +122,136 @@ def cut_document(document: Document, cutting: Cutting) -> Iterator[Passage]:
         yield passage()
 
 
+class _Block(NamedTuple):
+    """A paragraph, table or block of code."""
+
+    section: int
+    """Number of the section."""
+    heading: str
+    """Heading of the section, after those above it."""
+    text: str
+    """The text."""
+
+
+class _Headings:
+    """The headings that a place of a document is under, and those that have no text of their own.
+
+    Args:
+        title: title of the document, which isn't repeated in front of other headings.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = fold_text(title)
+        self._above: list[tuple[int, str]] = []
+        self._has_text = True
+        self._bare: dict[str, list[str]] = {}
+
+    @property
+    def path(self) -> str:
+        """The heading of the section, after those above it."""
+        return self._path_of(self._above)
+
+    def begin(self, level: int, text: str) -> None:
+        """Begin a section."""
+        self._end(level)
+        while self._above and self._above[-1][0] >= level:
+            self._above.pop()
+        self._above.append((level, text))
+        self._has_text = False
+
+    def add_text(self) -> None:
+        """Take note that the section has a text."""
+        self._has_text = True
+
+    def bare(self, alone: bool) -> Iterator[tuple[str, str]]:
+        """End the document, and yield the headings without text or sections below them: (heading above, texts).
+
+        Args:
+            alone: the document has no other text; otherwise its title is left out.
+        """
+        self._end(0)
+        for path, texts in self._bare.items():
+            kept = [text for text in texts if alone or fold_text(text) != self._title]
+            if kept:
+                yield path, "\n".join(kept)
+
+    def _end(self, level: int) -> None:
+        if not self._has_text and level <= self._above[-1][0]:
+            self._bare.setdefault(self._path_of(self._above[:-1]), []).append(self._above[-1][1])
+
+    def _path_of(self, headings: Sequence[tuple[int, str]]) -> str:
+        shown = [text for _, text in headings[:-1] if len(text) <= MAX_HEADING and fold_text(text) != self._title]
+        return ABOVE.join(filter(None, [*shown, *(text for _, text in headings[-1:])]))
+
+
+def _blocks(text: str, title: str) -> Iterator[_Block]:
+    """Yield the paragraphs of a document with their headings; headings without any text come last."""
+    headings, section, alone = _Headings(title), 0, True
+    for paragraph in _paragraphs(text):
+        for part in _sections(paragraph):
+            rest = part.strip().lstrip(_INVISIBLE).lstrip()
+            if begins := _HEADING.match(rest):
+                headings.begin(len(begins[1]), _without_closing_marks(begins[2].strip()))
+                section, rest = section + 1, rest[begins.end() :].strip()
+            if rest:
+                headings.add_text()
+                alone = False
+                yield _Block(section, headings.path, rest)
+    for path, texts in headings.bare(alone):
+        section += 1
+        yield _Block(section, path, texts)
+
+
+def _without_closing_marks(heading: str) -> str:
+    """Remove the signs behind a heading, as in `## Title ##`; those of a word, as in `C#`, stay."""
+    bare = heading.rstrip("#")
+    return bare.rstrip() or heading if bare != heading and bare.endswith((" ", "\t")) else heading
+
+
+def _sections(paragraph: str) -> Iterator[str]:
+    """Split a paragraph before each heading: Markdown needs no blank line there. Comments in code are no headings.
+
+    A single `#` inside of a paragraph is a heading only if the paragraph begins with one: it may be a comment as well.
+    """
+    paragraph = _with_marked_heading(paragraph)
+    if "#" not in paragraph:
+        yield paragraph
+        return
+    heading = _ANY_HEADING_LINE if _ANY_HEADING_LINE.match(paragraph.lstrip("\n")) else _HEADING_LINE
+    lines: list[str] = []
+    fenced = False
+    for line in paragraph.split("\n"):
+        if lines and not fenced and heading.match(line):
+            yield "\n".join(lines)
+            lines = []
+        fenced ^= bool(_FENCE.match(line))
+        lines.append(line)
+    yield "\n".join(lines)
+
+
+def _with_marked_heading(paragraph: str) -> str:
+    """Write a heading that is underlined with `===` or `---` at the beginning of a paragraph as `#` or `##`."""
+    first, _, rest = paragraph.strip("\n").partition("\n")
+    second, _, rest = rest.partition("\n")
+    underline = _UNDERLINE.fullmatch(second)
+    heading = first.strip()
+    if underline is None or not heading or len(heading) > MAX_HEADING or heading[0] in "#|>-*+=`~" or "|" in heading:
+        return paragraph
+    return f"{'#' if underline[1][0] == '=' else '##'} {heading}\n{rest}"
+
+
 def title_of(document: Document) -> str:
-    """Return the title of a document: its first heading, where the title is only the name of the file."""
-    title = document.title or document.id
-    begins = _FIRST_HEADING.match(document.text)
+    """Return the title of a document: the one in its front matter or its first heading, if it has only a file name."""
+    title, text = document.title or document.id, document.text
     name = document.id.rsplit("/", 1)[-1]
-    return begins[1].strip() if begins and title in (name, name.rpartition(".")[0]) else title
+    if title not in (name, name.rpartition(".")[0]):
+        return title
+    front = _FRONT_MATTER.match(text[:MAX_FRONT_MATTER])
+    if front and (stated := _STATED_TITLE.search(front[1])):
+        return stated[1].strip().strip("\"'") or title
+    start = front.end() if front else 0
+    begins = _FIRST_HEADING.match(text, start) or _UNDERLINED_TITLE.match(text, start)
+    return _without_closing_marks(begins[1].strip()) if begins else title
 
 
 def _paragraphs(text: str) -> Iterator[str]:

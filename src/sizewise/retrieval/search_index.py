@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
 
@@ -14,9 +14,10 @@ from sizewise.errors import SizewiseError
 from sizewise.retrieval.fusion import CANDIDATES, best_first, fuse
 from sizewise.retrieval.meaning import Meaning, TextEncoder, Vectors
 from sizewise.retrieval.passages import Passage
+from sizewise.retrieval.spellings import QueryTerms, index_terms, query_terms
 from sizewise.retrieval.suitability import choose_words_share
 from sizewise.retrieval.term_index import TermIndex
-from sizewise.retrieval.terms import stop_words_of, terms_of
+from sizewise.retrieval.terms import stop_words_of
 
 BEST, TENTH = 3, 9
 
@@ -34,6 +35,27 @@ class Ranking(NamedTuple):
     """(all passages,) BM25 scores."""
     similarities: Array | None
     """(all passages,) cosine similarities; None if passages are ranked by words only."""
+
+
+_NEVER = frozenset(("",))  # no term is empty
+
+
+class Weights(dict[str, float]):
+    """IDF of each term of a question.
+
+    Args:
+        weights: the weights.
+        parts: compound among the terms, such as `checkin` -> its parts, as in "check in".
+    """
+
+    def __init__(self, weights: Mapping[str, float], parts: Mapping[str, frozenset[str]]) -> None:
+        super().__init__(weights)
+        self.parts = {term: found for term, found in parts.items() if found}
+
+    @property
+    def all_terms(self) -> frozenset[str]:
+        """The terms and the parts of compounds."""
+        return frozenset(self).union(*self.parts.values())
 
 
 class SearchIndex:
@@ -75,7 +97,7 @@ class SearchIndex:
         documents: dict[str, list[int]] = {}
         for position, passage in enumerate(passages):
             documents.setdefault(passage.document, []).append(position)
-        index = TermIndex.of_terms(terms_of(passage.full_text, stop_words) for passage in passages)
+        index = TermIndex.of_terms(index_terms(passage.full_text, stop_words) for passage in passages)
         return cls(list(passages), stop_words, index, documents, meaning)
 
     def add_meaning(self, encoder: TextEncoder, vectors: Vectors) -> Meaning:
@@ -86,7 +108,10 @@ class SearchIndex:
 
     def query_terms(self, text: str) -> list[str]:
         """Split a question or a sentence to look up into terms, in order."""
-        return terms_of(text, self.stop_words, is_query=True)
+        return self._read_query(text).terms
+
+    def _read_query(self, text: str) -> QueryTerms:
+        return query_terms(text, self.stop_words, self.term_index.__contains__, self.term_index.spelling)
 
     def similarities(self, question: str) -> Array | None:
         """Compute the similarity of each passage to a question; None if passages have no vectors."""
@@ -94,7 +119,9 @@ class SearchIndex:
 
     def rank(self, question: str, similarities: Array | None, hidden: str | None = None) -> Ranking:
         """Rank passages, excluding those of a hidden document."""
-        words = self.term_index.scores(self.query_terms(question))
+        asked = self._read_query(question)
+        parts = [term for of_compound in asked.parts.values() for term in sorted(of_compound)]
+        words = self.term_index.scores([*asked.terms, *parts])
         if hidden is not None:
             places = list(self.documents[hidden])
             words[places] = 0.0
@@ -104,25 +131,26 @@ class SearchIndex:
         share = 1.0 if self.meaning is None else self.meaning.words_share
         return Ranking(*fuse(words, similarities, share), words, similarities)
 
-    def weights(self, text: str) -> dict[str, float]:
+    def weights(self, text: str) -> Weights:
         """Map the terms of a text to their IDF; terms that occur in no document get the highest."""
-        return {term: self.term_index.idf(term) for term in self.query_terms(text)}
+        asked = self._read_query(text)
+        return Weights({term: self.term_index.idf(term) for term in asked.terms}, asked.parts)
 
-    def passage_coverage(self, weights: dict[str, float], position: int) -> float:
+    def passage_coverage(self, weights: Weights, position: int) -> float:
         """Compute the weighted share of terms that occur in a passage, its title or its heading."""
         return weighted_share(weights, frozenset(self.term_index.terms_of(position)))
 
-    def document_coverage(self, weights: dict[str, float], positions: Sequence[int]) -> float:
+    def document_coverage(self, weights: Weights, positions: Sequence[int]) -> float:
         """Compute the weighted share of terms that occur in one of the documents of the best passages."""
         best = dict.fromkeys(self.passages[position].document for position in positions[:BEST])
+        terms = weights.all_terms
         return max(
-            weighted_share(weights, {term for i in self.documents[document] for term in self.term_index.terms_of(i)})
-            for document in best
+            weighted_share(weights, self.term_index.terms_in(terms, self.documents[document])) for document in best
         )
 
-    def coverage(self, weights: dict[str, float], text: str) -> float:
+    def coverage(self, weights: Weights, text: str) -> float:
         """Compute the weighted share of terms that occur in a text."""
-        return weighted_share(weights, frozenset(terms_of(text, self.stop_words)))
+        return weighted_share(weights, frozenset(index_terms(text, self.stop_words)))
 
     def features(self, question: str, ranking: Ranking) -> Array:
         """Compute the features that predict an answer.
@@ -151,7 +179,8 @@ class SearchIndex:
         return np.array(found)
 
 
-def weighted_share(weights: dict[str, float], terms: Collection[str]) -> float:
-    """Compute the share of the weights whose terms are among the given ones."""
+def weighted_share(weights: Weights, terms: frozenset[str]) -> float:
+    """Compute the share of the weights whose terms are among the given ones; a compound may be there in its parts."""
     total = sum(weights.values())
-    return sum(weight for term, weight in weights.items() if term in terms) / total if total else 0.0
+    found = (weight for term, weight in weights.items() if term in terms or weights.parts.get(term, _NEVER) <= terms)
+    return sum(found) / total if total else 0.0

@@ -20,8 +20,8 @@ from sizewise.retrieval.terms import number_sets, numbers_of
 from sizewise.text import fold_text, sentences_of
 from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS
 
-MIN_CLAUSE_OVERLAP = 0.5
-SEARCH_VERSION = 2
+MIN_CLAUSE_OVERLAP, MIN_RELATED = 0.5, 0.6
+SEARCH_VERSION = 3
 """Incremented when other passages are found for a question, or they look different."""
 # An address ends where a script without spaces, or punctuation of full width, begins.
 _LINK_CHARACTER = f"[^\\s\u3000-\u303f\uff00-\uffef{BIGRAM_SCRIPTS}{TRIGRAM_SCRIPTS}]"
@@ -146,7 +146,7 @@ class Library:
         ranking = self._index.rank(question, self._index.similarities(question))
         weights = self._index.weights(question)
         ranked = zip(ranking.positions.tolist(), ranking.scores.tolist(), strict=True)
-        found = list(islice(self._with_answers(ranked, weights), limit))
+        found = list(islice(self._with_answers(ranked, weights.all_terms), limit))
         if not found:
             return Finding((), 0.0)
         probability = None
@@ -182,7 +182,7 @@ class Library:
 
     def answers_in(self, passage: Passage, question: str) -> list[str]:
         """Return the sentences of a passage that could answer a question, without boilerplate."""
-        return self._lines.answers_in(passage, self._index.weights(question))
+        return self._lines.answers_in(passage, self._index.weights(question).all_terms)
 
     def support(self, sentence: str, passages: Sequence[Passage]) -> tuple[int, float]:
         """Find the passage that supports a sentence best.
@@ -217,6 +217,15 @@ class Library:
         pairs = [(clause, max(clauses, key=partial(self.overlap, clause))) for clause in _CLAUSE.split(sentence)]
         alike = [pair for pair in pairs if self.overlap(*pair) >= MIN_CLAUSE_OVERLAP] or [(sentence, nearest)]
         return any(bool(_NEGATION.search(one)) != bool(_NEGATION.search(other)) for one, other in alike)
+
+    def is_related(self, answer: str, source: Passage, other: Passage) -> bool:
+        """Check whether a passage has most words of an answer, or of the passage that the answer is from.
+
+        It then states the answer, or something else in its place, as another version of a document does: it is not a
+        passage without an answer.
+        """
+        text = other.full_text
+        return self.overlap(answer, text) >= MIN_RELATED or self.overlap(source.text, text) >= MIN_RELATED
 
     def rarity(self, word: str) -> float:
         """Return the IDF of the rarest term of a word; 0 for a stop word."""

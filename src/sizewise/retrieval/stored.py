@@ -28,11 +28,14 @@ from sizewise.retrieval.meaning import BLOCK, Meaning, TextEncoder, Vectors, tex
 from sizewise.retrieval.passages import Cutting, Passage, cut_document
 from sizewise.retrieval.search_index import SearchIndex
 from sizewise.retrieval.searching import Library
+from sizewise.retrieval.spellings import index_terms
 from sizewise.retrieval.term_index import TermIndex
-from sizewise.retrieval.terms import stop_words_of, terms_of
+from sizewise.retrieval.terms import stop_words_of
 from sizewise.store import cannot_write, make_folder, write_atomically
 
 SCHEMA = 1
+INDEX_VERSION = 2
+"""Incremented when documents are cut or split into terms in another way: then an update keeps nothing of before."""
 MANIFEST, PASSAGES, OFFSETS, DOCUMENTS, VECTORS, LINES = (
     "index.json",
     "passages.jsonl",
@@ -46,6 +49,10 @@ KEY_DIGITS = 32
 SAMPLED_CHARACTERS = 4_000_000
 """Text from which the languages and the boilerplate of a large collection are learned."""
 WORDS, MEANING = "words", "meaning"
+
+
+class DamagedIndexError(SizewiseError):
+    """The files of an index don't fit each other."""
 
 
 class NamedEncoder(NamedTuple):
@@ -148,7 +155,7 @@ def open_index(
         else:
             _check_encoder(folder, manifest, encoder.fingerprint, manifest["encoder"]["uri"])
             meaning = Meaning(encoder, stored.vectors, float(manifest["encoder"]["words_share"]))
-    documents = {name: span for name, (_, span) in stored.spans().items()}
+    documents = {name: span for name, (_, span) in stored.spans().items() if span}
     index = SearchIndex(stored.passages, frozenset(manifest["stop_words"]), stored.terms, documents, meaning)
     written = json.loads((stored.folder / LINES).read_text(encoding="utf-8"))
     learned = manifest["answerability"].get(WORDS if meaning is None else MEANING)
@@ -165,6 +172,7 @@ def update_index(
     rebuild: bool = False,
     learn: bool = True,
     reporter: Reporter | None = None,
+    wait_s: float = 0.0,
 ) -> Update:
     """Make an index of documents, or bring it up to date.
 
@@ -176,15 +184,17 @@ def update_index(
         rebuild: make the index anew.
         learn: learn to estimate the probability that the documents answer a question.
         reporter: receives progress.
+        wait_s: how long to wait for another process that updates the index.
 
     Raises:
-        SizewiseError: there is no text, the index was made by another encoder or is damaged, another process updates
-            it, or it can't be written.
+        SizewiseError: there is no text, the index was made by another encoder, another process updates it, or it can't
+            be written.
+        DamagedIndexError: the index is damaged.
     """
     reporter = reporter or Silent()
     try:
         make_folder(folder)
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=wait_s):
             for left in folder.glob(f"{BUILDING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             old = None if rebuild or not is_index(folder) else _read(folder)
@@ -218,7 +228,7 @@ class _Updating:
         self._folder, self._old, self._documents = folder, old, documents
         self._named, self._cutting, self._reporter = encoder, cutting, reporter
         self._known = old.spans() if old else {}
-        self._keys = [fingerprint([one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents]
+        self._keys = [fingerprint([INDEX_VERSION, one.title, one.text, list(cutting)], KEY_DIGITS) for one in documents]
         self._rows: list[tuple[str, str, int]] = []
         self._kept: list[tuple[int, int]] = []  # positions of passages that the old index has: (new, old)
 
@@ -290,7 +300,7 @@ class _Updating:
                 if old is not None and i in before:
                     yield old.terms.terms_of(before[i])
                 else:
-                    yield terms_of(passages[i].full_text, stop_words)
+                    yield index_terms(passages[i].full_text, stop_words)
 
         return TermIndex.of_terms(terms())
 
@@ -433,14 +443,27 @@ def _read_files(folder: Path) -> _Stored:
     return _Stored(files, manifest, rows, passages, terms, vectors)
 
 
-def encoder_of(folder: Path) -> str | None:
-    """Return the URI of the encoder that made an index; None for one that is searched by words only.
+class IndexFacts(NamedTuple):
+    """How an index was made."""
+
+    encoder: str | None
+    """URI of the encoder; None for an index that is searched by words only."""
+    cutting: Cutting
+    """How documents were split into passages."""
+    documents: frozenset[str]
+    """Ids of the documents."""
+
+
+def facts_of(folder: Path) -> IndexFacts:
+    """Return how an index was made.
 
     Raises:
         SizewiseError: The folder is not an index, or it is damaged.
     """
-    made_by = _read(folder).manifest["encoder"]
-    return None if made_by is None else str(made_by["uri"])
+    found = _read(folder)
+    made_by = found.manifest["encoder"]
+    encoder = None if made_by is None else str(made_by["uri"])
+    return IndexFacts(encoder, Cutting(**found.manifest["cutting"]), frozenset(found.spans()))
 
 
 def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, uri: str | None) -> None:
@@ -457,8 +480,8 @@ def _check_encoder(folder: Path, manifest: dict[str, Any], found: str | None, ur
     )
 
 
-def _damaged(folder: Path, error: Exception) -> SizewiseError:
-    return SizewiseError(
+def _damaged(folder: Path, error: Exception) -> DamagedIndexError:
+    return DamagedIndexError(
         f"The index {folder} is damaged: {error}.",
         "the files that `sizewise index` wrote",
         f"sizewise index DOCUMENTS --out {folder} --rebuild",

@@ -61,7 +61,7 @@ def choose_words_share(
 def _halves(passages: Sequence[Passage], documents: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
     """Return beginnings and ends of passages, without title and heading; documents take turns."""
     rng = random.Random(0)
-    names = sorted(documents)
+    names = sorted(name for name, positions in documents.items() if len(positions))
     left = {name: list(documents[name]) for name in rng.sample(names, len(names))}
     halves: list[tuple[str, str]] = []
     while left and len(halves) < MAX_PAIRS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.errors import MissingExtraError
+from sizewise.retrieval.spellings import without_accents
 
 VOCABULARY, STARTS, IDS, SCORES = "vocabulary.json", "term_starts.npy", "term_ids.npy", "bm25"
 
@@ -73,6 +75,26 @@ class TermIndex:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def __contains__(self, term: object) -> bool:
+        return term in self._numbers
+
+    def spelling(self, term: str) -> str:
+        """Return a term in the spelling of the passages, which may have accents that it lacks or lack its accents."""
+        if term in self._numbers:
+            return term
+        plain = without_accents(term)
+        return plain if plain in self._numbers else self._accented.get(plain, term)
+
+    @cached_property
+    def _accented(self) -> dict[str, str]:
+        """Terms with accents by their form without; of several, the one that most passages have."""
+        found: dict[str, str] = {}
+        for number in np.argsort(self._counts[: len(self.vocabulary)], kind="stable").tolist():
+            term = self.vocabulary[number]
+            if not term.isascii() and (plain := without_accents(term)) != term:
+                found[plain] = term
+        return found
+
     def scores(self, terms: Sequence[str]) -> Array:
         """Return the (passages,) BM25 scores for the terms of a question."""
         known = [self._numbers[term] for term in terms if term in self._numbers]
@@ -88,6 +110,18 @@ class TermIndex:
     def terms_of(self, passage: int) -> list[str]:
         """Return the terms of a passage, in order."""
         return [self.vocabulary[number] for number in self.ids[self.starts[passage] : self.starts[passage + 1]]]
+
+    def terms_in(self, terms: Collection[str], passages: Sequence[int]) -> frozenset[str]:
+        """Return those terms that some of the passages have; a document may have 100,000 passages."""
+        known = [term for term in terms if term in self._numbers]
+        if not known or not passages:
+            return frozenset()
+        if passages[-1] - passages[0] + 1 == len(passages):
+            ids = self.ids[self.starts[passages[0]] : self.starts[passages[-1] + 1]]
+        else:
+            ids = np.concatenate([self.ids[self.starts[i] : self.starts[i + 1]] for i in passages])
+        found = np.isin([self._numbers[term] for term in known], ids)
+        return frozenset(term for term, there in zip(known, found.tolist(), strict=True) if there)
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder."""

@@ -41,20 +41,25 @@ def _token() -> re.Pattern[str]:
     return re.compile(rf"(?P<number>(?<!{spaced})(?:{_NUMBER.pattern})(?!{spaced}))|[^\W_]{letter}*")
 
 
+def number_readings(normalized: str) -> list[str]:
+    """Return the numbers beside the one that `terms_of` reads where spaces may group digits or separate numbers."""
+    return [value for found in _NUMBER.finditer(normalized) if " " in found[0] for value in _values(found[0])[1:]]
+
+
 def numbers_of(text: str) -> set[str]:
     """Return the values of the numbers in a text.
 
     A space can group the digits of one number or separate two numbers; the values of both readings are included.
     """
-    return {value for found in _NUMBER.finditer(_normalized(text)) for value in _values(found[0])}
+    return {value for found in _NUMBER.finditer(normalized_text(text)) for value in _values(found[0])}
 
 
 def number_sets(text: str) -> list[set[str]]:
     """Return the possible values of each number in a text."""
-    return [set(_values(found[0])) for found in _NUMBER.finditer(_normalized(text))]
+    return [set(_values(found[0])) for found in _NUMBER.finditer(normalized_text(text))]
 
 
-def _normalized(text: str) -> str:
+def normalized_text(text: str) -> str:
     """Normalize to NFKC, without invisible characters and optional vowel signs."""
     if text.isascii():
         return text
@@ -92,19 +97,20 @@ def terms_of(text: str, stop_words: frozenset[str] = frozenset(), *, is_query: b
         stop_words: Stop words of the languages of the texts.
         is_query: Leave out stop words inside runs of characters, too; a document keeps them.
     """
-    normalized = _normalized(text)
+    normalized = normalized_text(text)
     all_caps = normalized.isupper()
     terms: list[str] = []
     for token in _token().finditer(normalized):
         if token["number"]:
             terms.append(_values(token[0])[0])
         else:
-            terms += _terms_of_word(token[0], stop_words, all_caps, is_query)
+            terms += terms_of_word(token[0], stop_words, all_caps, is_query)
     return terms
 
 
 @lru_cache(maxsize=200_000)
-def _terms_of_word(word: str, stop_words: frozenset[str], all_caps: bool, is_query: bool) -> tuple[str, ...]:
+def terms_of_word(word: str, stop_words: frozenset[str], all_caps: bool, is_query: bool) -> tuple[str, ...]:
+    """Split a word into terms: a stem, or n-grams of characters in a script without spaces."""
     terms: list[str] = []
     for run in [word] if word.isascii() else _RUNS.findall(word):
         if _UNSPACED.fullmatch(run):
@@ -112,7 +118,7 @@ def _terms_of_word(word: str, stop_words: frozenset[str], all_caps: bool, is_que
         elif run.isdecimal():
             terms.append(_values(run)[0])
         elif run.casefold() not in stop_words:
-            terms.append(_stem(run.casefold()))
+            terms.append(stem(run.casefold()))
         elif run.isupper() and len(run) > 1 and not all_caps:
             terms.append(run)
     return tuple(terms)
@@ -150,7 +156,7 @@ def stop_words_of(texts: Iterable[str]) -> frozenset[str]:
         for name, words in vars(stopwords).items()
         if name.startswith("STOPWORDS_") and name != "STOPWORDS_EN"  # the longer English list includes it
     }
-    words = Counter(token[0] for text in texts for token in _token().finditer(_normalized(text)))
+    words = Counter(token[0] for text in texts for token in _token().finditer(normalized_text(text)))
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for run in [word] if word.isascii() else _RUNS.findall(word):
@@ -162,7 +168,7 @@ def stop_words_of(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(word for words, share in shares.items() if share >= min_share for word in words)
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """Strip a common suffix, so that 'restarted' matches 'restart'."""
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= MIN_STEM_LETTERS:

@@ -232,7 +232,7 @@ class Agent(ModelRunner):
         mark = secrets.token_hex(4)
         context = "\n".join(
             f"<passage-{mark} {number}: {passage.title}{' - ' + passage.heading if passage.heading else ''}>\n"
-            f"{' '.join(passage.text.split()[:MAX_PASSAGE_WORDS])}\n</passage-{mark}>"
+            f"{_shown_text(passage)}\n</passage-{mark}>"
             for number, passage in enumerate(passages, 1)
         )
         prompt = f"{context}\n\nQuestion: {question}"
@@ -415,6 +415,12 @@ class Citer:
         titles = {passage.document: passage.title for passage in self._passages}
         rows = [f"[{number}] {titles[document]} ({document})" for document, number in self._numbers.items()]
         return "\n\nSources:\n" + "\n".join(rows)
+
+
+def _shown_text(passage: Passage) -> str:
+    """Return the text of a passage as the model gets it, with the lines of its tables and lists."""
+    found = re.match(rf"(?:\s*\S+){{0,{MAX_PASSAGE_WORDS}}}", passage.text)
+    return found[0].strip() if found else ""
 
 
 def _shorten(question: str) -> str:

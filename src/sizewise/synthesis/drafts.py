@@ -21,12 +21,12 @@ from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.progress import Reporter, Silent
-from sizewise.records import SPLITS, Score, Synthesis, fingerprint
+from sizewise.records import SPLITS, Document, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store, make_folder, read_jsonl, write_atomically
 from sizewise.synthesis import extractive
 from sizewise.synthesis.extractive import EXTRACTIVE
-from sizewise.synthesis.formats import FORMATS, check_formats
+from sizewise.synthesis.formats import FORMATS, QUESTION, check_formats
 from sizewise.synthesis.making import (
     DRAFTED,
     FORMAT_TAG,
@@ -35,7 +35,7 @@ from sizewise.synthesis.making import (
     Options,
     choose_passages,
     extracted,
-    normalized,
+    prompt_key,
     without_near_duplicates,
 )
 from sizewise.synthesis.writer import MARK, MIN_ACCURACY, MIN_SAMPLE, check_writer, writing
@@ -59,7 +59,7 @@ def draft(
     Args:
         paths: Files, folders or `demo:NAME`.
         by: URI of the model; `extractive` takes questions and answers from the documents as they are.
-        out: JSONL file to write; approved drafts already in the file are kept.
+        out: JSONL file to write; approved drafts in it are kept, and those of other writers and in other formats.
         options: What is synthesized.
         store: Where records are saved; SIZEWISE_HOME by default.
         reporter: Receives progress events.
@@ -73,14 +73,16 @@ def draft(
         raise UsageError(f"The number of passages is {options.count}.", "a positive number", "")
     formats = check_formats(options.formats, extractive.FORMATS if by == EXTRACTIVE else FORMATS)
     with _locked(out):
-        approved = [row for row in _rows(out) if APPROVED in row["tags"]] if out.exists() else []
+        found = _rows(out) if out.exists() else []
+        approved = [row for row in found if APPROVED in row["tags"]]
+        others = [row for row in found if APPROVED not in row["tags"] and not _is_made_again(row, by, formats)]
+        _tell_kept(len(found) - len(approved) - len(others), len(others), out, reporter)
         rejected = _rows(_rejected_file(out)) if _rejected_file(out).exists() else []
         sample = approved if options.sample is None else [r for r in _rows(options.sample) if APPROVED in r["tags"]]
-        data = datasets.read([str(path) for path in paths], store=store, seed=options.seed)
-        contents = datasets.load(store, data.id)
-        documents = [document for split in SPLITS for document in contents.documents[split]]
+        sample = [row for row in sample if row.get("passage") and _format_of(row) == QUESTION]
+        documents = _read_documents(paths, options.seed, store)
         passages = cut(documents)
-        known = {normalized(row["prompt"]) for row in (*approved, *rejected)}
+        known = {prompt_key(_format_of(row), row["prompt"]) for row in (*approved, *others, *rejected)}
         made = Made(by, Library(passages, learn=False), known, "train" if options.train_only else "")
         if by == EXTRACTIVE:
             made.take(extracted(passages, made.library, formats, options))
@@ -88,11 +90,37 @@ def draft(
             chosen = choose_passages(passages, options.count, options.seed)
             with writing(by, out.with_name(f".{out.name}.answers"), options.max_usd, store, reporter) as writer:
                 if options.sample is not None or len(sample) >= MIN_SAMPLE:
-                    made.writer = check_writer(writer, [r for r in sample if r.get("passage")], options.accept_writer)
+                    made.writer = check_writer(writer, sample, options.accept_writer)
                 made.write(chosen, formats, writer)
         rows = without_near_duplicates(made.rows, made.refused)
-        _write(out, [*approved, *rows])
+        _write(out, [*approved, *others, *rows])
     return _record(made, rows, len(documents), len(approved), out)
+
+
+def _read_documents(paths: Sequence[Path | str], seed: int, store: Store) -> list[Document]:
+    sources = [str(path) for path in paths]
+    try:
+        data = datasets.read(sources, store=store, seed=seed)
+    except SizewiseError:  # perhaps too few documents to hold any out, which synthesis doesn't need
+        data = datasets.read(sources, store=store, seed=seed, all_test=True)
+    contents = datasets.load(store, data.id)
+    return [document for split in SPLITS for document in contents.documents[split]]
+
+
+def _format_of(row: Draft) -> str:
+    """Return the format of a draft; files of earlier versions have questions only and don't name it."""
+    return next((tag for tag in row["tags"][FORMAT_TAG:] if tag in (*FORMATS, *extractive.FORMATS)), QUESTION)
+
+
+def _is_made_again(row: Draft, by: str, formats: Sequence[str]) -> bool:
+    return f"by {by}" in row["tags"] and _format_of(row) in formats
+
+
+def _tell_kept(replaced: int, others: int, out: Path, reporter: Reporter) -> None:
+    if replaced:
+        reporter.say(f"{replaced:,} drafts in {out} that were not approved are made again")
+    if others:
+        reporter.say(f"{others:,} drafts of other writers or formats stay in {out}")
 
 
 def _record(made: Made, rows: Sequence[Draft], documents: int, approved: int, out: Path) -> Synthesis:

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sizewise.models.given_passages import PASSAGE_COUNTS, before_question, not_given, passage_text
+from sizewise.models.retrieving import has_signals
 from sizewise.retrieval import Library, Passage
-from sizewise.retrieval.lines import field_of
+from sizewise.retrieval.lines import split_field
 from sizewise.synthesis.formats import QUESTION, UNANSWERABLE, topic_of
 from sizewise.text import count_words, fold_text, pieces_of, sentences_of
 
@@ -22,8 +23,10 @@ EXTRACTIVE = "extractive"
 FORMATS = (QUESTION, "cloze", "field", "faq", "table", UNANSWERABLE)
 CLOZE_WORDS, MAX_ANSWER_WORDS, MIN_FIELDS, MIN_SECTIONS = (8, 40), 120, 3, 2
 GAP = "____"
-MIN_SUPPORT = 0.6
-_MARKUP = re.compile(r"^[\s*_`>|#+\u2022-]+|[*_`|]+")
+_MARKS = re.compile(r"^\s*(?:(?:[-+*\u2022]|>+|#{1,6})\s+|\|\s*)*")
+"""Marks of lists, quotes, headings and tables at the beginning of a line."""
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3}|_(?!_)|__(?=[^\W\d_a-z]|[^_]* )|`)(?=\S)(.+?)(?<=\S)\1(?!\w)")
+"""Words between signs of emphasis; in `max_users`, `*.pdf` and `__init__` they belong to a name."""
 
 
 class Item(NamedTuple):
@@ -104,20 +107,27 @@ def _cloze(passage: Passage, library: Library) -> Iterator[Item]:
 def _fields(passage: Passage) -> Iterator[tuple[str, str]]:
     """Yield the key and the value of lines such as `Opening hours: 9 to 17`."""
     for line in passage.text.splitlines():
-        plain = " ".join(_MARKUP.sub(" ", line).split())
-        found = field_of(plain)
-        if found is not None and found[1]:
-            yield plain[: len(found[0])].strip(), found[1]
+        found = split_field(_plain(line))
+        if found is not None and all(found):
+            yield found
+
+
+def _plain(line: str) -> str:
+    """Return a line as it is read, without marks of Markdown."""
+    bare = _EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", _MARKS.sub("", line)))  # twice: `**_key_**`
+    return " ".join(bare.replace("|", " ").split())
 
 
 def _unanswerable(questions: Sequence[Item], library: Library) -> Iterator[Item]:
-    """Yield the first question with passages of other documents, none of which supports the answer."""
+    """Yield the first question with passages of other documents, none of which states the answer or another version."""
     for item in questions[:1]:
         hits = [hit.passage for hit in library.find(item.prompt, 12).hits]
         others = [
             passage
             for passage in hits
-            if passage.document != item.passage.document and library.support(item.answer, [passage])[1] < MIN_SUPPORT
+            if passage.document != item.passage.document
+            and not library.is_related(item.answer, item.passage, passage)
+            and not has_signals(passage_text(passage))
         ]
         if others:
             count = random.Random(item.prompt).choice(PASSAGE_COUNTS)

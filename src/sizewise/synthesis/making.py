@@ -15,7 +15,9 @@ import numpy as np
 
 from sizewise.datasets.similarity import Signatures, document_shingles
 from sizewise.errors import SizewiseError
+from sizewise.metrics.content import content_match
 from sizewise.models.given_passages import PASSAGE_COUNTS, before_question, not_given, passage_text
+from sizewise.models.retrieving import has_signals
 from sizewise.records import Completion, Message, Request, Score, fingerprint
 from sizewise.retrieval import Library, Passage
 from sizewise.synthesis.extractive import Item, items_of
@@ -40,9 +42,11 @@ from sizewise.text.languages import NAMES
 from sizewise.text.ngrams import hash_words
 
 DRAFTED = "drafted"
+DUPLICATE, CONFLICT = "duplicate question", "documents answer the same question differently"
+INJECTION = "the passage has signs of prompt injection"
 FORMAT_TAG = 2
 """Position of the format among the tags."""
-MIN_SUPPORT, MAX_ANSWERED, NEAR_DUPLICATE = 0.6, 0.8, 0.6
+MIN_SUPPORT, MAX_ANSWERED, NEAR_DUPLICATE, MIN_ALIKE = 0.6, 0.8, 0.6, 0.8
 SEARCHED = 12
 """Best passages among which those are that a question gets besides the one it was written about."""
 MIN_PASSAGE_WORDS, MAX_ANSWER_WORDS = 25, 150
@@ -122,51 +126,71 @@ class Made:
     Args:
         by: URI of the model.
         library: all passages.
-        known: normalized prompts that are there already.
+        known: keys of prompts that are there already, see `prompt_key`.
         split: split that the examples name.
     """
 
     def __init__(self, by: str, library: Library, known: set[str], split: str) -> None:
         self.by, self.library, self._known, self._split = by, library, known, split
         self.rows: list[Draft] = []
+        self._by_key: dict[str, Draft] = {}
         self.refused: Counter[str] = Counter()
         self.asked = 0
         self.usd: float | None = None
         self.writer: Score | None = None
 
     def add(self, item: Item) -> None:
-        """Keep an example, unless its prompt is there already."""
-        key = normalized(item.prompt if item.format != FOCAL else f"{FOCAL} {item.prompt}")  # its question has a draft
+        """Keep an example, unless its prompt is there already.
+
+        Where two documents answer a question differently, as versions of one do, neither answer is kept.
+        """
+        key = prompt_key(item.format, item.prompt)
         if key in self._known:
-            self.refused["duplicate question"] += 1
+            earlier = self._by_key.get(key)
+            if earlier is None or not _differs(item, earlier):
+                self.refused[DUPLICATE] += 1
+                return
+            self.refused[CONFLICT] += 1
+            if earlier in self.rows:
+                self.rows.remove(earlier)
+                self.refused[CONFLICT] += 1
             return
         self._known.add(key)
+        of_format = [FOCAL] if item.format == FOCAL else []  # its prompt is that of a question
         marks = [f"{MARK}{self.writer.value:.0%} of {self.writer.n}"] if self.writer else []
         row: Draft = {
-            "id": f"draft-{fingerprint([item.prompt, item.passage.document])}",
+            "id": f"draft-{fingerprint([item.prompt, item.passage.document, *of_format])}",
             "prompt": item.prompt,
             "references": [item.answer],
             "source": item.passage.document,
             "tags": [DRAFTED, f"by {self.by}", item.format, *marks],
             "passage": item.passage.text,
         }
-        self.rows.append(row | ({"split": self._split} if self._split else {}))
+        self._by_key[key] = row | ({"split": self._split} if self._split else {})
+        self.rows.append(self._by_key[key])
 
     def take(self, items: Sequence[Item]) -> None:
         """Keep examples that were taken from the documents as they are."""
         self.asked = len({item.passage for item in items})
         for item in items:
-            self.add(item)
+            if has_signals(passage_text(item.passage)):
+                self.refused[INJECTION] += 1
+            else:
+                self.add(item)
 
     def write(self, passages: Sequence[Passage], formats: Sequence[str], writer: Writer) -> None:
         """Ask the model to write about passages; questions first, because a rewrite may answer one."""
-        self.asked = len(passages)
+        usable = [passage for passage in passages if not has_signals(passage_text(passage))]
+        if len(usable) < len(passages):
+            self.refused[INJECTION] += len(passages) - len(usable)
+        self.asked, passages = len(passages), usable
         questions: dict[int, str] = {}
+        before = set(self._known)
         if QUESTION in formats or FOCAL in formats:
             schema = SCHEMA if writer.takes_schemas else None
             answers = writer.ask([_request(i, passage, schema) for i, passage in enumerate(passages)], "drafting")
             for i, passage in enumerate(passages):
-                pair = checked_draft(answers.get(str(i)), passage, self.library, self._known)
+                pair = checked_draft(answers.get(str(i)), passage, self.library, before)
                 if isinstance(pair, str):
                     self.refused[pair] += 1
                     continue
@@ -264,7 +288,9 @@ def _unanswering(question: str, passage: Passage, library: Library) -> list[str]
     others = [
         hit.passage
         for hit in library.find(question, SEARCHED).hits
-        if hit.passage != passage and library.overlap(question, hit.passage.full_text) <= MAX_ANSWERED
+        if hit.passage != passage
+        and library.overlap(question, hit.passage.full_text) <= MAX_ANSWERED
+        and not has_signals(passage_text(hit.passage))
     ]
     chosen = [passage, *others[: rng.choice(PASSAGE_COUNTS) - 1]]
     rng.shuffle(chosen)
@@ -308,8 +334,8 @@ def checked_draft(answer: Completion | None, passage: Passage, library: Library,
         return "the question is not in the language of the passage"
     if not pair.answer or count_words(pair.answer) > MAX_ANSWER_WORDS:
         return "the answer is empty or too long"
-    if normalized(pair.question) in known:
-        return "duplicate question"
+    if prompt_key(QUESTION, pair.question) in known:
+        return DUPLICATE
     if library.support(pair.answer, [passage])[1] < MIN_SUPPORT:
         return "the passage doesn't support the answer"
     return pair
@@ -328,6 +354,18 @@ def parse_draft(text: str) -> _Pair | None:
         return None
     lines = LABELED_LINES.search(text)
     return _Pair(lines["question"].strip(), lines["answer"].strip().split("\n\n")[0]) if lines else None
+
+
+def prompt_key(name: str, prompt: str) -> str:
+    """Return what counts as the same prompt in a format: a paragraph around a question has the question's prompt."""
+    return normalized(prompt if name != FOCAL else f"{FOCAL} {prompt}")
+
+
+def _differs(item: Item, earlier: Draft) -> bool:
+    """Check whether an example of another document has another answer, in its numbers or in most of its words."""
+    other = earlier["references"][0]
+    alike = max(content_match(item.answer, other), content_match(other, item.answer))
+    return item.passage.document != earlier["source"] and alike < MIN_ALIKE
 
 
 def normalized(text: str) -> str:

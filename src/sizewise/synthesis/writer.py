@@ -45,6 +45,7 @@ class Writer:
     def __init__(self, by: str, answers: Path, max_usd: float | None, store: Store, reporter: Reporter) -> None:
         self.by, self._path, self._reporter = by, answers, reporter
         self._model: Model = open_model(by, store=store, max_usd=max_usd, say=reporter.say)
+        self._revision = self._model.describe().revision  # other weights under the same URI give other answers
         self._known = _known_answers(answers)
         self.usd: float | None = None
 
@@ -89,7 +90,7 @@ class Writer:
         return found
 
     def _key(self, request: Request) -> str:
-        return fingerprint([self.by, request.model_dump(mode="json", exclude={"id"})], KEY_DIGITS)
+        return fingerprint([self.by, self._revision, request.model_dump(mode="json", exclude={"id"})], KEY_DIGITS)
 
     def _tell(self, left: int, seconds: float, first: Completion | None) -> None:
         """Report how long the other requests will take, and what they cost."""
@@ -125,7 +126,7 @@ def check_writer(writer: Writer, sample: Sequence[Mapping[str, Any]], accept: bo
 
     Raises:
         UsageError: the sample has fewer than 50 rows.
-        SizewiseError: the writer answers too few correctly.
+        SizewiseError: the writer answers too few correctly, or some not at all.
     """
     if len(sample) < MIN_SAMPLE:
         raise UsageError(
@@ -143,10 +144,17 @@ def check_writer(writer: Writer, sample: Sequence[Mapping[str, Any]], accept: bo
         for i, row in enumerate(sample)
     ]
     answers = writer.ask(requests, "checking the writer")
+    failed = [request for request in requests if request.id not in answers or answers[request.id].error]
+    if failed:
+        reason = next((answers[one.id].error for one in failed if one.id in answers), "no answer")
+        raise SizewiseError(
+            f"{writer.by} did not answer {len(failed)} of {len(sample)} questions of its check: {reason}.",
+            "an answer to each, or the check would measure the connection",
+            "run the same command again; the answers so far are kept",
+        )
     right = sum(
         max(content_match(answers[request.id].text, reference) for reference in row["references"]) >= MIN_MATCH
         for request, row in zip(requests, sample, strict=True)
-        if request.id in answers
     )
     found = proportion_score("writer_accuracy", right, len(sample))
     if right < MIN_ACCURACY * len(sample) and not accept:

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sizewise.models.given_passages import NOT_GIVEN, PASSAGE_COUNTS, before_question, not_given, passage_text
-from sizewise.models.retrieving import PASSAGES
+from sizewise.models.retrieving import PASSAGES, has_signals
 from sizewise.records import Document, Example, Recipe
 from sizewise.retrieval import Library, Passage, cut
 from sizewise.retrieval.passages import MIN_PASSAGE_WORDS, PASSAGE_WORDS
 from sizewise.text import count_words, fold_text, sentences_of
 
+CONTEXT_VERSION = 2
+"""Incremented when examples get other passages; part of the id of a run with passages."""
 MIN_SUPPORT = 0.6
 """Share of an answer's informative words that the passage must have, as the support agent asks of its sentences."""
 UNSUPPORTED_SHARE = 0.2
@@ -121,14 +123,16 @@ class _Chooser:
         self._of_document: dict[str, list[Passage]] = defaultdict(list)
         for passage in passages:
             self._of_document[passage.document].append(passage)
+        self._signals: dict[Passage, bool] = {}
         self.without_answer = 0
 
     def example(self, example: Example) -> Example | None:
-        """Return an example with passages; None if no passage supports its answer."""
+        """Return an example with passages; None if no passage without signs of injection supports its answer."""
         question, answer = example.messages[-1].content, example.references[0]
-        hits = [hit.passage for hit in self._library.find(question, SEARCHED).hits]
+        found = [hit.passage for hit in self._library.find(question, SEARCHED).hits]
+        hits = [passage for passage in found if not self._has_signals(passage)]
         right = self._supporting(answer, self._of_document.get(example.source) or hits)
-        if right is None:
+        if right is None or self._has_signals(right):
             return None
         others = [
             passage
@@ -137,11 +141,20 @@ class _Chooser:
         ]
         count = self._rng.choice(PASSAGE_COUNTS)
         if len(others) >= PASSAGES and self._rng.random() < self._unsupported_share:
-            self.without_answer += 1
-            return _with_passages(example, others[:count], not_given(question))
+            # Another version of the passage states something else in place of the answer, which isn't no answer.
+            unrelated = [one for one in others if not self._library.is_related(answer, right, one)]
+            if len(unrelated) >= PASSAGES:
+                self.without_answer += 1
+                return _with_passages(example, unrelated[:count], not_given(question))
         given = [right, *others[: count - 1]]
         self._rng.shuffle(given)
         return _with_passages(example, given, self._quoted(answer, right))
+
+    def _has_signals(self, passage: Passage) -> bool:
+        """Check for signs of prompt injection: `rag:` leaves such passages out."""
+        if passage not in self._signals:
+            self._signals[passage] = has_signals(passage_text(passage))
+        return self._signals[passage]
 
     def _supporting(self, answer: str, passages: Sequence[Passage]) -> Passage | None:
         if not passages:

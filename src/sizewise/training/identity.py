@@ -11,7 +11,9 @@ from sizewise.models.identity import split_recorded
 from sizewise.models.opening import former_revision, revision_of
 from sizewise.models.recordings import DEMO
 from sizewise.records import Recipe, fingerprint
+from sizewise.retrieval.searching import SEARCH_VERSION
 from sizewise.store import Store
+from sizewise.training.context_training import CONTEXT_VERSION
 
 _BLOCK = 2**20
 _DEFAULTS = {name: field.default for name, field in Recipe.model_fields.items()}
@@ -56,6 +58,7 @@ def former_run_note(recipe: Recipe, data: str, store: Store) -> str:
 def _id_of(recipe: Recipe, data: str, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> str:
     revisions = [of_model(uri) for uri in (recipe.start, recipe.teacher, recipe.tokenizer) if uri]
     revisions += [of_control(recipe.control)] if recipe.control else []
+    revisions += [f"passages {CONTEXT_VERSION}.{SEARCH_VERSION}"] if recipe.passage_share else []
     # settings of later versions, whose default is as before
     later = {name for name in ("optimizer", "passage_share") if getattr(recipe, name) == _DEFAULTS[name]}
     settings = recipe.model_dump(mode="json", exclude=later)

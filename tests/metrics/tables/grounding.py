@@ -7,6 +7,7 @@ from tests.metrics.tables.cases import NOT_MEASURED, Case
 
 TOWER = "The tower was completed in 1889. It is 330 metres tall and made of iron."
 BRIDGE = "The bridge opened to traffic in 1937. Its designer Joseph Strauss died a year later."
+LIBRARY = "\u56fe\u4e66\u9986\u6bcf\u5929\u4e0a\u5348\u4e5d\u70b9\u5f00\u653e\u3002"
 DIALOGUE = "Doctor: Do you have any chest pain? Patient: I have no chest pain. I take two tablets of aspirin a day."
 
 
@@ -45,6 +46,21 @@ CASES = {
         Case([g('"made of iron" and "made of steel"', TOWER)], 0.5, "one of two"),
         Case([g("made of steel", TOWER)], None, "no quotation marks"),
         Case([g('"opened to traffic"', TOWER, BRIDGE)], 1, "in any passage"),
+        Case([g("\u201dmade of iron\u201d and \u201dmade of steel\u201d", TOWER)], 0.5, "Finnish and Swedish marks"),
+        Case([g("\u00bbmade of iron\u00ab and \u00bbmade of steel\u00ab", TOWER)], 0.5, "German guillemets"),
+        Case([g("\u2018it\u2019s made of steel\u2019 and \u2018made of iron\u2019", TOWER)], 0.5, "British marks"),
+        Case([g("It isn\u2019t what the visitors\u2019 guide says.", TOWER)], None, "apostrophes"),
+        Case([g('It says \u201cmade of iron" there.', TOWER)], 1, "marks of two kinds"),
+        Case([g('"**made of iron**"', TOWER)], 1, "signs of Markdown"),
+        Case(
+            [g('"The sign \u2018keep out\u2019 \u2013 red"', 'The sign "keep out" \u2014 red.')],
+            1,
+            "marks inside of it",
+        ),
+        Case(
+            [g("\u300c\u6bcf\u5929\u4e0a\u5348\u4e5d\u70b9\u5f00\u653e\u300d", LIBRARY)], 1, "between other characters"
+        ),
+        Case([g("\u300c\u6bcf\u5929\u4e0b\u5348\u4e5d\u70b9\u5f00\u653e\u300d", LIBRARY)], 0, "another character"),
     ],
     "citation_recall": [
         Case([g("The tower is 330 metres tall [1].", TOWER, BRIDGE)], 1, "the cited passage supports it"),
