@@ -54,7 +54,9 @@ def read_target(url: str) -> Target:
     if parts.username or parts.password:
         raise UsageError("The webhook's address contains a user or a password.", EXPECTED, "--webhook URL")
     if offline() and not here:
-        raise SizewiseError(f"SIZEWISE_OFFLINE forbids connections to {host}.", "a webhook on this machine", "")
+        raise SizewiseError(
+            f"SIZEWISE_OFFLINE forbids connections to {host}.", "a webhook on this machine", "unset SIZEWISE_OFFLINE"
+        )
     if not here:
         _check_address(_literal_address(host), host)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
