@@ -63,3 +63,12 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
     for page in pages:
         for found in LOADS.finditer(page.read_text(encoding="utf-8")):
             assert not (found[1] or found[2]).startswith(("http:", "https:", "//")), f"{page}: {found[0]}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """mkdocs refuses a strict build otherwise, which only a slow test and `make docs` notice."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"[\w/.-]+\.md", navigation))
+    docs = ROOT / "docs"
+    pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+    assert pages <= listed
