@@ -51,4 +51,4 @@ def register(app: typer.Typer, panel: str) -> None:
         if print_object("adjustment", run_id, None, settings, json):
             return
         changes = ", ".join("stop" if name == "stop" else f"{name} {value:,.10g}" for name, value in settings.items())
-        print_line(f"{run_id} takes over at its next step: {changes}.")
+        print_line(f"{run_id} applies this at its next step: {changes}.")
