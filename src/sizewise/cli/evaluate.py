@@ -169,7 +169,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 "--by-prompting",
                 "--letters",
                 rich_help_panel=MEASUREMENT,
-                help="Ask for a suite's choices in words, as models without log-likelihoods are asked, to compare with them.",
+                help="Ask for a suite's choices in words, to compare with models that have no log-likelihoods.",
             ),
         ] = False,
         confirm_run_unsafe_code: Annotated[
@@ -177,7 +177,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 "--confirm-run-unsafe-code",
                 rich_help_panel=MEASUREMENT,
-                help="Consent to run the code that a model writes in --suite code, without access to files and network.",
+                help="Consent to run the code that a model writes in --suite code, without files and network.",
             ),
         ] = False,
         write_prompts: Annotated[

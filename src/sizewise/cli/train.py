@@ -118,7 +118,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = "demo:python",
         control_share: Annotated[
-            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of rows that replay control text.")
+            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of rows with control text.")
         ] = 0.02,
         balance: Annotated[
             str,
@@ -131,7 +131,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(metavar="SIZE", rich_help_panel=MODEL, help="Parameters of a network trained from scratch."),
         ] = "5M",
         parameters: Annotated[
-            int | None, typer.Option(metavar="N", rich_help_panel=MODEL, help="Parameters as a number, instead of --size.")
+            int | None, typer.Option(metavar="N", rich_help_panel=MODEL, help="The same as a number.")
         ] = None,
         tokenizer: Annotated[
             str | None,
@@ -170,7 +170,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = "auto",
         shots: Annotated[
-            int, typer.Option(metavar="N", min=0, rich_help_panel=CLASSIFIERS, help="Examples in the prompt (method options).")
+            int, typer.Option(metavar="N", min=0, rich_help_panel=CLASSIFIERS, help="Examples in the prompt (options).")
         ] = 0,
         max_examples: Annotated[
             int | None,
