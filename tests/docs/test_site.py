@@ -72,3 +72,15 @@ def test_every_page_is_in_the_navigation() -> None:
     docs = ROOT / "docs"
     pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
     assert pages <= listed
+
+
+def test_every_variable_of_ours_is_on_the_page_of_variables() -> None:
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    internal = {"SIZEWISE_LAUNCH", "SIZEWISE_LAUNCHED"}  # set by a launcher for its processes
+    read = {
+        name
+        for path in (ROOT / "src" / "sizewise").rglob("*.py")
+        for name in re.findall(r'"(SIZEWISE_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert "SIZEWISE_HOME" in read
+    assert all(f"`{name}" in page for name in read - internal)

@@ -174,7 +174,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = 0,
         max_examples: Annotated[
             int | None,
-            typer.Option(metavar="N", min=1, rich_help_panel=CLASSIFIERS, help="Maximum training examples of each label."),
+            typer.Option(metavar="N", min=1, rich_help_panel=CLASSIFIERS, help="Training examples of each label."),
         ] = None,
         teacher: Annotated[
             str | None,
