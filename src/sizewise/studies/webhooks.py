@@ -88,7 +88,9 @@ def send_webhook(url: str, body: Mapping[str, object]) -> None:
     if isinstance(found, Exception) or not 200 <= found < 300:
         why = f"it answered with status {found}" if isinstance(found, int) else str(found) or type(found).__name__
         raise SizewiseError(
-            f"The webhook at {target.host} wasn't notified: {why}.", "a status of 2xx, without a redirect", ""
+            f"The webhook at {target.host} wasn't notified: {why}.",
+            "a status of 2xx, without a redirect",
+            "check --webhook URL, and the log of its server",
         )
 
 
