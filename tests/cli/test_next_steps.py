@@ -60,7 +60,7 @@ def test_every_command_of_an_error_exists_with_its_options() -> None:
                     if option not in options
                 ]
     assert not wrong
-    assert seen > 300
+    assert seen > 200
 
 
 def test_errors_of_the_command_line_name_a_next_step() -> None:
