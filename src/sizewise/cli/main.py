@@ -81,7 +81,7 @@ class _Commands(Group):
 app = typer.Typer(
     name="sizewise",
     cls=_Commands,
-    help="Find, train, evaluate and serve the language model that is the right size for your work.\n\n"
+    help="Find, train, measure and serve the language model that fits your work.\n\n"
     "Start with: sizewise study (a demo with built-in data) or sizewise study FOLDER (your own text).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
