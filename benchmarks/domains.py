@@ -9,7 +9,8 @@ payments      demo:payments, the fields of a payments API
 reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
 spam          text message spam (a stand-in for fraud), with a linear classifier as baseline
-support       troubleshooting articles of Microsoft
+support       troubleshooting articles of Microsoft: which resolution a symptom has, in articles that are studied
+diseases      sections on treatment and outlook of diseases (MedQuAD), in articles that are studied
 legal         definitions in the code of the District of Columbia
 summaries     sections of clinical notes, from the conversation that they summarize (MTS-Dialog)
 voice         replies in an assistant's style (Schema-Guided Dialogue)
@@ -30,6 +31,7 @@ import os
 import platform
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +43,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import closed_book_data
 import extraction
 from serving import service
 from sizewise.datasets import load as load_dataset
@@ -58,6 +61,9 @@ VISIT_TASK = (
 )
 SPAM_TASK = "Is this text message spam or ham? Answer with one word.\n\n"
 SPAM_MESSAGES = 2_000
+DISEASE_SECTIONS = 300
+LARGER = '[[candidates]]\nname = "Qwen2.5-Coder-1.5B{0}"\nmodel = "pkg:qwen2.5-coder-1.5b"\n{1}\n[needs]\n'
+WITH_DOCUMENTS = ("[needs]\n", LARGER.format(" with the documents", "retrieve = true\n"))
 TURNS = 3
 SPEEDS = ("p50_latency_s", "p95_latency_s", "requests_per_s")
 
@@ -217,22 +223,42 @@ def spam(out: Path) -> Material:
         rows.append(
             {"id": f"sms-{number}", "prompt": SPAM_TASK + text, "references": [label], "choices": ["ham", "spam"]}
         )
-    return Material(examples=(write_rows(out / "messages.jsonl", rows),), changes=(("limit = 180", "limit = 400"),))
+    return Material(
+        examples=(write_rows(out / "messages.jsonl", rows),),
+        changes=(("limit = 180", "limit = 400"), ("[needs]\n", LARGER.format("", ""))),
+    )
 
 
 def support(out: Path) -> Material:
-    """Prepare articles without their resolution section, and the resolution of each symptom."""
+    """Prepare articles as files, and the resolution of each symptom with the article that has it."""
     folder = DATA / "ms_office_support"
-    asked = [json.loads(line) for line in (folder / "symptom_resolution_qa.jsonl").read_text("utf-8").splitlines()]
     articles = [json.loads(line) for line in (folder / "articles.jsonl").read_text("utf-8").splitlines()]
-    documents = [{"id": row["path"], "title": row["title"], "text": row["text"]} for row in articles]
+    for row in articles:
+        path = out / "articles" / row["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"], encoding="utf-8")
+    asked = [json.loads(line) for line in (folder / "symptom_resolution_qa.jsonl").read_text("utf-8").splitlines()]
     examples = [
         {"id": row["path"], "prompt": row["question"], "references": [row["answer"]], "source": row["path"],
          "tags": [row["product"].split("/")[0]]}
         for row in asked
     ]  # fmt: skip
     return Material(
-        (write_rows(out / "articles.jsonl", documents),), (write_rows(out / "resolutions.jsonl", examples),)
+        (str(out / "articles"),), (write_rows(out / "resolutions.jsonl", examples),), changes=(WITH_DOCUMENTS,)
+    )
+
+
+def diseases(out: Path) -> Material:
+    """Prepare articles on diseases as files, and the question on each of their sections."""
+    rows = closed_book_data.sections(DATA)[:DISEASE_SECTIONS]
+    closed_book_data.write_articles(rows, out / "articles")
+    examples = [
+        {"id": str(number), "prompt": closed_book_data.question_of(row), "references": [row["answer"]],
+         "source": closed_book_data.file_of(row["focus"])}
+        for number, row in enumerate(rows)
+    ]  # fmt: skip
+    return Material(
+        (str(out / "articles"),), (write_rows(out / "questions.jsonl", examples),), changes=(WITH_DOCUMENTS,)
     )
 
 
@@ -290,7 +316,9 @@ def reports(out: Path) -> Material:
         for split in extraction.FILES
         for row in extraction.rows_of(split)
     ]
-    return Material(examples=(write_rows(out / "examples.jsonl", rows),))
+    return Material(
+        examples=(write_rows(out / "examples.jsonl", rows),), changes=(("[needs]\n", LARGER.format("", "")),)
+    )
 
 
 STUDIES = {
@@ -303,6 +331,7 @@ STUDIES = {
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),
     "support": ("support", support),
+    "diseases": ("medical", diseases),
     "legal": ("legal", legal),
     "summaries": ("summary", summaries),
     "voice": ("voice", voice),
@@ -451,6 +480,7 @@ def main() -> None:
     )
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stand-in for a provider ends too
     options = Options(args.users, args.minutes, args.turns, tuple((before, after) for before, after in args.edit))
     result = HERE / "results" / "domains.json"
     kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["studies"] if result.exists() else {}

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sizewise.datasets import build, load, read
 from sizewise.documents import Reading
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate, run
-from sizewise.evaluation.asking import answer_notes
+from sizewise.evaluation.asking import age_note, answer_notes
 from sizewise.lm.hf_format import load_tokenizer
 from sizewise.models import open_model
 from sizewise.models.base import count_tokens, failed
@@ -48,6 +49,15 @@ def test_a_uniform_model_scores_eight_bits(dataset: Saved[Dataset], store: Store
     assert scores["bits_per_byte"].value == pytest.approx(8)
     assert scores["perplexity"].value == pytest.approx(256)
     assert scores["latency_s"].missing_reason
+
+
+def test_only_answers_of_another_day_may_be_of_another_model(dataset: Saved[Dataset], store: Store) -> None:
+    found = evaluate("fake:echo", dataset.id, store=store)
+    assert "different model" not in age_note(found)
+    earlier = (datetime.now(UTC) - timedelta(days=3)).isoformat(timespec="seconds")
+    old = Saved(found.id, found.path, found.record, earlier)
+    assert f"measured on {earlier[:10]}" in age_note(old)
+    assert "may be a different model by now" in age_note(old)
 
 
 class OnlyPlain(FakeModel):

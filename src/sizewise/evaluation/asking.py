@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.run_conditions import run_conditions
@@ -99,12 +100,11 @@ def find_existing(store: Store, evaluation_id: str) -> Saved[Evaluation] | None:
 
 
 def age_note(found: Saved[Evaluation]) -> str:
-    """Describe when an evaluation was measured; an address or model name may point to a different model today."""
-    day = found.created[:10]
-    return (
-        f"{found.id} was measured on {day}, and its answers are reused. {found.record.model.uri} may be a different "
-        "model by now; add --new-run to measure it again."
-    )
+    """Describe when an evaluation was measured; after a day an address or name may point to a different model."""
+    reused = f"{found.id} was measured on {found.created[:10]}, and its answers are reused"
+    if datetime.now(UTC) - datetime.fromisoformat(found.created) < timedelta(days=1):
+        return f"{reused}; add --new-run to measure it again."
+    return f"{reused}. {found.record.model.uri} may be a different model by now; add --new-run to measure it again."
 
 
 def evaluation_id(model: ModelDescription, *parts: object) -> str:
