@@ -28,8 +28,8 @@ README = """About this archive
 ==================
 
 It contains the evidence for {root}: all records as they were written, the measured items, and manifest.json with the
-SHA-256 of each file. To check the hashes and recompute every number, without a model or network access, install Sizewise with
-the extra [study] and run:
+SHA-256 of each file. To check the hashes and recompute every number, without a model or network access, install
+Sizewise with the extra [study] and run:
 
     sizewise audit {name} --verify
 """
