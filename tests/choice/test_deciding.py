@@ -189,7 +189,7 @@ def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: in
 def test_needs_are_finite_numbers(tmp_path: Path, key: str, value: str) -> None:
     path = tmp_path / "needs.toml"
     path.write_text(f"{key} = {value}\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=f"{key} = .*finite number"):
+    with pytest.raises(UsageError, match=f"(?s){key} = .*finite number"):
         read_needs(path)
 
 

@@ -42,9 +42,7 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         SizewiseError: the file doesn't have this form, or no item was rated by two raters.
     """
     if level not in get_args(Level):
-        raise UsageError(
-            f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "--level nominal"
-        )
+        raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "--level nominal")
     names = {"rater": RATER_COLUMNS, "item": ITEM_COLUMNS, "document": DOCUMENT_COLUMNS}
     read = list(read_rows(path, (RATER_COLUMNS, ITEM_COLUMNS, "label")))
     rows = [
