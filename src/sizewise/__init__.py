@@ -1,4 +1,4 @@
-"""Sizewise: find, make, prove and serve the language model that is the right size for your work.
+"""Sizewise: find, train, measure and serve the language model that fits your work.
 
 Every verb is a function here, and every one takes paths, ids and saved records alike:
 

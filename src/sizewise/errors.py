@@ -55,6 +55,11 @@ def shown_path(path: object) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def expected_of(message: str) -> str:
+    """Return what a message of pydantic asks for: `Input should be greater than 0` -> `greater than 0`."""
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
+
+
 class WorkerStopped(SizewiseError):
     """Another process of the same training failed. It has reported why, so this one ends without a word."""
 

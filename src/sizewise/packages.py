@@ -240,7 +240,9 @@ def fetch_from_hub(name: str, files: list[str], offline: bool = False) -> Path:
             )
         )
     except HFValidationError as error:
-        raise UsageError(f"'{name}' is not a valid model name on the Hub.", "hf:ORG/NAME", "") from error
+        raise UsageError(
+            f"'{name}' is not a valid model name on the Hub.", "hf:ORG/NAME", "sizewise models NAME finds a model"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(

@@ -22,13 +22,13 @@ NOT_RUN = {
     "--fsdp": "starts processes; tests/launch/test_scale.py does",
     "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --max-restarts 3 "
     "-m sizewise train pkg:smollm2-135m --data DATA --tokens 200000": "needs two machines",
-    "pip install 'sizewise[study,scale]'": "installs from PyPI",
+    "pip install -c constraints.txt -e '.[study,scale]'": "installs from PyPI",
     "sizewise evaluate pkg:smollm2-135m --data DATA --launch ray:local": "needs Ray; tests/launch/test_scale.py has it",
     "sizewise study my-study.toml --launch ray:HOST:6379": "needs a Ray cluster",
     "sizewise train pkg:smollm2-135m --data DATA --tokens 200000 --rows-per-step 8 --launch ray:HOST:6379": (
         "needs a Ray cluster; tests/launch/test_scale.py has one"
     ),
-    "pip install 'sizewise[s3]'": "installs from PyPI",
+    "pip install -c constraints.txt -e '.[s3]'": "installs from PyPI",
     "export SIZEWISE_ARTIFACTS_URL=s3://my-bucket/sizewise": "needs object storage; tests/store/test_artifacts.py",
     "sizewise push": "needs object storage; tests/store/test_artifacts.py",
     "sizewise pull": "needs object storage; tests/store/test_artifacts.py",
@@ -38,7 +38,7 @@ NOT_RUN = {
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
     "sizewise read https://docs.example.org/guide/ --allow-host docs.example.org --max-pages 100": "needs a network",
-    "pip install 'sizewise[harness]'": "installs from PyPI",
+    "pip install -c constraints.txt -e '.[harness]'": "installs from PyPI",
     'sizewise evaluate recorded:today.jsonl --data DATA --name "today\'s system"': "needs two files of graded answers",
     "sizewise compare EVAL_TODAY EVAL_NEW": "compares the two above",
     'sizewise evaluate recorded:new.jsonl --data DATA --name "the new one"': "needs two files of graded answers",

@@ -63,3 +63,24 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
     for page in pages:
         for found in LOADS.finditer(page.read_text(encoding="utf-8")):
             assert not (found[1] or found[2]).startswith(("http:", "https:", "//")), f"{page}: {found[0]}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """mkdocs refuses a strict build otherwise, which only a slow test and `make docs` notice."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"[\w/.-]+\.md", navigation))
+    docs = ROOT / "docs"
+    pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+    assert pages <= listed
+
+
+def test_every_variable_of_ours_is_on_the_page_of_variables() -> None:
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    internal = {"SIZEWISE_LAUNCH", "SIZEWISE_LAUNCHED"}  # set by a launcher for its processes
+    read = {
+        name
+        for path in (ROOT / "src" / "sizewise").rglob("*.py")
+        for name in re.findall(r'"(SIZEWISE_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert "SIZEWISE_HOME" in read
+    assert all(f"`{name}" in page for name in read - internal)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sizewise.errors import UsageError
+from sizewise.errors import UsageError, expected_of
 from sizewise.records import Needs
 from sizewise.records.upgrades import NEEDS_2
 
@@ -51,8 +51,8 @@ def make_needs(values: Mapping[str, Any], where: str) -> Needs:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"{where}: {key} = {first['input']!r} isn't valid: {first['msg'].lower()}.",
-            f"a valid value for {key}",
+            f"{where}: {key} = {first['input']!r} isn't valid.",
+            expected_of(first["msg"]),
             f"edit {where}",
         ) from error
 
@@ -66,7 +66,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"Can't read {path}: {error.strerror}.", "a TOML file", "") from error
+        raise UsageError(
+            f"Can't read {path}: {error.strerror}.", "a TOML file", "check the path, then run the same command again"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} isn't valid TOML: {error}.", "a TOML file in UTF-8", f"edit {path}") from error
 

@@ -40,11 +40,15 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.training import adjust_run
 
         if learning_rate is not None and not 0 < learning_rate < math.inf:
-            raise UsageError(f"--learning-rate {learning_rate:g} isn't a learning rate.", "more than 0, and finite", "")
+            raise UsageError(
+                f"--learning-rate {learning_rate:g} isn't a learning rate.",
+                "more than 0, and finite",
+                f"sizewise adjust {run} --learning-rate 1e-4",
+            )
         given = {"learning_rate": learning_rate, "tokens": tokens, "stop": 1 if stop else None}
         settings = {name: float(value) for name, value in given.items() if value is not None}
         run_id = adjust_run(run, settings)
         if print_object("adjustment", run_id, None, settings, json):
             return
         changes = ", ".join("stop" if name == "stop" else f"{name} {value:,.10g}" for name, value in settings.items())
-        print_line(f"{run_id} takes over at its next step: {changes}.")
+        print_line(f"{run_id} applies this at its next step: {changes}.")

@@ -66,7 +66,11 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.store import Store
 
         if save is not None and not ask:
-            raise UsageError("--save writes the answers of --ask, which wasn't given.", "--ask with --save FILE", "")
+            raise UsageError(
+                "--save writes the answers of --ask, which wasn't given.",
+                "--ask with --save FILE",
+                f"sizewise choose {' '.join(ids)} --ask --save {save}",
+            )
         store = Store()
         comparison_id, wanted = _resolve(ids, store)
         record = store.read(Comparison, comparison_id)

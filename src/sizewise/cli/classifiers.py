@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sizewise.cli.options import refused_setting
 from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table, reporting
-from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from sizewise.records import Classifier
@@ -30,12 +30,7 @@ def train_and_print(values: dict[str, Any], data: str, as_json: bool, as_csv: bo
     try:
         recipe = ClassifierRecipe.model_validate({key: value for key, value in values.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']} (given: {first['input']}).",
-            "an allowed value",
-            "sizewise train --help",
-        ) from error
+        raise refused_setting(error, "sizewise train") from error
     with reporting() as reporter:
         saved = train(recipe, data, store=Store(), reporter=reporter)
     if not print_saved(saved, as_json):

@@ -139,9 +139,15 @@ def register(app: typer.Typer, panel: str) -> None:
         if not ids:
             raise UsageError("No evaluations given.", "two ids, or --history NAME", "sizewise runs")
         if require and len(ids) != 2:
-            raise UsageError(f"--require compares two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
+            raise UsageError(
+                f"--require compares two evaluations, not {len(ids)}.", "the new one, then the old one", "sizewise runs"
+            )
         if (junit or markdown) and not require:
-            raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
+            raise UsageError(
+                "--junit and --markdown need at least one condition.",
+                "--require EXPR with them",
+                f'sizewise compare {" ".join(ids)} --require "token_f1 >= old - 0.02" --junit FILE',
+            )
         ids = newest_runs(ids)
         if grade_sheet is not None:
             _grade_sheet(grade_sheet, ids, graded_items, seed, json)

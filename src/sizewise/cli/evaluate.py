@@ -169,7 +169,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 "--by-prompting",
                 "--letters",
                 rich_help_panel=MEASUREMENT,
-                help="Ask a suite's choices in words, as of models without log-likelihoods, to compare with them.",
+                help="Ask for a suite's choices in words, to compare with models that have no log-likelihoods.",
             ),
         ] = False,
         confirm_run_unsafe_code: Annotated[
@@ -177,7 +177,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 "--confirm-run-unsafe-code",
                 rich_help_panel=MEASUREMENT,
-                help="Consent to run the code that a model writes in --suite code, apart from files and network.",
+                help="Consent to run the code that a model writes in --suite code, without files and network.",
             ),
         ] = False,
         write_prompts: Annotated[
@@ -295,7 +295,11 @@ def register(app: typer.Typer, panel: str) -> None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
         sampled = samples > 1 or temperature is not None or constrained
         if suite is None and confirm_run_unsafe_code:
-            raise UsageError("--confirm-run-unsafe-code applies to a suite.", "--suite code with it", "")
+            raise UsageError(
+                "--confirm-run-unsafe-code is an option of --suite code, which wasn't given.",
+                "--suite code with it",
+                f"sizewise evaluate {model} --suite code --confirm-run-unsafe-code",
+            )
         _check_suite(model, suite, letters, bool(rubric or judge), max_tokens is not None or sampled or bool(until))
         options = EvaluationOptions(
             max_tokens=max_tokens,
@@ -335,9 +339,17 @@ def _check_suite(model: str, suite: str | None, letters: bool, judged: bool, ans
         UsageError: one of them is set for the other.
     """
     if suite is None and letters:
-        raise UsageError("--by-prompting applies to a suite.", "--suite NAME with it", "")
+        raise UsageError(
+            "--by-prompting is an option of --suite, which wasn't given.",
+            "--suite NAME with it",
+            f"sizewise evaluate {model} --suite bias --by-prompting",
+        )
     if suite is not None and judged:
-        raise UsageError("--rubric and --judge don't apply to a suite.", "--data ID with them", "")
+        raise UsageError(
+            "--rubric and --judge don't apply to a suite.",
+            "--data ID with them, or --suite NAME alone",
+            f"sizewise evaluate {model} --suite {suite}",
+        )
     if suite is not None and answered:
         raise UsageError(
             "--max-tokens, --samples, --temperature, --constrained and --until don't apply to a suite.",
@@ -359,7 +371,11 @@ def _write_prompts(path: Path, suite: str | None, data: str | None, limit: int |
     from sizewise.store import write_atomically
 
     if suite is None:
-        raise UsageError("--write-prompts applies to a suite.", "--suite NAME with it", "")
+        raise UsageError(
+            "--write-prompts is an option of --suite, which wasn't given.",
+            "--suite NAME with it",
+            f"sizewise evaluate --suite bias --write-prompts {path}",
+        )
     requests = suite_prompts(suite, data, limit=limit, options=EvaluationOptions(seed=seed))
     rows = ({"id": one.id, "prompt": one.messages[-1].content} for one in requests)
     write_atomically(path, "".join(f"{dumps(row, ensure_ascii=False)}\n" for row in rows))

@@ -192,7 +192,9 @@ def open_(
     invitations: tuple[Invitation, ...] = ()
     if no_serve and {"host", "port"} & set(given(context)):
         raise UsageError(
-            "--no-serve starts no server, so --host and --port don't apply.", "--no-serve alone", "remove one of them"
+            "--no-serve starts no server, so --host and --port don't apply.",
+            "--no-serve alone",
+            f"sizewise judge open {' '.join(ids)} --no-serve",
         )
     if len(ids) == 1 and store.exists("round", ids[0]):
         refuse_others(context, ("ids", "host", "port", "no_serve", "json"), "An existing round")

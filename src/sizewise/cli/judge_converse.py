@@ -97,7 +97,7 @@ def converse(
         raise UsageError(
             "--no-serve starts no server, so --host, --port, --device and --max-usd don't apply.",
             "--no-serve alone",
-            "",
+            f"sizewise judge converse {' '.join(models)} --no-serve",
         )
     store, invited, saved = Store(), list[tuple[str, "Invitation"]](), None
     if len(models) == 1 and models[0].startswith("conversations-"):

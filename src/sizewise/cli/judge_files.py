@@ -73,7 +73,11 @@ def read_text(path: Path | None, option: str, content: str) -> str:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
-        raise UsageError(f"{path} can't be read: {reason}.", "a text or Markdown file in UTF-8", "") from error
+        raise UsageError(
+            f"{path} can't be read: {reason}.",
+            "a text or Markdown file in UTF-8",
+            f"correct {option}, or save the file as UTF-8",
+        ) from error
     if not text:
         raise UsageError(f"{path} is empty.", content, f"remove {option}, or write the file")
     return text

@@ -46,7 +46,7 @@ from sizewise.cli import (
     train,
     watch,
 )
-from sizewise.cli.failing import INTERRUPTED, fail, interrupted
+from sizewise.cli.failing import INTERRUPTED, fail, interrupted, system_failure
 from sizewise.cli.help import Group
 from sizewise.cli.renamed import renamed_option
 from sizewise.errors import SizewiseError, WorkerStopped, naming_extras
@@ -81,7 +81,7 @@ class _Commands(Group):
 app = typer.Typer(
     name="sizewise",
     cls=_Commands,
-    help="Find, train, evaluate and serve the language model that is the right size for your work.\n\n"
+    help="Find, train, measure and serve the language model that fits your work.\n\n"
     "Start with: sizewise study (a demo with built-in data) or sizewise study FOLDER (your own text).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -137,12 +137,7 @@ def main() -> NoReturn:
     except (OSError, sqlite3.Error) as error:
         from sizewise.store import Store
 
-        fail(
-            f"The operating system reported an error: {error}.",
-            f"free disk space, and read and write access; records are stored in {Store().home}",
-            "free some space, or export SIZEWISE_HOME=FOLDER; then run the same command again to continue",
-            as_json,
-        )
+        fail(*system_failure(error, Store().home), as_json)
         sys.exit(1)
     except Exception as error:
         code = _report_error(error, as_json)

@@ -126,14 +126,26 @@ def _check(
             "--page shows models, and none was named.", "one or more names", "sizewise models A B --page FILE"
         )
     if sentence and page is None:
-        raise UsageError("--sentence is shown on a page, and --page wasn't given.", "--page FILE.html", "")
+        raise UsageError(
+            "--sentence is shown on a page, and --page wasn't given.",
+            "--page FILE.html with it",
+            "sizewise models A B --page FILE.html --sentence SENTENCE",
+        )
     if needs is not None and task is None:
-        raise UsageError("--needs belongs to --for, which wasn't given.", "--for TASK", "")
+        raise UsageError(
+            "--needs belongs to --for, which wasn't given.",
+            "--for TASK with it",
+            f"sizewise models --for TASK --needs {needs}",
+        )
     if (new_since is not None or task is not None) and (names or page is not None):
         option = "--new-since" if new_since is not None else "--for"
-        raise UsageError(f"{option} can't be combined with names of models.", f"{option} alone", "")
+        raise UsageError(
+            f"{option} can't be combined with names of models.", f"{option} alone", f"sizewise models {option} ..."
+        )
     if new_since is not None and task is not None:
-        raise UsageError("--new-since can't be combined with --for.", "one of them", "")
+        raise UsageError(
+            "--new-since can't be combined with --for.", "one of them", f"sizewise models --new-since {new_since}"
+        )
 
 
 def _warn(line: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sizewise.errors import UsageError
+from sizewise.errors import UsageError, expected_of
 from sizewise.lm.placement import DEVICES, PRECISION_NAMES, use_device, use_precision
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 DATA = "Data"
 MODEL = "Model"
@@ -136,3 +139,21 @@ def refuse_others(context: typer.Context, accepted: Collection[str], what: str) 
             f"only these options: {known}",
             f"remove {others[0]}",
         )
+
+
+def refused_setting(error: ValidationError, command: str) -> UsageError:
+    """Return the error of a setting that a recipe refuses, under the name of its option.
+
+    Args:
+        error: what pydantic found.
+        command: the command as typed, such as `sizewise train`.
+    """
+    first = error.errors()[0]
+    wanted = expected_of(first["msg"])
+    if not first["loc"]:
+        return UsageError(
+            f"These options don't fit together: {wanted}.", "options that fit together", f"{command} --help"
+        )
+    name = str(first["loc"][0])
+    option = "MODEL" if name == "start" else f"--{name.replace('_', '-')}"
+    return UsageError(f"{option} {first['input']} isn't possible.", wanted, f"{command} --help")

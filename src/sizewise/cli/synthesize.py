@@ -99,7 +99,11 @@ def register(app: typer.Typer, panel: str) -> None:
 
         if approve is not None:
             if paths or by:
-                raise UsageError("Drafts are either written or reviewed, not both.", "--approve FILE alone", "")
+                raise UsageError(
+                    "Drafts are either written or reviewed, not both.",
+                    "--approve FILE alone",
+                    f"sizewise synthesize --approve {approve}",
+                )
             found = approve_drafts(approve, _review, limit)
             if print_object("approved", approve.name, str(approve.resolve()), found, json):
                 return
@@ -113,9 +117,9 @@ def register(app: typer.Typer, panel: str) -> None:
             return
         if not paths or by is None:
             raise UsageError(
-                "Drafting needs documents and a model.",
-                "paths and --by MODEL",
-                "sizewise synthesize FOLDER --by MODEL",
+                "Drafting needs documents and a writer.",
+                "paths, and --by MODEL or --by extractive",
+                "sizewise synthesize FOLDER --by extractive",
             )
         with reporting() as reporter:
             options = Options(count, tuple(formats or ("question",)), max_usd, seed, sample, accept_writer, train_only)

@@ -24,6 +24,7 @@ from sizewise.cli.options import (
     Json,
     Seed,
     refuse_others,
+    refused_setting,
 )
 from sizewise.cli.output import (
     print_csv,
@@ -117,7 +118,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = "demo:python",
         control_share: Annotated[
-            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of rows that replay it.")
+            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of rows with control text.")
         ] = 0.02,
         balance: Annotated[
             str,
@@ -251,7 +252,11 @@ def register(app: typer.Typer, panel: str) -> None:
                 train_and_print(settings, data, json, csv)
             return
         if method not in (None, *ADAPTING):
-            raise UsageError(f"--method names '{method}'.", ", ".join((*ADAPTING, *METHODS)), "fix --method")
+            raise UsageError(
+                f"--method '{method}' isn't a training method.",
+                ", ".join((*ADAPTING, *METHODS)),
+                "sizewise train --help",
+            )
         number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
             tokens = _tokens_for(number)
@@ -321,12 +326,7 @@ def _recipe(**values: Any) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "recipe"
-        given = f" (given: {first['input']})" if first["loc"] else ""
-        raise UsageError(
-            f"{name}: {first['msg'].removeprefix('Value error, ')}{given}.", "an allowed value", "sizewise train --help"
-        ) from error
+        raise refused_setting(error, "sizewise train") from error
 
 
 def _parse_size(size: str) -> int:

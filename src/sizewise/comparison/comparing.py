@@ -149,7 +149,7 @@ def _known(given: Mapping[str, str] | None, named: Mapping[str, str]) -> dict[st
     """Check that records about candidates belong to candidates of the comparison."""
     unknown = next((name for name in given or {} if name not in named), None)
     if unknown is not None:
-        raise UsageError(f"Unknown candidate '{unknown}'.", ", ".join(named), "")
+        raise UsageError(f"Unknown candidate '{unknown}'.", ", ".join(named), "sizewise compare --help")
     return dict(given or {})
 
 

@@ -66,7 +66,9 @@ def cost_matrix(labels: Sequence[str], costs: Mapping[str, Mapping[str, float]] 
         )
     if not (matrix.min(axis=1) < matrix.max(axis=1)).any():
         raise UsageError(
-            "Every decision costs the same, whatever is correct.", "errors that cost more than correct decisions", ""
+            "Every decision costs the same, whatever is correct.",
+            "errors that cost more than correct decisions",
+            "state what errors cost: --cost CORRECT:DECIDED=COST",
         )
     return matrix
 

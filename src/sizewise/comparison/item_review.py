@@ -216,9 +216,17 @@ def _item_metric(rows: Mapping[str, Sequence[ItemRow]], wanted: str | None) -> M
         return find_metric(possible[0])
     metric = find_metric(wanted)
     if wanted not in measured:
-        raise UsageError(f"{metric.title} wasn't measured on these items.", ", ".join(sorted(measured)), "")
+        raise UsageError(
+            f"{metric.title} wasn't measured on these items.",
+            ", ".join(sorted(measured)),
+            f"sizewise evaluate MODEL --data ID --metrics {wanted}",
+        )
     if type(metric).value is not Mean.value and wanted not in CORPUS_METRICS_BY_ITEM:
-        raise UsageError(f"{metric.title} has no value on single items.", ", ".join(possible) or "chrf", "")
+        raise UsageError(
+            f"{metric.title} has no value on single items.",
+            ", ".join(possible) or "chrf",
+            "sizewise evaluate MODEL --data ID --metrics chrf",
+        )
     return metric
 
 

@@ -24,7 +24,9 @@ def name_evaluations(
     """
     if isinstance(evaluations, str | Saved) or not isinstance(evaluations, Iterable):
         raise UsageError(
-            f"Comparing takes several evaluations, not {evaluations!r:.60}.", "a list of evaluations or ids", ""
+            f"Comparing takes several evaluations, not {evaluations!r:.60}.",
+            "a list of evaluations or ids",
+            "sizewise compare ID ID",
         )
     if isinstance(evaluations, Mapping):
         named = {name: id_of(one) for name, one in evaluations.items()}

@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from sizewise.datasets.keys import folded_prompt, key_hash
+from sizewise.errors import install_command
 from sizewise.records import Example
 from sizewise.stats.label_errors import LabelErrors, find_label_errors
 from sizewise.text import words_of
@@ -65,7 +66,7 @@ def search(example_at: Callable[[int], Example], labels: Sequence[str], seed: in
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        return Search([], [], None, float("nan"), "scikit-learn isn't installed: pip install 'sizewise[study]'")
+        return Search([], [], None, float("nan"), f"scikit-learn isn't installed: {install_command('study')}")
     column = {name: place for place, name in enumerate(names)}
     wanted = np.array([column[labels[place]] for place in chosen], np.int64)
     found = [example_at(place) for place in chosen]

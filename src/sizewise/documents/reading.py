@@ -83,7 +83,7 @@ class ReadOptions:
             raise UsageError(
                 f"The column '{classes[0]}' is read as the class of a text by default, so it can't be a group as well.",
                 "another column of groups, or --label with the column of the class",
-                "",
+                "sizewise read FILE --groups COLUMN --label COLUMN",
             )
 
 

@@ -120,7 +120,11 @@ def _named(rows: Sequence[ItemRow], items: Sequence[str], name: str) -> list[Ite
     by_id = {row.item: row for row in rows if row.probabilities and row.references}
     absent = next((item for item in items if item not in by_id), None)
     if absent is not None:
-        raise UsageError(f"{name} has no decision about an item '{absent}'.", "the id of a test example", "")
+        raise UsageError(
+            f"{name} has no decision about an item '{absent}'.",
+            "the id of a test example",
+            f"sizewise decisions {name} --explain 5",
+        )
     return [by_id[item] for item in items]
 
 

@@ -36,7 +36,7 @@ def check_request(metrics: Sequence[str], limit: int | None, options: Evaluation
             raise UsageError(
                 f"The metric {name} is measured with a rubric, not by name.",
                 "--rubric FILE --judge URI",
-                "sizewise help evaluate",
+                "sizewise evaluate --help",
             )
     if limit is not None and limit <= 0:
         raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")

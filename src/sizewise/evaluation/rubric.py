@@ -279,7 +279,7 @@ def open_judge(options: EvaluationOptions, store: Store, reporter: Reporter) -> 
     if options.rubric is None or not options.judge:
         given, absent = ("a rubric", "judge") if options.rubric is not None else ("a judge", "rubric")
         raise UsageError(
-            f"There is {given} without {absent}.", "--rubric FILE --judge URI together", "sizewise help evaluate"
+            f"There is {given} without {absent}.", "--rubric FILE --judge URI together", "sizewise evaluate --help"
         )
     if options.samples > 1:
         raise UsageError(

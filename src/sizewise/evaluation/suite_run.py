@@ -174,7 +174,11 @@ def suite_prompts(
     if run.suite.by_letter:
         return [_letter_request(item, letter_order(run.seed, item.id, len(item.texts))) for item in run.items]
     asked = [one for one, suite in SUITES.items() if suite.control or suite.closed_book or suite.by_letter]
-    raise UsageError(f"The suite {name} has no questions to be answered elsewhere.", ", ".join(asked), "")
+    raise UsageError(
+        f"The suite {name} has no questions to be answered elsewhere.",
+        ", ".join(asked),
+        f"sizewise evaluate --suite {asked[0]} --write-prompts FILE",
+    )
 
 
 def _retry(run: _Run, uri: str) -> str:
@@ -195,7 +199,11 @@ def _load(name: str, path: Path | None, limit: int | None, options: EvaluationOp
     suite, seed = find_suite(name, path), options.seed
     items = suite.load(path)
     if not items:
-        raise SizewiseError(f"{path} contains no items of {name}.", f"the files of {name}", "")
+        raise SizewiseError(
+            f"{path} contains no items of {name}.",
+            f"the files of {name}",
+            f"sizewise evaluate MODEL --suite {name} --data PATH",
+        )
     if limit is not None and limit < len(items):
         chosen = np.random.default_rng(seed).choice(len(items), limit, replace=False)
         items = [items[i] for i in sorted(chosen)]

@@ -231,5 +231,7 @@ def _check_question(until: Until, metric: Metric, scale: float) -> None:
     for name, value in (("margin", until.margin), ("min-quality", until.min_quality)):
         if value is not None and not 0 < value < scale:
             raise UsageError(
-                f"--{name} is {value:g}.", f"a value between 0 and {scale:g}, the range of {metric.name}", ""
+                f"--{name} is {value:g}.",
+                f"a value between 0 and {scale:g}, the range of {metric.name}",
+                f"--{name} {scale / 2:g}",
             )

@@ -17,7 +17,7 @@ from sizewise import datasets
 from sizewise.decisions import head
 from sizewise.decisions.linear import MAX_CHARACTERS
 from sizewise.decisions.scorers import FloatArray
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, install_command
 from sizewise.evaluation.general_questions import questions_in
 from sizewise.lm import classifier_format, classifier_onnx, classifier_openvino
 from sizewise.models import open_model
@@ -175,7 +175,7 @@ def _check(record: Classifier, to: str, source: Path) -> None:
         raise SizewiseError(
             "The classifier was trained without OpenVINO, or OpenVINO can't convert its architecture.",
             "--to hf, or a classifier trained where OpenVINO is installed",
-            "pip install 'sizewise[openvino]'; then train the classifier again",
+            f"{install_command('openvino')}; then train the classifier again",
         )
 
 

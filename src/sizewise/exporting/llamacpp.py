@@ -56,7 +56,9 @@ class Engine:
             self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
             raise SizewiseError(
-                f"llama.cpp can't open {path.name}: {error}", "a GGUF file that llama.cpp supports", ""
+                f"llama.cpp can't open {path.name}: {error}",
+                "a GGUF file that llama.cpp supports",
+                "another format, such as --to hf, or a newer version: pip install --upgrade xllamacpp",
             ) from error
 
     def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
@@ -74,7 +76,11 @@ class Engine:
             }
             answer = self._server.handle_completions(request)
             if "error" in answer:
-                raise SizewiseError(f"llama.cpp failed: {answer['error'].get('message')}", "", "")
+                raise SizewiseError(
+                    f"llama.cpp failed: {answer['error'].get('message')}",
+                    "an answer to each prompt, so that the export can be compared with the model",
+                    "run the same command again; if llama.cpp fails again, take another format: --to hf",
+                )
             choice = answer["choices"][0]
             return [int(token["id"]) for token in (choice.get("logprobs") or {}).get("content", ())]
 

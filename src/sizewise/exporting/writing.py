@@ -153,7 +153,11 @@ def _check_target(to: str, out: Path, *, classifier: bool) -> None:
             "A language model can't be exported as onnx.", "a classifier, or another format", "--to gguf-f16"
         )
     if to not in FORMATS and to != classifiers.ONNX:
-        raise UsageError(f"Unknown export format '{to}'.", " or ".join(FORMATS), "")
+        raise UsageError(
+            f"Unknown export format '{to}'.",
+            f"{', '.join(FORMATS)}, or {classifiers.ONNX} for classifiers",
+            f"sizewise export MODEL --to gguf-f16 --out {out}",
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"The folder {out} already exists and isn't empty.", "a new or empty folder", "--out OTHER")
     if to.startswith("openvino"):

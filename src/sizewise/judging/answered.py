@@ -54,7 +54,9 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
     data = sorted({record.data for record in records.values()})
     if len(data) > 1:
         raise SizewiseError(
-            f"These evaluations use different data: {', '.join(data)}.", "evaluations on one dataset", ""
+            f"These evaluations use different data: {', '.join(data)}.",
+            "evaluations on one dataset",
+            f"sizewise evaluate MODEL --data {data[0]}",
         )
     asked = {
         name: [

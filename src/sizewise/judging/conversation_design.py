@@ -70,7 +70,9 @@ class ConversationDesign(NamedTuple):
                 "--interrogators Ada,Ben --witnesses Cleo,Dan",
             )
         if self.conversations < 2:
-            raise UsageError("One conversation can't be half with people.", "--conversations 2 or more", "")
+            raise UsageError(
+                "One conversation per interrogator can't be half with people.", "at least two", "--conversations 2"
+            )
         limits = (
             ("--minutes", self.minutes, 0.05, MAX_MINUTES),
             ("--max-turns", self.max_turns, 1, MAX_TURNS),

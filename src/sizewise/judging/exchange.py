@@ -162,7 +162,7 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
         SizewiseError: the file isn't in this format; none of its votes are imported.
     """
     if form not in get_args(Format):
-        raise UsageError(f"The format '{form}' isn't supported.", " or ".join(get_args(Format)), "")
+        raise UsageError(f"The format '{form}' isn't supported.", " or ".join(get_args(Format)), "--format csv")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")

@@ -75,7 +75,11 @@ def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
             tuple(_one_number([spelled[number] for number in ordered if len(spelled[number]) > 1])),
         )
     if len(found.names) > MAX_LABELS:
-        raise SizewiseError(f"{source} has {len(found.names)} different labels.", f"at most {MAX_LABELS}", "")
+        raise SizewiseError(
+            f"{source} has {len(found.names)} different labels.",
+            f"at most {MAX_LABELS}",
+            f"choose the column with the ratings, and name it 'label' in {source}",
+        )
     return found
 
 

@@ -85,7 +85,9 @@ def _parse_votes(rows: Iterable[Mapping[str, str]], source: str) -> _PairVotes:
     left, right = (np.array([place.get(name, 0) for name in side.values])[side.codes] for side in sides)
     if (left == right).any():
         raise SizewiseError(
-            f"{source} compares {names[left[left == right][0]]} with itself.", "two different candidates", ""
+            f"{source} compares {names[left[left == right][0]]} with itself.",
+            "two different candidates in each row",
+            f"correct {source}",
         )
     share, both_bad, notes = np.full(len(left), 0.5), 0, []
     said = [columns[name] for name in ("winner", "preference") if name in columns]
@@ -123,7 +125,7 @@ def _check_contradictions(winner: np.ndarray, preference: np.ndarray, both: np.n
             f"Vote {first + 1} of {source} has the winner {side}, but its preference {preference[first]:g} is for the "
             f"other side; votes that contradict themselves: {len(opposite)}.",
             "a preference above 0.5 where the left side won, and below where the right one did",
-            "",
+            f"correct {source}, or remove one of the two columns",
         )
 
 
@@ -136,7 +138,9 @@ def _share(winner: str, source: str) -> float:
     except ValueError:
         share = float("nan")
     if not 0 <= share <= 1:
-        raise SizewiseError(f"{source} has the winner '{winner}'.", f"{', '.join(SHARES)}, or a number from 0 to 1", "")
+        raise SizewiseError(
+            f"{source} has the winner '{winner}'.", f"{', '.join(SHARES)}, or a number from 0 to 1", f"correct {source}"
+        )
     return share
 
 

@@ -82,13 +82,13 @@ class RoundDesign(NamedTuple):
             raise UsageError(
                 f"Rater names must be different: {', '.join(self.raters) or 'none given'}.",
                 "--raters 3, or different names separated by commas",
-                "",
+                "--raters Ada,Ben",
             )
         if not 1 <= self.votes_per_item <= len(self.raters):
             raise UsageError(
                 f"Each item needs {self.votes_per_item} raters, but there are {len(self.raters)}.",
                 "at least one vote per item, and as many raters as votes per item",
-                "",
+                f"--votes-per-item {len(self.raters)}",
             )
         if not 0 < self.min_agreement < 1:
             raise UsageError(
@@ -97,7 +97,11 @@ class RoundDesign(NamedTuple):
                 "--min-agreement 0.7",
             )
         if self.adaptive and self.kind != "pair":
-            raise UsageError(f"A round of the kind '{self.kind}' has no pairs to choose.", "--kind pair", "")
+            raise UsageError(
+                f"--adaptive chooses the next pair, and a round of the kind '{self.kind}' has no pairs to choose.",
+                "--kind pair with it",
+                f"--kind {self.kind} without --adaptive",
+            )
         if len(self.guidelines) > MAX_GUIDELINES:
             raise UsageError(
                 f"The guidelines have {len(self.guidelines):,} characters.",
@@ -254,7 +258,11 @@ def _check_candidates(answered: Answered, kind: JudgeKind, ids: Sequence[str]) -
     """
     names, needed = list(answered.texts), 2 if kind in ("pair", "best") else 1
     if len(names) + len(answered.left_out) < needed:
-        raise UsageError("There is only one candidate.", "two candidates to compare, or --kind rating", "")
+        raise UsageError(
+            "There is only one candidate.",
+            "two candidates to compare, or --kind rating",
+            f"sizewise judge open {' '.join(ids)} --kind rating",
+        )
     if len(names) < needed:
         who = f"Only {names[0]} has" if names else "No candidate has"
         raise SizewiseError(

@@ -70,10 +70,10 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
                 yield row
     except (OSError, ValueError, csv.Error) as error:
         raise SizewiseError(
-            f"{path} cannot be read: {error}.", f"a CSV file with the columns {described}", ""
+            f"{path} cannot be read: {error}.", f"a CSV file with the columns {described}", f"correct {path.name}"
         ) from error
     if empty:
-        raise SizewiseError(f"{path} has no rows.", "at least one vote or rating", "")
+        raise SizewiseError(f"{path} has no rows.", "at least one vote or rating", f"add rows to {path.name}")
 
 
 def _any_of(names: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         SizewiseError: the file doesn't have this form, or no item was rated by two raters.
     """
     if level not in get_args(Level):
-        raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "")
+        raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "--level nominal")
     names = {"rater": RATER_COLUMNS, "item": ITEM_COLUMNS, "document": DOCUMENT_COLUMNS}
     read = list(read_rows(path, (RATER_COLUMNS, ITEM_COLUMNS, "label")))
     rows = [
@@ -52,7 +52,11 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
         if row["label"].casefold() not in MISSING
     ]
     if not rows:
-        raise SizewiseError(f"{path.name} has no ratings: every label is a missing value.", "at least one rating", "")
+        raise SizewiseError(
+            f"{path.name} has no ratings: every label is a missing value.",
+            "at least one rating",
+            f"fill in the column 'label' of {path.name}",
+        )
     used = next((name for name in DOCUMENT_COLUMNS if any(row.get(name) for row in read)), None)
     found = agree_rows(rows, path.name, level)
     independent = (
@@ -107,7 +111,7 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         raise SizewiseError(
             f"No item of {source} was rated twice, so agreement can't be measured.",
             "items with two ratings or more",
-            "",
+            "have a second person rate the same items",
         )
     of_item = _documents(rows, source)
     document = codes_of([of_item.get(str(name), ("", str(name))) for name in items])
@@ -134,7 +138,7 @@ def _documents(rows: list[dict[str, str]], source: str) -> dict[str, str]:
             raise SizewiseError(
                 f"{source} names two documents of item {row['item']}: {found[row['item']]} and {document}.",
                 "one document per item",
-                "",
+                f"correct the item in {source}",
             )
     return found
 
@@ -297,7 +301,7 @@ def plan(
         raise UsageError(
             f"Each item needs {votes_per_item} raters, but there are {raters}.",
             "at least as many raters as votes on an item",
-            "",
+            f"--raters {votes_per_item}",
         )
     variance = (1 - tie_share) / 4
     variance_if_different = max(variance - detect**2, 0.0)

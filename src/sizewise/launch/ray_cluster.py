@@ -281,7 +281,7 @@ def wait_until_ready(ray: Any, actors: Sequence[Any], chosen: Sequence[Place]) -
         raise SizewiseError(
             f"A node of the cluster can't run Sizewise. Its last lines:\n{_last_lines(str(error))}",
             "Sizewise with the same extras, and the same SIZEWISE_HOME, on each node",
-            "pip install 'sizewise[study,scale]' on that node",
+            "install Sizewise with the extras [study,scale] on that node",
         ) from error
     return found
 

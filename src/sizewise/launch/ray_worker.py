@@ -108,7 +108,7 @@ def check_nodes(chosen: Sequence[Place], abouts: Sequence[About], home: Path) ->
             raise SizewiseError(
                 f"The node {place.node.address} has {differences}.",
                 "the same versions on all nodes, so that all compute the same",
-                "pip install 'sizewise[study,scale]' with the same versions on that node",
+                "install these versions on that node, with the extras [study,scale]",
             )
         if not about.sees_home:
             raise SizewiseError(

@@ -61,7 +61,7 @@ def count(config: dict[str, Any]) -> Counted:
         raise SizewiseError(
             f"The config of a '{kind}' network can't be interpreted: {reason}",
             "the config.json of an architecture in transformers",
-            "",
+            "correct the config.json, or pip install --upgrade transformers if the architecture is newer",
         ) from error
     named = dict(network.named_parameters())
     parameters = sum(parameter.numel() for parameter in named.values())

@@ -131,7 +131,9 @@ def _check(url: str, base: str, concurrent_users: Sequence[int], options: LoadOp
     if options.requests is not None and options.requests < 1:
         raise UsageError(f"The number of requests is {options.requests}.", "at least 1", "--requests 24")
     if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "a server on this machine", "")
+        raise SizewiseError(
+            f"SIZEWISE_OFFLINE forbids the connection to {base}.", "a server on this machine", "unset SIZEWISE_OFFLINE"
+        )
 
 
 def _notes(skipped: int, only_reasoning: int, max_tokens: int, engine: str) -> list[str]:
@@ -194,14 +196,22 @@ class _LoadGenerator:
             ) from error
         wanted = self._options.model
         names = [str(entry["id"]) for entry in listed]
-        if not names or (wanted and wanted not in names):
-            raise UsageError(f"{self._base} has no model '{wanted or ''}'.", " or ".join(names) or "a model", "")
+        if not names:
+            raise UsageError(
+                f"{self._base} lists no models.", "a server with a model", "sizewise serve MODEL --port 8000"
+            )
+        if wanted and wanted not in names:
+            raise UsageError(f"{self._base} has no model '{wanted}'.", " or ".join(names), f"--model {names[0]}")
         self._model = wanted or names[0]
         entry = listed[names.index(self._model)]
         engine = f"{entry['engine']}, {entry.get('precision')}" if entry.get("engine") else NO_ENGINE
         warmup = await self._time_request()
         if warmup.error:
-            raise SizewiseError(f"The warm-up request to {self._base} failed: {warmup.error}", "a streamed answer", "")
+            raise SizewiseError(
+                f"The warm-up request to {self._base} failed: {warmup.error}",
+                "a streamed answer",
+                "look at the log of the server; if it asks for a key, export SIZEWISE_API_KEY=...",
+            )
         return self._model, engine
 
     async def run_levels(self, concurrent_users: Sequence[int], reporter: Reporter) -> tuple[list[LoadLevel], int]:

@@ -125,10 +125,13 @@ def find_metric(name: str) -> Metric:
         return metric
     known = metric_names()
     if name in METRICS_2:
-        raise UsageError(f"The metric '{name}' is now '{METRICS_2[name]}'.", METRICS_2[name], "use the new name")
+        new = METRICS_2[name]
+        raise UsageError(f"The metric '{name}' is now '{new}'.", new, f"write {new}")
     closest = get_close_matches(name, known, n=1, cutoff=0.3)
     hint = f" Did you mean '{closest[0]}'?" if closest else ""
-    raise UsageError(f"Unknown metric '{name}'.{hint}", ", ".join(known), "")
+    raise UsageError(
+        f"Unknown metric '{name}'.{hint}", ", ".join(known), f"write {closest[0] if closest else 'one of these names'}"
+    )
 
 
 def _check(metric: Metric, name: str) -> None:

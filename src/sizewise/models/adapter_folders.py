@@ -40,7 +40,11 @@ def base_of_adapter(folder: Path) -> str:
         kind, name = str(config["peft_type"]), str(config["base_model_name_or_path"] or "")
         task = str(config.get("task_type") or TASK)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise SizewiseError(f"{path} can't be read: {error}", "the config of adapters saved by peft", "") from error
+        raise SizewiseError(
+            f"{path} can't be read: {error}",
+            "the config of adapters saved by peft",
+            "save the adapters again with save_pretrained()",
+        ) from error
     if kind != "LORA":
         raise SizewiseError(
             f"{folder} holds adapters of the kind {kind}, which can't be merged into a model here.",

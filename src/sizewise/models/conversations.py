@@ -104,8 +104,12 @@ def read_image(path: str) -> tuple[bytes, str]:
             raise SizewiseError(
                 f"The image {path} can't be sent: its type is {kind or 'unknown'} and its size is {size / 1e6:.1f} MB.",
                 f"PNG, JPEG, WebP or GIF of at most {MAX_IMAGE_BYTES // 10**6} MB",
-                "",
+                "convert or shrink the image",
             )
         return Path(path).read_bytes(), kind
     except OSError as error:
-        raise SizewiseError(f"The image {path} can't be read: {error.strerror}", "an image file", "") from error
+        raise SizewiseError(
+            f"The image {path} can't be read: {error.strerror}.",
+            "an image file, at a path relative to the file that names it",
+            "correct the path",
+        ) from error

@@ -77,7 +77,9 @@ class FakeModel(Model):
 
     def __init__(self, name: str, delay_s: float = 0.0) -> None:
         if name not in NAMES:
-            raise UsageError(f"There is no fake model '{name}'.", ", ".join(f"fake:{known}" for known in NAMES), "")
+            raise UsageError(
+                f"There is no fake model '{name}'.", ", ".join(f"fake:{known}" for known in NAMES), "sizewise models"
+            )
         self._name, self._delay_s = name, delay_s
 
     def describe(self) -> ModelDescription:

@@ -305,7 +305,11 @@ class RecordedModel(Model):
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Raise an error: recorded answers have no log-likelihoods."""
-        raise SizewiseError(f"recorded:{self._path} provides no log-likelihoods of text.", "a local model", "")
+        raise SizewiseError(
+            f"recorded:{self._path} provides no log-likelihoods of text.",
+            "a model on this machine",
+            "metrics of answers alone, such as --metrics token_f1",
+        )
 
     def close(self) -> None:
         """Do nothing; there is nothing to free."""
@@ -359,9 +363,9 @@ def _each(
     except UnknownColumns as error:
         raise unknown_columns(path, error.headings, facts) from error
     except Unreadable as error:
-        raise SizewiseError(f"{path} can't be read as {what}: {error}", FORMS, "") from error
+        raise SizewiseError(f"{path} can't be read as {what}: {error}", FORMS, f"correct {path.name}") from error
     if not found and not bad:
-        raise SizewiseError(f"{path} contains no {held}.", FORMS, "")
+        raise SizewiseError(f"{path} contains no {held}.", FORMS, f"add rows to {path.name}")
     if not found and not has_answers(columns):
         raise unknown_columns(path, list(columns), facts)
     if len(bad) > (MAX_REJECTS * (len(found) + len(bad)) if found else 0):

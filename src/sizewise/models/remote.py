@@ -181,7 +181,7 @@ class RemoteModel(Model):
             SizewiseError: the server doesn't support it; no provider's chat API does.
         """
         if self._echo is None:
-            raise SizewiseError(f"{self._uri} provides no log-likelihoods of text.", "a local model", "")
+            raise SizewiseError(f"{self._uri} provides no log-likelihoods of text.", "a local model", "--metrics chrf")
         yield from self._echo.score(texts, prefix=prefix)
 
     def close(self) -> None:

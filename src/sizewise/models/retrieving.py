@@ -54,7 +54,9 @@ class RetrievingModel(PromptWrapper):
         super().__init__(model)
         contents = datasets.load(store, data)
         if not any(len(contents.documents[split]) for split in SPLITS):
-            raise SizewiseError(f"{data} has no documents to search.", "a dataset with documents", "")
+            raise SizewiseError(
+                f"{data} has no documents to search.", "a dataset with documents", "sizewise read FOLDER examples.jsonl"
+            )
         opened = open_documents(
             lambda: [document for split in SPLITS for document in contents.documents[split]], data, store
         )

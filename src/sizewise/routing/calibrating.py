@@ -224,7 +224,7 @@ def _check_count(source: str, count: int, rows: int) -> None:
         raise SizewiseError(
             f"{source} has {count} distinct prompts in {rows} rows, which is too few.",
             f"at least {MIN_PROMPTS} distinct prompts; a few hundred are better",
-            "",
+            "label more prompts, then run the same command again",
         )
 
 

@@ -52,7 +52,9 @@ def pair_answers(small: str, large: str, *, metric: str | None = None, store: St
             f"sizewise evaluate {records[1].model.uri} --data {records[0].data}",
         )
     if metric is not None and metric not in RANGES:
-        raise UsageError(f"'{metric}' does not score single answers.", ", ".join(RANGES), "")
+        raise UsageError(
+            f"'{metric}' does not score single answers.", ", ".join(RANGES), f"--metric {next(iter(RANGES))}"
+        )
     shared = [
         name
         for name in ((metric,) if metric else PER_ANSWER_METRICS)

@@ -92,10 +92,14 @@ def read_labeled(path: Path) -> LabeledPrompts:
                     logprobs.append(_parse_finite(row[LOGPROB_COLUMN], reader.line_num))
     except (OSError, ValueError, csv.Error) as error:
         raise SizewiseError(
-            f"Cannot read {path}: {error}.", f"a CSV file with the columns {', '.join(required)}", ""
+            f"Cannot read {path}: {error}.",
+            f"a CSV file with the columns {', '.join(required)}",
+            f"correct {path.name}",
         ) from error
     if not prompts:
-        raise SizewiseError(f"{path} has no prompts.", f"at least {MIN_PROMPTS}; a few hundred are better", "")
+        raise SizewiseError(
+            f"{path} has no prompts.", f"at least {MIN_PROMPTS}; a few hundred are better", f"add rows to {path.name}"
+        )
     table = np.array(labels)
     return LabeledPrompts(prompts, table[:, 0], table[:, 1], np.array(logprobs) if logprobs else None)
 

@@ -79,7 +79,7 @@ def _check_rule(rule: str) -> None:
         re.compile(rule)
     except re.error as error:
         message = f"'{rule}' is not a valid regular expression: {error}."
-        raise UsageError(message, "a rule such as '(?i)salary'", "") from error
+        raise UsageError(message, "a rule such as '(?i)salary'", "--confidential '(?i)salary'") from error
 
 
 def write_policy(policy: Policy, path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 import secrets
+import shlex
 import tomllib
 from base64 import b64decode
 from collections.abc import Mapping
@@ -201,7 +202,11 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
     """
     names = Keys.load(path).names if path.exists() else frozenset()
     if name in names:
-        raise SizewiseError(f"The key file already has a key named '{name}'.", "a new name", "")
+        raise SizewiseError(
+            f"The key file already has a key named '{name}'.",
+            "a new name; or a new key under this one, with the same limits",
+            f"sizewise keys rotate {shlex.quote(name)} --keys {shlex.quote(str(path))}",
+        )
     check_name(name)
     key = new_secret()
     try:
@@ -209,7 +214,11 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
             file.write(tomlkit.dumps({"key": [{"name": name, "sha256": hash_of(key), **(limits or {})}]}) + "\n")
         path.chmod(0o600)
     except OSError as error:
-        raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error
+        raise SizewiseError(
+            f"Cannot write {path}: {error.strerror}.",
+            "a file that you may write",
+            f"sizewise keys new {shlex.quote(name)} --keys FILE",
+        ) from error
     return key
 
 
@@ -230,7 +239,7 @@ def check_name(name: str) -> None:
         raise SizewiseError(
             f"'{name}' is not a valid key name.",
             f"1 to {MAX_NAME_LENGTH} printable characters without quotes and backslashes",
-            "",
+            "sizewise keys new NAME",
         )
 
 

@@ -51,7 +51,11 @@ def open_all(
     names = [name_of(uri) for uri in uris]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate is not None:
-        raise UsageError(f"Two models would both be named '{duplicate}'.", "models with different names", "")
+        raise UsageError(
+            f"Two models would both be named '{duplicate}'.",
+            "models with different names; in a file, each model states its own",
+            "sizewise serve --config FILE",
+        )
     shared = open_shared(uris, store, say=reporter.say) if share_base else {}
     for name, uri in zip(names, uris, strict=True):
         if uri in shared:
@@ -97,7 +101,11 @@ def _as_measured(
             reporter.say(f"{evaluation}, which the policy was calibrated on, measured {uri}; that model is not served")
             continue
         if name is None:
-            raise UsageError(f"{evaluation} measured {uri}, which is not served.", f"sizewise serve {uri}", "")
+            raise UsageError(
+                f"{evaluation} measured {uri}, which is not served.",
+                "the model that it measured among those served",
+                f"sizewise serve {uri} --as-measured {evaluation}",
+            )
         model = wrapped[name]
         if isinstance(model, FewShotModel):
             model = model.wrapped
@@ -191,7 +199,9 @@ def _backends(uris: Sequence[str], inside: Sequence[str]) -> dict[str, BackendSe
     named = {name_of(uri): uri for uri in uris}
     unknown = [name for name in inside if name not in named]
     if unknown:
-        raise UsageError(f"--inside names '{unknown[0]}', which is not served.", ", ".join(named), "")
+        raise UsageError(
+            f"--inside names '{unknown[0]}', which is not served.", ", ".join(named), f"--inside {next(iter(named))}"
+        )
     check_shared_key(named)
     return {name: BackendSettings(zone="inside") for name in inside}
 

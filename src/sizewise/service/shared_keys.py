@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Mapping
@@ -70,7 +71,11 @@ class KeyTable:
             with self._database.transaction() as db:
                 db.execute(insert(API_KEYS).values(**values))
         except IntegrityError as error:
-            raise SizewiseError(f"The database already has a key named '{name}'.", "a new name", "") from error
+            raise SizewiseError(
+                f"The database already has a key named '{name}'.",
+                "a new name; or a new key under this one, with the same limits",
+                f"sizewise keys rotate {shlex.quote(name)}",
+            ) from error
         except SQLAlchemyError as error:
             raise unavailable(error) from error
         return made

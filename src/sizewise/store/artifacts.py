@@ -98,7 +98,11 @@ class Artifacts:
                 raise MissingExtraError("obstore", "s3") from error
             raise UsageError(f"{VARIABLE}={url}: {error}.", "storage whose package is installed", "") from error
         except (ValueError, OSError) as error:  # some kinds connect at once
-            raise UsageError(f"{VARIABLE}={url}: {error}.", "s3://BUCKET/PREFIX or file:///FOLDER", "") from error
+            raise UsageError(
+                f"{VARIABLE}={url}: {error}.",
+                "s3://BUCKET/PREFIX or file:///FOLDER",
+                f"export {VARIABLE}=s3://BUCKET/PREFIX",
+            ) from error
 
     def has(self, kind: str, record_id: str) -> bool:
         """Check whether a record is there; one that wasn't a moment ago isn't looked for again.

@@ -109,7 +109,7 @@ def migrate(engine: Engine) -> None:
             raise SizewiseError(
                 f"The database has revision {found}; this version of Sizewise reads revision {HEAD}.",
                 "the version of Sizewise that upgraded it, or a newer one",
-                "pip install --upgrade sizewise",
+                "update Sizewise on this machine",
             )
         _upgrade(connection)
 

@@ -22,7 +22,7 @@ from sizewise.documents.files import TEXT_KINDS
 from sizewise.documents.row_files import KINDS as TABLE_KINDS
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.spreadsheets import KINDS as SHEET_KINDS
-from sizewise.errors import UsageError
+from sizewise.errors import UsageError, expected_of
 from sizewise.metrics import find_metric
 from sizewise.models.identity import recorded_uri, split_recorded, state_facts
 from sizewise.records import Candidate, ClassifierRecipe, Needs, Recipe, Record, StatedFacts, StatedQuestion
@@ -414,5 +414,8 @@ def _recipe(model: str, train: Mapping[str, Any], where: str, seed: int) -> Reci
 
 def _refused(error: ValidationError, where: str) -> UsageError:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "a value"
-    return UsageError(f"{where} has an invalid value for {key}: {first['msg']}.", "a valid value", f"fix {where}")
+    wanted = expected_of(first["msg"])
+    if not first["loc"]:
+        return UsageError(f"{where}: {wanted}.", "settings that fit together", f"fix {where}")
+    key = ".".join(str(part) for part in first["loc"])
+    return UsageError(f"{where}: {key} = {first['input']!r} isn't valid.", wanted, f"fix {where}")

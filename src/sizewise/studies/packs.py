@@ -28,9 +28,9 @@ README = """About this archive
 ==================
 
 It contains the evidence for {root}: all records as they were written, the measured items, and manifest.json with the
-SHA-256 of each file. To check the hashes and recompute every number, without a model or network access:
+SHA-256 of each file. To check the hashes and recompute every number, without a model or network access, install
+Sizewise with the extra [study] and run:
 
-    pip install 'sizewise[study]'
     sizewise audit {name} --verify
 """
 

@@ -183,7 +183,9 @@ def _read(
     rows = list(read_log(log, reporter.say))
     if len(rows) < MIN_REQUESTS:
         raise SizewiseError(
-            f"{log} holds {len(rows)} requests.", f"at least {MIN_REQUESTS}; a clear result takes several hundred", ""
+            f"{log} holds {len(rows)} requests.",
+            f"at least {MIN_REQUESTS}; a clear result takes several hundred",
+            "log more requests, then run the same command again",
         )
     with_references = [row for row in rows if row.references]
     judged = len(with_references) >= MIN_REQUESTS

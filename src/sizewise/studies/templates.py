@@ -241,7 +241,11 @@ def init(
     """
     for name in (*documents, *examples):
         if not name.startswith("demo:") and not Path(name).expanduser().exists():
-            raise UsageError(f"There is no {name}.", "files or folders that exist, or demo:NAME", "")
+            raise UsageError(
+                f"There is no file or folder '{name}'.",
+                "files or folders that exist, or demo:NAME",
+                f"sizewise init --domain {domain} --documents FOLDER",
+            )
     for name in examples:
         _check_columns(domain, name, columns)
     text = template(domain, tuple(map(_absolute, documents)), tuple(map(_absolute, examples)), columns)

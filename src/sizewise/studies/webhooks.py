@@ -54,7 +54,9 @@ def read_target(url: str) -> Target:
     if parts.username or parts.password:
         raise UsageError("The webhook's address contains a user or a password.", EXPECTED, "--webhook URL")
     if offline() and not here:
-        raise SizewiseError(f"SIZEWISE_OFFLINE forbids connections to {host}.", "a webhook on this machine", "")
+        raise SizewiseError(
+            f"SIZEWISE_OFFLINE forbids connections to {host}.", "a webhook on this machine", "unset SIZEWISE_OFFLINE"
+        )
     if not here:
         _check_address(_literal_address(host), host)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -86,7 +88,9 @@ def send_webhook(url: str, body: Mapping[str, object]) -> None:
     if isinstance(found, Exception) or not 200 <= found < 300:
         why = f"it answered with status {found}" if isinstance(found, int) else str(found) or type(found).__name__
         raise SizewiseError(
-            f"The webhook at {target.host} wasn't notified: {why}.", "a status of 2xx, without a redirect", ""
+            f"The webhook at {target.host} wasn't notified: {why}.",
+            "a status of 2xx, without a redirect",
+            "check --webhook URL, and the log of its server",
         )
 
 
