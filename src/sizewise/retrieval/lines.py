@@ -82,7 +82,8 @@ class Lines:
         Fields such as `Monday: 9 to 17` also answer a question for the heading above them, `Opening hours`; fields that
         recur in documents do only if nothing else under that heading answers.
         """
-        sentences, of_heading = self._sentences(passage.text), _asks_for_heading(passage, question)
+        sentences = self._sentences(passage.text)
+        of_heading = any(one.terms for one in sentences) and _asks_for_heading(passage, question)
         found = [
             one.text
             for one in sentences

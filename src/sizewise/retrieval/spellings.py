@@ -19,21 +19,22 @@ from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS, combining_mar
 MAX_PARTS, MAX_LETTERS = 4, 40
 _HYPHEN = "[-\u2010]"  # a non-breaking hyphen is one of these after normalization
 _UNSPACED = re.compile(f"[{BIGRAM_SCRIPTS}{TRIGRAM_SCRIPTS}]")
+_SPACED_NUMBERS = re.compile(r"\d \d{3}(?!\d)")
 _ACCENTS = re.compile("[\u0300-\u036f\u0653-\u0655]")
 _LETTERS = str.maketrans(
     {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u0131": "i", "\u00e6": "ae", "\u0153": "oe", "\u0127": "h"}
 )
 
 
-@lru_cache(maxsize=1)
-def _compound() -> re.Pattern[str]:
-    letter = rf"[\w{combining_marks()}]"
+@lru_cache(maxsize=2)
+def _compound(is_ascii: bool) -> re.Pattern[str]:
+    letter = r"\w" if is_ascii else rf"[\w{combining_marks()}]"
     return re.compile(rf"(?<!{letter})[^\W_]{letter}*(?:{_HYPHEN}[^\W_]{letter}*)+")
 
 
-@lru_cache(maxsize=1)
-def _with_underscore() -> re.Pattern[str]:
-    letter = rf"[\w{combining_marks()}]"
+@lru_cache(maxsize=2)
+def _with_underscore(is_ascii: bool) -> re.Pattern[str]:
+    letter = r"\w" if is_ascii else rf"[\w{combining_marks()}]"
     return re.compile(rf"(?<!{letter})_*[^\W_]{letter}*_{letter}*")
 
 
@@ -74,7 +75,7 @@ def query_terms(
         return whole
 
     if "-" in normalized or "\u2010" in normalized:
-        normalized = _compound().sub(joined, normalized)
+        normalized = _compound(normalized.isascii()).sub(joined, normalized)
     return QueryTerms([spelling(term) for term in terms_of(normalized, stop_words, is_query=True)], parts)
 
 
@@ -88,14 +89,16 @@ def without_accents(term: str) -> str:
 
 
 def _other_spellings(normalized: str, stop_words: frozenset[str]) -> Iterator[str]:
+    is_ascii = normalized.isascii()
     if "-" in normalized or "\u2010" in normalized:
-        for compound in _compound().finditer(normalized):
+        for compound in _compound(is_ascii).finditer(normalized):
             if term := _joined(compound[0], stop_words)[1]:
                 yield term
     if "_" in normalized:
-        for word in _with_underscore().finditer(normalized):
+        for word in _with_underscore(is_ascii).finditer(normalized):
             yield from terms_of(word[0].replace("_", " "), stop_words)
-    yield from number_readings(normalized)
+    if _SPACED_NUMBERS.search(normalized):
+        yield from number_readings(normalized)
 
 
 def _joined(compound: str, stop_words: frozenset[str]) -> tuple[str, str]:
