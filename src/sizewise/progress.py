@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -38,20 +39,29 @@ class Silent:
 
 
 _pulse: ContextVar[Callable[[], None] | None] = ContextVar("_pulse", default=None)
+_left: ContextVar[Callable[[], float] | None] = ContextVar("_left", default=None)
 
 
 @contextmanager
-def pulsing(check: Callable[[], None]) -> Iterator[None]:
+def pulsing(check: Callable[[], None], left: Callable[[], float] | None = None) -> Iterator[None]:
     """Call a function at each small step of the work inside the block, such as each generated token.
 
     Args:
         check: may raise an exception to end the work.
+        left: returns the seconds that the work has left; None for as long as it takes.
     """
-    token = _pulse.set(check)
+    tokens = _pulse.set(check), _left.set(left)
     try:
         yield
     finally:
-        _pulse.reset(token)
+        _pulse.reset(tokens[0])
+        _left.reset(tokens[1])
+
+
+def seconds_left() -> float:
+    """Return the seconds that the work around this call has left; infinite without a limit."""
+    left = _left.get()
+    return math.inf if left is None else left()
 
 
 def pulse() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sizewise.evaluation.speed import LATENCY_REQUESTS, speed_scores
 from sizewise.models.fake import FakeModel
 from sizewise.models.machine import describe_machine
-from sizewise.progress import Silent
+from sizewise.progress import Silent, pulsing
 from sizewise.records import Completion, Message, ModelDescription, Request
 from sizewise.stats.quantiles import quantile_interval
 from sizewise.store import Ledger
@@ -96,3 +96,14 @@ def test_times_of_single_requests_are_measured_once(ledger: Ledger) -> None:
 
 def test_the_machine_is_named() -> None:
     assert "core" in describe_machine()
+
+
+def test_without_time_for_a_single_request_the_answers_still_count(ledger: Ledger) -> None:
+    model, answers = Described(engine="transformers"), [answer(i, 20.0) for i in range(8)]
+    with pulsing(lambda: None, lambda: 19.0):
+        found = speed_scores(model, answers, REQUESTS, ledger, Silent())
+    assert found["latency_s"].value is None
+    assert "no time was left" in found["latency_s"].missing_reason
+    assert found["requests_per_s"].value
+    with pulsing(lambda: None, lambda: 21.0):
+        assert speed_scores(model, answers, REQUESTS, ledger, Silent())["latency_s"].n == LATENCY_REQUESTS

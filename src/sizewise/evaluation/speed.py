@@ -10,7 +10,7 @@ import numpy as np
 
 from sizewise.models import Model
 from sizewise.models.batching import MAX_BATCH
-from sizewise.progress import Reporter
+from sizewise.progress import Reporter, seconds_left
 from sizewise.records import Completion, ModelDescription, Request, Score
 from sizewise.stats.batch_means import MIN_BATCHES, rate_interval
 from sizewise.stats.quantiles import needed_for_quantile, quantile_interval
@@ -34,6 +34,8 @@ def speed_scores(
     sampled: bool = False,
 ) -> dict[str, Score]:
     """Time a few single requests once, and derive throughput, token counts and cost from the answers collected.
+
+    If the step has no time left for another single request, those that were timed count.
 
     Args:
         model: model to time.
@@ -122,7 +124,8 @@ def _speed(
     times = [float(entry["seconds"]) for entry in ledger.entries("timing").values()]
     timed = requests[:LATENCY_REQUESTS]
     for request in timed[len(times) :]:
-        if sum(times) > MAX_TIMING_S:
+        # Alone, a request takes at least as long as its share of a batch.
+        if sum(times) > MAX_TIMING_S or seconds_left() < max(times, default=seconds / len(answers)):
             break
         start = time.perf_counter()
         list(model.complete([request]))
@@ -130,7 +133,7 @@ def _speed(
         ledger.append("timing", request.id, {"seconds": times[-1]})
         reporter.advance("Timing single requests", len(times), len(timed))
     return {
-        "latency_s": _latency(times, f"users:1|{where}"),
+        "latency_s": _latency(times, f"users:1|{where}") if times else _untimed(f"median|users:1|{where}"),
         "requests_per_s": _throughput(answers, f"{_batching(description, sampled)}|tokens:{tokens}|{where}"),
     }
 
@@ -147,6 +150,16 @@ def _latency(times: Sequence[float], where: str) -> Score:
         unit="s",
         signature=f"median|{where}",
         ci_missing_reason="" if found.ci_low is not None else f"fewer than {LATENCY_REQUESTS} requests",
+    )
+
+
+def _untimed(signature: str) -> Score:
+    return Score(
+        metric="latency_s",
+        n=0,
+        unit="s",
+        signature=signature,
+        missing_reason="no time was left to time a single request",
     )
 
 

@@ -105,6 +105,11 @@ class StepReporter:
         """Whether the step should end."""
         return self._progress.stop_requested or self._progress.spent_s > self._deadline_s
 
+    @property
+    def left_s(self) -> float:
+        """Time that the step has left."""
+        return 0.0 if self._progress.stop_requested else self._deadline_s - self._progress.spent_s
+
     def say(self, line: str) -> None:
         """Pass a line on."""
         self._progress.say(line)

@@ -99,7 +99,7 @@ class Steps:
         """
         try:
             reporter = StepReporter(self.progress, seconds)
-            with pulsing(reporter.check):
+            with pulsing(reporter.check, lambda: reporter.left_s):
                 return work(*given, store=self.store, reporter=reporter)
         except StepEndedError as error:
             self.progress.say(f"{name}: {error.what}")
