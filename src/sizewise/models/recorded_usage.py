@@ -226,7 +226,7 @@ def usd_of(pricing: Pricing, found: Identity | None, usage: Usage, request: Requ
     asked = sum(len(one.encode()) for one in request.texts())
     tokens = asked / BYTES_PER_TOKEN, len(text.encode()) / BYTES_PER_TOKEN
     if tokens[0] > LONG_PROMPT:
-        estimated = Usage(prompt_tokens=round(tokens[0]), completion_tokens=round(tokens[1]))
+        estimated = Usage(round(tokens[0]), round(tokens[1]))
         return sum(_token_cost(price, estimated) for price in found.prices) / len(found.prices)
     return sum(_at(price, *tokens) for price in found.prices) / len(found.prices)
 
