@@ -155,7 +155,8 @@ def test_the_first_stop_of_the_user_ends_the_wait(serve: Callable[..., Endless])
 def test_opening_a_model_ends_too(serve: Callable[..., Endless], mode: str) -> None:
     """It asks for log-likelihoods first, which a broken server doesn't answer either."""
     service = serve(mode, probe=False)
-    with pulsing(ending(0.3)), pytest.raises(Ended):
+    over = ending(0.3)
+    with pulsing(lambda: over() if service.asked else None), pytest.raises(Ended):
         open_model(service.uri)
     assert service.hung_up.wait(5)
 
