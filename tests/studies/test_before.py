@@ -49,7 +49,7 @@ def test_a_template_is_never_written_over_a_file_nor_for_what_does_not_exist(tmp
         init("medical", path)
     assert path.read_text(encoding="utf-8") == "mine"
     init("medical", path, force=True)
-    with pytest.raises(UsageError, match="no file or folder .nowhere"):
+    with pytest.raises(UsageError, match="no file or folder 'nowhere'"):
         init("medical", tmp_path / "c.toml", ("nowhere",))
     with pytest.raises(UsageError, match="no domain 'cooking'"):
         init("cooking", tmp_path / "c.toml")
