@@ -73,6 +73,13 @@ def test_an_index_among_the_documents_is_not_read(folder: Path) -> None:
     assert (again["added"], again["removed"], again["unchanged"]) == (0, 0, 2)
 
 
+def test_an_index_is_no_document(folder: Path, tmp_path: Path) -> None:
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    with pytest.raises(UsageError, match="is an index, not documents"):
+        index_paths([tmp_path / "index"], tmp_path / "other", None)
+    assert not (tmp_path / "other").exists()
+
+
 def test_files_of_one_name_are_told_apart(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -99,15 +99,21 @@ def test_questions_in_another_language_are_refused_by_name(tmp_path: Path, store
         evaluate_counterfactuals("fake:echo", str(path), store=store)
 
 
-def test_a_gap_between_groups_is_found_and_compared(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "examples.jsonl"
+def write_wards(folder: Path) -> Path:
+    """Write questions about patients, whose sex can be named."""
     rows = [
         {"prompt": f"What does a patient of ward {i} need?", "reference": f"A bed in ward {i}.", "source": f"d{i}"}
         for i in range(36)
     ]
+    path = folder / "examples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_gap_between_groups_is_found_and_compared(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_wards(tmp_path)
     fair = evaluate_suite("fake:silent", "counterfactuals", path, store=store)
 
     def unfair(self: FakeModel, requests: list[Request]) -> Iterator[Completion]:
@@ -141,12 +147,7 @@ def test_a_gap_between_groups_is_found_and_compared(
 def test_an_answer_that_a_content_filter_withheld_is_a_refusal(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "examples.jsonl"
-    rows = [
-        {"prompt": f"What does a patient of ward {i} need?", "reference": f"A bed in ward {i}.", "source": f"d{i}"}
-        for i in range(36)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path = write_wards(tmp_path)
 
     def filtered(self: FakeModel, requests: list[Request]) -> Iterator[Completion]:
         for request in requests:

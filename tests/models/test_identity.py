@@ -380,6 +380,9 @@ def test_tokens_of_reasoning_are_billed_however_a_provider_counts_them(
         ("llama3.1:8b", "llama-3.1-8b-instruct", "", False),
         ("qwen2.5:0.5b-instruct-q4_K_M", "qwen2.5-0.5b-instruct", "", False),
         ("mixtral:8x7b", "mixtral:8x7b", "", False),
+        ("deepseek-r1:7b", "deepseek-r1:7b", "", False),
+        ("http://127.0.0.1:11434/v1#deepseek-r1:7b", "deepseek-r1:7b", "", False),
+        ("http://127.0.0.1:8080/v1#qwen.gguf", "qwen.gguf", "", False),
         ("mistral:latest", "mistral:latest", "", False),
         ("codellama:7b-code", "codellama:7b-code", "", False),
         ("meta-llama/llama-3.3-70b-instruct:free", "llama-3.3-70b-instruct", "", False),
@@ -397,7 +400,7 @@ def test_what_is_around_a_name_is_told_from_a_provider(told: str, name: str | No
     found = identify(told)
     assert (found.host, found.closed) == (host, closed)
     assert name is None or found.name == name
-    if told.endswith(":free") or told.startswith("http"):
+    if told.endswith((":free", "deepseek-r1:7b")) or told.startswith("http"):
         assert found.prices == ()
 
 

@@ -209,6 +209,8 @@ def test_closed_weights_behind_a_proxy_on_this_machine_are_not_local(
         ("groq/llama-3.3-70b-versatile", False),
         ("bedrock/meta.llama3-1-8b-instruct-v1:0", False),
         ("llama3.1:8b", True),
+        ("deepseek-r1:7b", True),
+        ("mistral.gguf", True),
         ("mistral:instruct", True),
         ("mistralai/Mistral-Small-24B-Instruct-2501", True),
         ("databricks/dbrx-instruct", True),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sizewise.documents import Reading, read_paths
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Document, fingerprint
 from sizewise.retrieval import (
@@ -76,7 +76,7 @@ def index_paths(
         reporter: Receives progress.
 
     Raises:
-        UsageError: The URI doesn't name an encoder, or passages are too short.
+        UsageError: The URI doesn't name an encoder, passages are too short, or one of the paths is an index.
         SizewiseError: The documents can't be read, or the index was made by another encoder, or has
             none of the documents.
     """
@@ -114,6 +114,12 @@ def index_paths(
 
 def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter) -> list[Document]:
     """Read the documents of files and folders, each with an id of its own; an index among them is not read."""
+    if indexes := [path for path in map(Path, paths) if is_index(path)]:
+        raise UsageError(
+            f"{indexes[0]} is an index, not documents.",
+            "files and folders of documents",
+            "sizewise index FOLDER --out INDEX",
+        )
     reading = read_paths(paths, into=Reading(excluded=tuple(excluded)))
     for note in reading.notes:
         reporter.say(note)

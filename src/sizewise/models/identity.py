@@ -11,7 +11,15 @@ from pydantic import ValidationError
 
 from sizewise.errors import UsageError
 from sizewise.models.catalog import PRICED
-from sizewise.models.names import find_retirement, is_sold_only, maker_of, provider_in_front, seller_named, without_arn
+from sizewise.models.names import (
+    find_retirement,
+    has_tag,
+    is_sold_only,
+    maker_of,
+    provider_in_front,
+    seller_named,
+    without_arn,
+)
 from sizewise.models.price_lists import TITLES, find_prices, today
 from sizewise.models.providers import is_loopback
 from sizewise.models.resolving import find_entry, resolve
@@ -88,7 +96,8 @@ def identify(name: str) -> Identity:
     end = find_retirement(asked, seller)
     retires_on = end.day if end is not None else _end_at_maker(entry, seller)
     prices: tuple[ListPrice, ...] = ()
-    if (not retires_on or retires_on > today()) and not name.endswith(":free"):
+    unknown_weights = entry is None and has_tag(name)  # a price list would take `deepseek-r1:7b` for the large model
+    if (not retires_on or retires_on > today()) and not (name.endswith(":free") or unknown_weights):
         prices = _find_prices(_spellings(asked, entry), seller, entry)
     if not seller and len({price.provider for price in prices} & set(TITLES)) == 1 and entry is None:
         seller = next(price.provider for price in prices if price.provider in TITLES)

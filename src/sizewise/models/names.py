@@ -23,6 +23,8 @@ _VARIANT = re.compile(r":(?:beta|exacto|extended|floor|free|nitro|online|thinkin
 """Variant of a model behind its name, as OpenRouter writes it."""
 _TAG = re.compile(r"(?:latest|\d+(?:x\d+)?(?:\.\d+)?[bm])(?:$|[-_.])", re.IGNORECASE)
 """What is behind the colon in Ollama's names: `latest`, or a size such as `8b`, `8x7b` and `1.1b-chat-q4_0`."""
+_FILE = re.compile(r"\.(?:gguf|safetensors|bin|onnx)$", re.IGNORECASE)
+"""End of the name of a file of weights, by which servers such as llama.cpp's name a model."""
 _SOLD = re.compile(
     r"grok[ -]?(?:[3-9]|code)|nova[ -](?:\d[ -])?(?:micro|lite|pro|premier)|titan[ -]text|sonar(?:[ -]|$)|palm[ -]2"
     r"|(?:text|chat)[ -]bison|qwen[23.5]*[ -]?(?:max|plus|turbo)|doubao|reka[ -]core|yi[ -]large|luminous"
@@ -114,10 +116,15 @@ def is_sold_only(name: str) -> bool:
 def provider_in_front(name: str) -> str:
     """Find the provider of `PROVIDER:NAME`; empty where a colon belongs to the name itself, as in `llama3.1:8b`."""
     front, colon, rest = name.partition(":")
-    if not colon or front in ("hf", "ft") or rest.isdigit() or _TAG.match(rest) or _ARN.match(name):
+    if not colon or front in ("hf", "ft") or rest.isdigit() or has_tag(name) or _ARN.match(name):
         return ""
     known = _HOSTS.get(plain(front)) or _SELLERS.get(plain(front))
     return known or ("" if re.search(r"[\d./]", front) else front)
+
+
+def has_tag(name: str) -> bool:
+    """Return whether a name is one of Ollama's, with a size or `latest` behind a colon: open weights at hand."""
+    return bool(_TAG.match(name.partition(":")[2]))
 
 
 def without_arn(name: str) -> str:
@@ -131,7 +138,7 @@ def is_proxied(name: str) -> bool:
 
 
 def _in_bedrock(name: str) -> bool:
-    return bool(_ARN.match(name) or _CLOUD.match(tail_of(_THROUGHPUT.sub("", name))))
+    return not _FILE.search(name) and bool(_ARN.match(name) or _CLOUD.match(tail_of(_THROUGHPUT.sub("", name))))
 
 
 def seller_named(name: str) -> str:
