@@ -46,6 +46,7 @@ import numpy as np
 import closed_book_data
 import extraction
 from serving import service
+from sizes import rows_of
 from sizewise.datasets import load as load_dataset
 from sizewise.datasets.sampling import sample_examples
 from sizewise.loadtest import LoadOptions, load_test, load_test_model
@@ -288,7 +289,9 @@ def summaries(out: Path) -> Material:
                      "tags": [row["section_header"]], "split": split}
                 )  # fmt: skip
     rows = [row for row in rows if len(row["references"][0].split()) > 3]
-    return Material(examples=(write_rows(out / "conversations.jsonl", rows),))
+    return Material(
+        examples=(write_rows(out / "conversations.jsonl", rows),), changes=(("[needs]\n", LARGER.format("", "")),)
+    )
 
 
 def voice(out: Path) -> Material:
@@ -458,6 +461,7 @@ def run(name: str, out: Path, options: Options) -> dict[str, Any]:
         "quality": verdict.quality,
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
         "probability_best": verdict.probability_best,
+        "sizes": rows_of(verdict, compared),
         "seconds": study.seconds,
         "minutes": options.minutes,
         "edits": edits,

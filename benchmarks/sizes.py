@@ -5,9 +5,9 @@ if it loses less than a margin of 0.05 of the measure (the simultaneous 95 % int
 are resampled). Recorded answers of a large model count as that model. Where a job has none, the largest is the model
 of 1.5 billion parameters that pip carries, and the figure names it.
 
-`python benchmarks/sizes.py` reads the studies that benchmarks/results/domains.json names from the store (or from the
-folder of `--home`), and writes benchmarks/results/sizes.json and docs/pictures/sizes.svg. It ends stdout with one JSON
-line; the lines before it are the table of the docs.
+`python benchmarks/sizes.py` reads benchmarks/results/domains.json, where `domains.py` keeps these rows with each study,
+and writes benchmarks/results/sizes.json and docs/pictures/sizes.svg. It ends stdout with one JSON line; the lines
+before it are the table of the docs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sizewise.records import Comparison, Difference, ModelDescription, Recommendation, Study
+from sizewise.records import Comparison, Difference, ModelDescription, Recommendation
 from sizewise.report.drawing import draw, load_altair
-from sizewise.store import Store
 
 HERE = Path(__file__).parent
 JOBS = {
     "spam": "Decision: spam or not",
     "reports": "Extraction: financial reports",
     "support": "Support answer",
+    "summaries": "Summary: section of a note",
     "large": "Summary: note of a visit",
 }
 MARGIN = 0.05
@@ -77,11 +77,8 @@ def keeps_up(loss: Mapping[str, float | None] | None) -> bool | None:
     return True if loss["upper"] < MARGIN else False if loss["lower"] > MARGIN else None
 
 
-def rows_of(store: Store, name: str, study_id: str) -> list[dict[str, Any]]:
+def rows_of(verdict: Recommendation, comparison: Comparison) -> list[dict[str, Any]]:
     """Return the candidates of a study, smallest first."""
-    study = store.read(Study, study_id)
-    verdict = store.read(Recommendation, study.recommendation)
-    comparison = store.read(Comparison, study.comparison)
     scores = {one: score for one, score in comparison.scores[verdict.quality].items() if score.value is not None}
     models = {one: comparison.models[one] for one in scores}
     costs = {line.name: line.usd_per_1000 for line in verdict.costs}
@@ -93,7 +90,6 @@ def rows_of(store: Store, name: str, study_id: str) -> list[dict[str, Any]]:
         cost = costs.get(one)
         rows.append(
             {
-                "job": JOBS[name],
                 "candidate": one,
                 "size": size_text(models[one]),
                 "parameters": sized.get(one),
@@ -171,18 +167,12 @@ def picture(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Read the studies and write table and picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--home", type=Path, action="append", help="folder that holds the studies' records")
-    args = parser.parse_args()
+    """Write table and picture of the studies."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     studies = json.loads((HERE / "results" / "domains.json").read_text(encoding="utf-8"))["studies"]
-    stores = [Store(home) for home in args.home] if args.home else [Store()]
-    rows: list[dict[str, Any]] = []
-    for name in JOBS:
-        if name in studies:
-            study_id = studies[name]["study"]
-            store = next(one for one in stores if (one.home / "study" / study_id).exists())
-            rows += rows_of(store, name, study_id)
+    rows: list[dict[str, Any]] = [
+        {"job": job} | row for name, job in JOBS.items() for row in studies.get(name, {}).get("sizes", [])
+    ]
     jobs = {row["job"] for row in rows}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     output = {
