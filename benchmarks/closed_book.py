@@ -1,4 +1,4 @@
-"""Knowledge of documents: closed book after training, with passages, and both, on the same 100 questions.
+"""Knowledge of documents: closed book after training, with passages, and both, on the same 200 questions.
 
     python benchmarks/closed_book.py --work FOLDER [--only STEP ...]
     python benchmarks/closed_book.py --work FOLDER --sheet grades.tsv    a blind sheet of 100 answers to grade
@@ -48,8 +48,8 @@ TARGET = HERE / "results" / "closed_book.json"
 BASE, LARGE = "pkg:smollm2-135m", "pkg:qwen2.5-coder-1.5b"
 METRICS = ("reference_recall", "token_f1")
 SCORES = ("right", "rare", "facts", *METRICS)
-TOKENS = 12_000
-"""Tokens of a training at 1x: about three times the studied text."""
+TOKENS = 60_000
+"""Tokens of a training at 1x: about six times the studied text."""
 MAX_TOKENS, RIGHT, ROUNDS = 48, 0.5, 10_000
 CLOSED, PLAIN, MIX = "documents", {"example_share": 0.0}, {"example_share": 0.5}
 
@@ -81,35 +81,44 @@ class Measurement(NamedTuple):
 
 CONTEXT = {"passage_share": 1.0, "context": 512, "rows_per_step": 1, "example_share": 0.9}
 ARMS = {
-    **{f"plain, seed {seed}": Arm(CLOSED, PLAIN | {"seed": seed}, 1.5) for seed in range(3)},
-    **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 1.5) for seed in range(3)},
+    **{f"plain, seed {seed}": Arm(CLOSED, PLAIN | {"seed": seed}, 2) for seed in range(3)},
+    **{f"mix, seed {seed}": Arm("mix", MIX | {"seed": seed}, 2) for seed in range(3)},
     "mix, 1x": Arm("mix", MIX),
-    "mix, 3x": Arm("mix", MIX, 3),
-    "context": Arm("others", CONTEXT, 0.75),
+    "mix, 4x": Arm("mix", MIX, 4),
+    "context": Arm("others", CONTEXT),
     "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 2),
 }
 MEASURED = {
     "base, closed book": Measurement(BASE),
-    "mix, seed 0": Measurement("mix, seed 0"),
-    "plain, seed 0": Measurement("plain, seed 0"),
-    "context, right passage": Measurement("context", "right"),
     "base, right passage": Measurement(BASE, "right"),
+    "retrieval, base": Measurement(BASE, retrieve=True),
+    "1.5B, right passage": Measurement(LARGE, "right", engine="openvino"),
+    "context, right passage": Measurement("context", "right"),
     "context, no answer": Measurement("context", "absent"),
     "retrieval, context": Measurement("context", retrieve=True),
-    "retrieval, base": Measurement(BASE, retrieve=True),
-    "mix, retrieval": Measurement("mix, seed 0", retrieve=True),
-    "1.5B, right passage": Measurement(LARGE, "right", 50, engine="openvino"),
-    "mix, 3x": Measurement("mix, 3x"),
-    "mix, seed 1": Measurement("mix, seed 1"),
-    "plain, seed 1": Measurement("plain, seed 1"),
+    "mix, seed 0": Measurement("mix, seed 0"),
+    "plain, seed 0": Measurement("plain, seed 0"),
     "both, retrieval": Measurement("both", retrieve=True),
     "both, closed book": Measurement("both"),
+    "retrieval, 1.5B": Measurement(LARGE, retrieve=True, engine="openvino"),
+    "mix, seed 1": Measurement("mix, seed 1"),
+    "plain, seed 1": Measurement("plain, seed 1"),
     "mix, 1x": Measurement("mix, 1x"),
+    "mix, retrieval": Measurement("mix, seed 0", retrieve=True),
     "mix, seed 2": Measurement("mix, seed 2"),
     "plain, seed 2": Measurement("plain, seed 2"),
-    "base, no answer": Measurement(BASE, "absent"),
+    "mix, 4x": Measurement("mix, 4x"),
     "context, three passages": Measurement("context", "mixed"),
+    "both, no answer": Measurement("both", "absent"),
+    "base, no answer": Measurement(BASE, "absent"),
+    "1.5B, closed book": Measurement(LARGE, engine="openvino"),
+    "1.5B, no answer": Measurement(LARGE, "absent", engine="openvino"),
 }
+GRADED = ("base, right passage", "plain, seed 0", "mix, seed 0", "retrieval, context", "1.5B, right passage")
+"""Measurements whose answers are graded blind."""
+LOST = (("both, closed book", "both, retrieval"), ("mix, seed 0", "mix, retrieval"),
+        ("1.5B, closed book", "retrieval, 1.5B"))  # fmt: skip
+"""Closed book, and the same model with passages: how many answers that it knew are wrong then."""
 
 
 class Bench:
@@ -214,7 +223,9 @@ class Bench:
     def save(self) -> None:
         """Write the results."""
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        self.parts["differences"] = differences(self.answers())
+        answers = self.answers()
+        self.parts["differences"] = differences(answers)
+        self.parts["lost"] = lost(answers)
         result = {
             "name": "closed_book",
             "ratio": None,
@@ -276,7 +287,10 @@ PAIRS = (
     ("mix, seed 2", "plain, seed 2"),
     ("mix, seed 0", "base, closed book"),
     ("plain, seed 0", "base, closed book"),
-    ("mix, 3x", "mix, seed 0"),
+    ("mix, seed 0", "mix, 1x"),
+    ("mix, 4x", "mix, seed 0"),
+    ("1.5B, right passage", "base, closed book"),
+    ("1.5B, right passage", "mix, seed 0"),
     ("context, right passage", "base, right passage"),
     ("context, right passage", "1.5B, right passage"),
     ("retrieval, base", "base, closed book"),
@@ -285,6 +299,8 @@ PAIRS = (
     ("mix, retrieval", "retrieval, base"),
     ("both, retrieval", "retrieval, context"),
     ("both, retrieval", "both, closed book"),
+    ("retrieval, context", "retrieval, 1.5B"),
+    ("both, retrieval", "retrieval, 1.5B"),
 )
 
 
@@ -319,14 +335,25 @@ def differences(answers: Mapping[str, Mapping[str, Row]]) -> Row:
     return found
 
 
+def lost(answers: Mapping[str, Mapping[str, Row]]) -> Row:
+    """Count the answers that a model knew closed book, and those of them that are wrong with passages."""
+    found = {}
+    for closed, given in LOST:
+        if closed in answers and given in answers:
+            known = [item for item, one in answers[closed].items() if one["right"]]
+            found[given] = {"known": len(known), "lost": sum(not answers[given][item]["right"] for item in known)}
+    return found
+
+
 def write_sheet(bench: Bench, path: Path, count: int = 100) -> None:
-    """Write answers of all arms in random order, without their arm; the key stays in the work folder."""
-    answers = {name: of for name, of in bench.answers().items() if "no answer" not in name}
+    """Write answers in random order, without their arm; the key stays in the work folder."""
+    answers = {name: of for name, of in bench.answers().items() if name in GRADED}
     rng = random.Random(0)
     items = rng.sample(sorted(bench.asked), count)
+    arms = [name for _ in range(0, count, len(answers)) for name in answers]
+    rng.shuffle(arms)
     key, lines = [], ["number\tquestion\treference\tanswer\tgrade"]
-    for number, item in enumerate(items):
-        name = rng.choice([name for name in answers if item in answers[name]])
+    for number, (item, name) in enumerate(zip(items, arms, strict=False)):
         key.append([item, name])
         cells = (bench.asked[item]["prompt"], bench.asked[item]["references"][0], answers[name][item]["answer"])
         lines.append("\t".join([str(number), *(" ".join(cell.split()) for cell in cells), ""]))

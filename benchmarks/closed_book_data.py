@@ -1,6 +1,6 @@
 """Data of the closed-book benchmark: sections of MedQuAD's NINDS articles with the question on each.
 
-The 100 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, six sections of
+The 200 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, ten sections of
 other articles are studied and only validated on, and sections of the next articles teach models to use passages. Short
 sections make facts that two processor cores can repeat often enough to be learned.
 """
@@ -26,7 +26,7 @@ from sizewise.store import Store
 
 SECTIONS = {"treatment": "Treatment", "outlook": "Outlook"}
 MIN_WORDS = 12
-TESTED, VALIDATED, OTHERS = 100, 6, 90
+TESTED, VALIDATED, OTHERS = 200, 10, 120
 FORMATS = ("question", "cloze", "faq", "field", "table", "unanswerable")
 GIVEN = ("right", "mixed", "absent")
 """What stands before a question: the right passage; that and two others; three of other articles."""
