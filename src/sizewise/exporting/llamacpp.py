@@ -60,6 +60,8 @@ class Engine:
                 "a GGUF file that llama.cpp supports",
                 "another format, such as --to hf, or a newer version: pip install --upgrade xllamacpp",
             ) from error
+        # A server that is stopped before its loop began waits forever (xllamacpp 2026.10); an answer shows that it did.
+        self._server.handle_completions({"prompt": [0], "max_tokens": 1})
 
     def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
         """Generate a number of greedy tokens after each prompt."""

@@ -215,8 +215,8 @@ def main(path: str, tokens: str, slots: str, kept: str = "") -> None:
             running = {number: stop for number, stop in running.items() if not stop.ended}
             stop = running[line["number"]] = Stop()
             threading.Thread(target=answer, args=(server, line, out, stop), daemon=True).start()
+    os._exit(0)  # no state is left to save, and a server that is deleted before its first answer can wait forever
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    os._exit(0)  # no state is left to save
