@@ -130,7 +130,7 @@ def test_a_step_of_a_study_ends_on_time_and_keeps_the_answers_that_arrived(
     with pulsing(reporter.check), pytest.raises(StepEndedError, match="ran out of time"):
         list(model.complete([question("slow"), question("quick"), *(question(f"slow {i}") for i in range(9))]))
     model.close()
-    assert time.monotonic() - begun < 7  # the step, a pulse and the closing of connections; without an end, minutes
+    assert time.monotonic() - begun < 20  # the step, a pulse and the closing of connections; without an end, minutes
     again = open_model(service.uri)
     assert isinstance(again, RemoteModel)
     asked = service.asked

@@ -153,7 +153,7 @@ def test_no_door_lets_such_a_schema_in(tmp_path: Path, text_folder: Path, store:
                 with pytest.raises(openai.BadRequestError, match="repeats too much") as refused:
                     talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=8, **more, **streamed)
                 assert refused.value.code == "invalid_schema"
-                assert time.monotonic() - begun < 5
+                assert time.monotonic() - begun < 20
         assert talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=4).usage.completion_tokens > 0
     model.close()
 

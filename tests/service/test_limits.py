@@ -94,7 +94,7 @@ def test_invalid_key_is_rejected_before_the_body_arrives(keyed: tuple[str, str])
         one.sendall((head + f"Authorization: Bearer {key}\r\n\r\n").encode() + b'{"model": ')
         begun = time.monotonic()
         assert b" 408 " in one.recv(4096)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         assert is_closed(one, 2)
     assert httpx.get(f"{address}/health").status_code == 200
 

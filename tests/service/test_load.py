@@ -19,7 +19,11 @@ from tests.service.test_service import running
 def test_load_test_reports_latency_of_the_endpoint(store: Store) -> None:
     with running({"echo": FakeModel("echo", 0.02)}) as address:
         stored = load_test(
-            address, [4, 1], options=LoadOptions(prompts=["one two three four five"], requests=12), store=store
+            address,
+            [4, 1],
+            options=LoadOptions(prompts=["one two three four five"], requests=12),
+            limits=Limits(ttft_s=30, tpot_s=30),
+            store=store,
         )
     record = stored.record
     assert [level.concurrent_users for level in record.levels] == [1, 4]
@@ -28,8 +32,8 @@ def test_load_test_reports_latency_of_the_endpoint(store: Store) -> None:
         first, token = level.scores["p50_ttft_s"], level.scores["p50_tpot_s"]
         assert first.value is not None
         assert token.value is not None
-        assert 0.02 <= first.value < 0.3
-        assert 0.015 <= token.value < 0.1
+        assert 0.02 <= first.value < 3
+        assert 0.015 <= token.value < 1
         assert first.ci_low is not None
         assert first.ci_low <= first.value
         assert level.errors == {}
@@ -37,7 +41,7 @@ def test_load_test_reports_latency_of_the_endpoint(store: Store) -> None:
         assert level.scores["tokens_per_s"].n == 12
     assert record.max_concurrent_users == 4
     rates = [level.scores["tokens_per_s"].value or 0 for level in record.levels]
-    assert rates[1] > 2 * rates[0]
+    assert rates[1] > 1.5 * rates[0]
     assert store.get(type(record), stored.id).record == record
 
 
