@@ -155,6 +155,19 @@ def test_what_cannot_be_opened_says_what_can(
     assert refused.value.next_step
 
 
+@pytest.mark.parametrize("engine", ["auto", "transformers"])
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantized_weights_without_their_config_are_refused(
+    tiny_folder: Path, store: Store, kind: torch.dtype, engine: Any
+) -> None:
+    path = tiny_folder / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))
+    save_file(weights | {name: (weights[name] * 16).to(kind)}, path, {"format": "pt"})
+    with pytest.raises(SizewiseError, match="no quantization_config"):
+        open_model(str(tiny_folder), store=store, engine=engine)
+
+
 def test_a_model_that_is_no_language_model_is_refused(tiny_folder: Path, tmp_path: Path, store: Store) -> None:
     config = T5Config(vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
     folder = saved(T5ForConditionalGeneration(config), tiny_folder, tmp_path / "t5")

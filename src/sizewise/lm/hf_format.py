@@ -24,7 +24,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
 from sizewise.lm.execution import execution_of
 from sizewise.lm.tokenizer import end_ids, written_tokens
-from sizewise.lm.weight_checks import check_all_used, check_numbers
+from sizewise.lm.weight_checks import check_all_used, check_not_packed, check_numbers
 from sizewise.lm.weight_files import ADAPTER_CONFIG, weight_files
 from sizewise.records import fingerprint
 from sizewise.store import sha256_of
@@ -115,6 +115,7 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
     from sizewise.lm.checking import check_network  # imported here: it imports this module
 
     full_config = _load_config(folder)
+    check_not_packed(folder, full_config)
     candidates = network_classes(full_config)
     for kind, config in candidates:
         try:

@@ -8,10 +8,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.weight_files import weight_files
 
 _BLOCK = re.compile(r"^(?P<blocks>.+?)\.(?P<number>\d+)\.")
+
+
+PACKED = ("I", "U", "F8", "F4")
+"""How the types of quantized weights begin in safetensors: integers, and floating point of 8 or 4 bits."""
+
+
+def check_not_packed(folder: Path, config: Any) -> None:
+    """Check that no weights are quantized without a config that says how; transformers would take them as numbers.
+
+    Raises:
+        SizewiseError: some weights are integers, or floating point of 8 or 4 bits.
+    """
+    if getattr(config, "quantization_config", None):
+        return
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, "pt") as file:
+                parts = {name: file.get_slice(name) for name in file.keys() if name.endswith("weight")}  # noqa: SIM118
+                packed = [name for name, part in parts.items() if len(part.get_shape()) > 1 and _is_packed(part)]
+        except (SafetensorError, OSError):
+            return  # loading it gives a better error
+        if packed:
+            kind = parts[packed[0]].get_dtype()
+            raise SizewiseError(
+                f"{len(packed)} weights in {path} are quantized, for example {packed[0]} ({kind}), and config.json has "
+                "no quantization_config that says how.",
+                "weights in bf16, fp16 or fp32",
+                "use the repository with the original weights, or a GGUF file: gguf:FILE",
+            )
+
+
+def _is_packed(part: Any) -> bool:
+    return str(part.get_dtype()).startswith(PACKED)
 
 
 def check_all_used(network: Any, unexpected: Iterable[str], folder: Path) -> None:
