@@ -32,7 +32,7 @@ from sizewise.store import Store
 ASKED = (Message(role="user", content="What does item 7 say?"),)
 
 
-def llama(rows: int, tied: bool = False) -> Any:
+def llama(rows: int, tied: bool = False, **settings: Any) -> Any:
     torch.manual_seed(2)
     config = LlamaConfig(
         vocab_size=rows,
@@ -44,6 +44,7 @@ def llama(rows: int, tied: bool = False) -> Any:
         max_position_embeddings=256,
         tie_word_embeddings=tied,
         pad_token_id=None,
+        **settings,
     )
     return LlamaForCausalLM(config).eval()
 
@@ -260,6 +261,22 @@ def test_added_tokens_of_a_resized_network_reach_the_gguf_file(tokenizer: Any, t
     with torch.no_grad():
         expected = network(torch.tensor([ids])).logits
         torch.testing.assert_close(back(torch.tensor([ids])).logits, expected, atol=5e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("biased", ["attention_bias", "mlp_bias"])
+def test_biases_of_llama_are_read_from_gguf(tokenizer: Any, tmp_path: Path, biased: str) -> None:
+    from sizewise.lm.gguf import read_gguf
+    from sizewise.lm.gguf_writing import write_gguf
+
+    network = llama(len(tokenizer), **{biased: True})
+    for name, weight in network.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.normal_(weight, std=0.5)
+    write_gguf(network, tokenizer, tmp_path / "biased.gguf", "f16", "biased", "MIT")
+    back, _ = read_gguf(tmp_path / "biased.gguf")
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(back(ids).logits, network(ids).logits, atol=5e-3, rtol=1e-2)
 
 
 def test_a_gguf_file_that_is_not_read_whole_is_refused(

@@ -118,7 +118,7 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-            _read_head_width(path, config)
+            _read_shape(path, config)
             packed, report = AutoModelForCausalLM.from_pretrained(
                 path.parent,
                 gguf_file=path.name,
@@ -160,7 +160,7 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = load_tokenizer(path)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-            _read_head_width(path, config)
+            _read_shape(path, config)
             _read_positions(path, config)
     except READING_ERRORS as error:
         raise _unreadable(path, error) from error
@@ -183,9 +183,13 @@ def file_precision(path: Path) -> str:
         return sizes.most_common(1)[0][0] if sizes else "unknown"
 
 
-def _read_head_width(path: Path, config: Any) -> None:
-    """Set the width of a head, which transformers doesn't read for every architecture."""
+def _read_shape(path: Path, config: Any) -> None:
+    """Set the width of a head and the biases, which transformers doesn't read for every architecture."""
     reader = gguf.GGUFReader(str(path))  # parsed once, by transformers
+    names = {tensor.name for tensor in reader.tensors}
+    for setting, bias in (("attention_bias", "blk.0.attn_output.bias"), ("mlp_bias", "blk.0.ffn_down.bias")):
+        if bias in names and hasattr(config, setting):
+            setattr(config, setting, True)
     field = reader.fields.get(f"{reader.fields['general.architecture'].contents()}.attention.key_length")
     if field is not None and getattr(config, "head_dim", None):
         config.head_dim = int(field.contents())
