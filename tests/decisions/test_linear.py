@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sizewise.decisions import linear
 from sizewise.decisions.files import read_arrays, write_arrays
 from sizewise.decisions.scorers import Material, Settings, fit_scorer, load_scorer
 from sizewise.errors import SizewiseError
@@ -178,3 +179,11 @@ def test_labels_with_two_examples_each_are_learned_without_a_warning() -> None:
     train = Material(texts[:40], np.eye(30)[[i // 2 for i in range(40)]], [f"d{i}" for i in range(40)])
     found = fit_scorer("linear", train, train, Settings(question(*labels))).probabilities(texts)
     assert found[:40].argmax(axis=1).tolist() == [i // 2 for i in range(40)]
+
+
+def test_texts_that_are_read_in_part_are_noted() -> None:
+    whole, asked = material(60, 0), Settings(question(*TOPICS))
+    assert not any("Only the first" in note for note in linear.fit(whole, material(9, 1), asked).notes)
+    long = whole._replace(texts=[whole.texts[0] + " and so on" * 2_500, *whole.texts[1:]])
+    notes = linear.fit(long, material(9, 1), asked).notes
+    assert notes[0] == "Only the first 20,000 characters of a text are read; longer texts: 1."

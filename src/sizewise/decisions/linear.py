@@ -204,7 +204,9 @@ def fit(train: Material, validation: Material, settings: Settings) -> LinearScor
     known = np.flatnonzero(train.targets.sum(axis=0) > 0) if not independent else np.arange(train.targets.shape[1])
     count = train.targets.shape[1]
     fitted = _models(rows, train, known, independent, settings)
-    scorers = {name: LinearScorer(features, one, known, count, independent, ()) for name, one in fitted.items()}
+    cut = sum(len(text) > MAX_CHARACTERS for part in (train, validation) for text in part.texts)
+    noted = (f"Only the first {MAX_CHARACTERS:,} characters of a text are read; longer texts: {cut:,}.",) if cut else ()
+    scorers = {name: LinearScorer(features, one, known, count, independent, noted) for name, one in fitted.items()}
     if len(scorers) == 1 or not len(validation.texts):
         return next(iter(scorers.values()))
     tried = {
@@ -213,7 +215,7 @@ def fit(train: Material, validation: Material, settings: Settings) -> LinearScor
     }
     best = min(tried, key=lambda name: tried[name])
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in tried.items())
-    scorers[best].notes = (f"The validation split prefers the {best} (log loss: {losses}).",)
+    scorers[best].notes += (f"The validation split prefers the {best} (log loss: {losses}).",)
     return scorers[best]
 
 
