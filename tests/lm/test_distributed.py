@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise.lm.distributed import ALONE, Group
+from sizewise.lm import distributed
+from sizewise.lm.distributed import ALONE, Group, joined
 from sizewise.lm.packing import NO_TARGET, Rows
 
 
@@ -84,3 +87,18 @@ def test_the_process_group_outlives_the_reducer_that_holds_it(tmp_path: Path) ->
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "gone True\n"
+
+
+def test_a_process_that_waits_for_others_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    left = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "TOLD_AFTER_S", 0.1)
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(seconds=1))
+    said: list[str] = []
+    with pytest.raises(distributed.dist.DistError), joined("cpu", say=said.append):
+        pass
+    assert len(said) == 1
+    assert "Waiting for 1 more process at 127.0.0.1" in said[0]

@@ -34,7 +34,8 @@ Found = TypeVar("Found")
 PATIENCE = timedelta(days=2)
 """How long a process waits for the others: the first one measures the network and downloads weights meanwhile. One that
 dies is noticed at once."""
-
+TOLD_AFTER_S = 15.0
+"""When a process that waits for the others to start says so."""
 LOST_WORDS = ("closed by peer", "reset by peer", "Connection refused", "Broken pipe", "remote process exited")
 """Parts of what gloo and NCCL say when another process is gone."""
 
@@ -301,12 +302,32 @@ def _targets_in(rows: Rows) -> int:
 
 
 @contextmanager
-def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
+def _told_of_waiting(say: Callable[[str], None]) -> Iterator[None]:
+    """Say what is waited for if it takes long: variables of another launcher may be left over in a shell."""
+    others, address = int(os.environ["WORLD_SIZE"]) - 1, os.environ["MASTER_ADDR"]
+    text = (
+        f"Waiting for {others:,} more {'process' if others == 1 else 'processes'} at {address}, because RANK, "
+        "WORLD_SIZE and MASTER_ADDR are set. If nothing starts them, stop this command and unset these variables."
+    )
+    timer = threading.Timer(TOLD_AFTER_S, say, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def joined(
+    device: str = "auto", sharded: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Workers]:
     """Join the processes that torchrun started; outside of torchrun, or if it started one only, yield one alone.
 
     Args:
         device: `auto`, `cpu` or `cuda`.
         sharded: split weights, gradients and the optimizer's state over the processes.
+        say: is told when the other processes are long in coming.
 
     Raises:
         SizewiseError: the device can't be shared by processes, or there are more processes than cards.
@@ -323,7 +344,8 @@ def joined(device: str = "auto", sharded: bool = False) -> Iterator[Workers]:
         )
     if device == "cuda":
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    with _told_of_waiting(say):
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     group = Group(device, sharded)
     try:
         yield group

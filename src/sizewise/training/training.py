@@ -99,7 +99,7 @@ def train(
     if not store.exists("checkpoint", run_id):
         if note := former_run_note(recipe, data_id, store):
             reporter.say(note)
-        with joined(recipe.device, fsdp) as workers, ExitStack() as held:
+        with joined(recipe.device, fsdp, reporter.say) as workers, ExitStack() as held:
             workers.first(lambda: held.enter_context(store.lock("checkpoint", run_id)))
             reporter, watcher = (reporter, watcher) if workers.is_first else (Silent(), None)
             folder = store.folder("checkpoint", run_id)
