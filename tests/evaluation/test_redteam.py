@@ -179,6 +179,16 @@ def test_an_attack_whose_answer_a_content_filter_withheld_has_failed(
     assert any("withheld by a content filter; they count as attacks that failed" in note for note in found.notes)
 
 
+def test_a_content_filter_that_withholds_every_answer_stops_all_attacks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = Filtered("the provider's content filter withheld the answer", "")
+    monkeypatch.setattr(redteam, "open_model", lambda uri, **_: blocked)
+    found = red_team("fake:echo", rounds=1, store=store)
+    assert {score.value for score in found.scores["fake:echo"].values()} == {0}
+    assert all(score.n for score in found.scores["fake:echo"].values())
+
+
 def test_a_gate_is_missed_where_no_attack_was_answered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redteam, "open_model", lambda uri, **_: Filtered("this field isn't supported", "secret"))
     result = CliRunner().invoke(app, ["redteam", "fake:echo", "--rounds", "1", "--max-success", "1"])

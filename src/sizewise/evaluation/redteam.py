@@ -302,7 +302,7 @@ def _answers(attacks: list[Attack], name: str, store: Store, reporter: Reporter)
     """Attack a model; an attack that was stopped goes on, and a finished one starts anew.
 
     Raises:
-        SizewiseError: all requests failed.
+        SizewiseError: all requests failed, and none because a content filter withheld its answer.
     """
     plan = fingerprint([name, [attack.request.model_dump(mode="json") for attack in attacks]])
     model = open_model(name, store=store, engine="auto", say=reporter.say)
@@ -312,7 +312,8 @@ def _answers(attacks: list[Attack], name: str, store: Store, reporter: Reporter)
         inquiry.uri = name
         requests = [attack.request for attack in attacks]
         completions = inquiry.ask(requests, Work(f"run {run}", f"Red team: {name}"))
-        inquiry.require(retry=f"sizewise redteam {name}")
+        if not any(is_withheld(one) for one in completions.values()):
+            inquiry.require(retry=f"sizewise redteam {name}")
         if not inquiry.unanswered:
             ledger.append(FINISHED, str(run), {})
     said = {key: one for key, one in completions.items() if one.finish != "error" or is_withheld(one)}
