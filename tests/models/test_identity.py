@@ -294,6 +294,25 @@ def test_measured_costs_of_some_answers_count_more_than_an_estimate(tmp_path: Pa
     assert [answer.usd for answer in answers(hits)] == [0.01, 0]  # answered from the gateway's cache
 
 
+def test_each_answer_of_a_log_costs_what_its_own_model_costs(tmp_path: Path) -> None:
+    """Teams send easy requests to a cheap model already; their log names both."""
+    tokens = {"usage": {"prompt_tokens": 1_000, "completion_tokens": 100}}
+    mini, large = ROWS[0] | {"model": "gpt-4o-mini"}, ROWS[1] | {"model": "gpt-4o-2024-08-06"}
+    uri = recording(tmp_path, rows=[mini, large], **tokens)
+    assert [answer.usd for answer in answers(uri)] == [pytest.approx(0.00021), pytest.approx(0.0035)]
+    found = described(uri)
+    assert found.price_basis.startswith("recorded tokens x each answer's model at its list price")
+    assert "gpt-4o, gpt-4o-mini" in found.price_basis
+    assert (found.of, found.local) == ("", False)
+    same = recording(tmp_path, rows=[mini | {"model": "gpt-4o"}, large], **tokens)
+    assert described(same).of == "gpt-4o"
+    partly = recording(tmp_path, rows=[mini, large, {"id": "c", "completion": "x"}], **tokens)
+    assert "1 of 3 answers name none and are unpriced" in described(partly).price_basis
+    unknown = recording(tmp_path, rows=[mini, large | {"model": "grok-9-fast"}], **tokens)
+    assert (described(unknown).price_basis, answers(unknown)[0].usd) == ("", None)
+    assert answers(recording(tmp_path, "gpt-4o", rows=[mini, large], **tokens))[0].usd == pytest.approx(0.0035)
+
+
 def test_costs_that_are_all_zero_are_no_price_of_a_model_that_is_sold(tmp_path: Path) -> None:
     """litellm #37077, Model-Router-Auto-Evaluation #2: models without a known price are logged with a cost of 0."""
     uri = recording(tmp_path, "gpt-4o", cost_usd=0, usage={"prompt_tokens": 50, "completion_tokens": 10})

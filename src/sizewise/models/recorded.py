@@ -146,8 +146,11 @@ class RecordedModel(Model):
         usages = [answer.usage for answer in once if not answer.failure]
         self._named = sorted({usage.model for usage in usages if usage.model})
         self._days = sorted({usage.day for usage in usages if usage.day})
-        self._identity = _identity(self._facts, self._named)
-        self._pricing = price_recording(self._identity, self._facts, usages)
+        self._who = {} if self._facts.process and not self._facts.of else _identities(self._facts, self._named)
+        models = {one.name: one for one in self._who.values()}
+        self._models = list(models.values())
+        self._identity = self._models[0] if len(self._models) == 1 else None
+        self._pricing = price_recording(self._models, self._facts, usages)
 
     def _keep(self, row: Row) -> None:
         cells = rename_columns(row.cells, self._facts)
@@ -211,7 +214,7 @@ class RecordedModel(Model):
             can_score=False,
             can_chat=True,
             price_basis=self._pricing.basis,
-            price_factors=widened(self._pricing, who),
+            price_factors=widened(self._pricing, self._models),
             **known,
         )
 
@@ -292,12 +295,16 @@ class RecordedModel(Model):
                 prompt_tokens=found.usage.prompt_tokens,
                 completion_tokens=found.usage.completion_tokens,
                 seconds=60 * self._facts.minutes_per_case if self._facts.minutes_per_case else found.usage.seconds,
-                usd=usd_of(self._pricing, self._identity, found.usage, request, found.text),
+                usd=usd_of(self._pricing, self._seller(found), found.usage, request, found.text),
                 finish="length" if found.finish == "length" else "stop",
                 grade=found.grade,
                 passages=found.passages,
                 confidence=found.confidence,
             )
+
+    def _seller(self, answer: _Answer) -> Identity | None:
+        """Return the model that gave an answer."""
+        return self._identity or self._who.get(answer.usage.model)
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Deliver a recorded answer in one piece."""
@@ -315,12 +322,9 @@ class RecordedModel(Model):
         """Do nothing; there is nothing to free."""
 
 
-def _identity(facts: StatedFacts, named: Sequence[str]) -> Identity | None:
-    """Look up the one model that gave the answers; None if none or several are named, or if people or rules did."""
-    if facts.of:
-        return identify(facts.of)
-    found = {identity.name: identity for identity in map(identify, named)}
-    return next(iter(found.values())) if len(found) == 1 and not facts.process else None
+def _identities(facts: StatedFacts, named: Sequence[str]) -> dict[str, Identity]:
+    """Look up the models that gave the answers, by their names in the file; the stated one is all there is."""
+    return {name: identify(name) for name in ([facts.of] if facts.of else named)}
 
 
 def _two_answers(path: Path, contradicted: Mapping[str, tuple[str, str]]) -> SizewiseError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -159,8 +159,14 @@ class Pricing(NamedTuple):
     """Cost of each answer, if it is fixed."""
 
 
-def price_recording(found: Identity | None, facts: StatedFacts, usages: list[Usage]) -> Pricing:
-    """Decide how the answers of a recording are priced: as stated, as recorded, or at list price."""
+def price_recording(found: Sequence[Identity], facts: StatedFacts, usages: list[Usage]) -> Pricing:
+    """Decide how the answers of a recording are priced: as stated, as recorded, or at list price.
+
+    Args:
+        found: the models that gave the answers; empty if people or rules did, or if nothing is known.
+        facts: what the user stated.
+        usages: what the rows tell beside the answers.
+    """
     if facts.usd_per_1000 is not None:
         return Pricing(f"stated: {facts.usd_per_1000:g} USD per 1,000", kind="fixed", usd=facts.usd_per_1000 / 1000)
     if facts.usd_per_hour is not None and facts.process:
@@ -170,20 +176,24 @@ def price_recording(found: Identity | None, facts: StatedFacts, usages: list[Usa
             return Pricing(f"{facts.minutes_per_case:g} minutes of work per case {hourly}", kind="fixed", usd=usd)
         if usages and all(usage.seconds for usage in usages):
             return Pricing(f"recorded minutes of work {hourly}", kind="time", usd=facts.usd_per_hour / 3600)
-    sold = found is not None and bool(found.prices) and not facts.local
+    sold = bool(found) and all(one.prices for one in found) and not facts.local
     recorded = sum(usage.usd is not None for usage in usages)
     free = recorded and not any(usage.usd for usage in usages) and not (facts.local or facts.process)
     if recorded and not free:
         part = "the answers" if recorded == len(usages) else f"{recorded:,} of {len(usages):,} answers; others unpriced"
         return Pricing(f"cost recorded with {part}", kind="recorded")
-    return _at_list_price(found, usages, ZERO_COSTS if free else "") if found is not None and sold else Pricing("")
+    return _at_list_price(found, usages, ZERO_COSTS if free else "") if sold else Pricing("")
 
 
-def _at_list_price(found: Identity, usages: list[Usage], note: str) -> Pricing:
+def _at_list_price(found: Sequence[Identity], usages: list[Usage], note: str) -> Pricing:
     """Price recorded tokens, or those of the text, by the price list."""
-    sellers = sorted({price.provider for price in found.prices})
-    priced = f"list price of {found.prices[0].model} at {sellers[0]} (genai-prices)"
-    if len(sellers) > 1:
+    sellers = sorted({price.provider for price in found[0].prices})
+    priced = f"list price of {found[0].prices[0].model} at {sellers[0]} (genai-prices)"
+    if len(found) > 1:
+        unnamed = sum(not usage.model for usage in usages)
+        priced = f"each answer's model at its list price (genai-prices): {', '.join(one.name for one in found)}"
+        priced += f"; {unnamed:,} of {len(usages):,} answers name none and are unpriced" if unnamed else ""
+    elif len(sellers) > 1:
         priced = f'list prices of {len(sellers)} providers (genai-prices); name yours with of = "PROVIDER:NAME"'
     tiers = sorted({usage.service_tier for usage in usages} & set(TIERS))
     lower, upper = min([1.0, *(TIERS[tier][0] for tier in tiers)]), max([1.0, *(TIERS[tier][1] for tier in tiers)])
@@ -200,14 +210,14 @@ def _at_list_price(found: Identity, usages: list[Usage], note: str) -> Pricing:
     )
 
 
-def widened(pricing: Pricing, found: Identity | None) -> tuple[float, float]:
-    """Widen the factors of a price by how much providers differ from the mean of their prices."""
-    if pricing.kind not in ("tokens", "text") or found is None or len(found.prices) < 2:
-        return pricing.factors
-    reads = [price.input_usd for price in found.prices]
-    writes = [price.output_usd for price in found.prices]
-    means = sum(reads) / len(reads), sum(writes) / len(writes)
-    shares = [value / mean for values, mean in ((reads, means[0]), (writes, means[1])) if mean for value in values]
+def widened(pricing: Pricing, found: Sequence[Identity]) -> tuple[float, float]:
+    """Widen the factors of a price by how much providers of a model differ from the mean of their prices."""
+    shares = [1.0]
+    for one in found if pricing.kind in ("tokens", "text") else ():
+        reads = [price.input_usd for price in one.prices]
+        writes = [price.output_usd for price in one.prices]
+        means = sum(reads) / len(reads), sum(writes) / len(writes)
+        shares += [value / mean for values, mean in ((reads, means[0]), (writes, means[1])) if mean for value in values]
     return pricing.factors[0] * min(shares), pricing.factors[1] * max(shares)
 
 
