@@ -47,8 +47,14 @@ def check_seal(folder: Path) -> None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _changed(folder, f"{_path(folder)} can't be read: {error}") from error
     found = dict(_files(folder))
-    for name in sorted(known.keys() ^ found.keys()):
-        raise _changed(folder, f"{folder / name} {'is missing' if name in known else 'was added after training'}")
+    for name in sorted(found.keys() - known.keys()):
+        raise SizewiseError(
+            f"{folder / name} was added after training, and engines might read it.",
+            "the files as training wrote them",
+            f"move {folder / name} out of the folder",
+        )
+    for name in sorted(known.keys() - found.keys()):
+        raise _changed(folder, f"{folder / name} is missing")
     again = False
     for name, (size, changed_ns, sha256) in known.items():
         state = _state(found[name])
