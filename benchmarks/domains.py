@@ -5,6 +5,7 @@ notes         clinical notes of doctor-patient visits (ACI-Bench), with the publ
 visits        the same notes, of all test visits, and only by GPT-4 and ChatGPT
 large         the same notes by GPT-4 (published), a stand-in for a priced API that replays ChatGPT's, a model of 1.5
               billion parameters, one of 135 million fine-tuned, and rules
+published     the same, without the models on this machine
 payments      demo:payments, the fields of a payments API
 reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
@@ -208,6 +209,15 @@ requests_per_month = 20000
     )
 
 
+def published(out: Path) -> Material:
+    """Prepare the visits for what was published, the stand-in and rules alone: nothing that takes long."""
+    own = '[[candidates]]\nname = "Qwen2.5-Coder-1.5B"\nmodel = "pkg:qwen2.5-coder-1.5b"\n\n'
+    small = '[[candidates]]\nname = "SmolLM2-135M fine-tuned"\nmodel = "pkg:smollm2-135m"\n'
+    trained = 'train = { method = "lora", minutes = 5.0, context = 3072 }\n'
+    material = large(out)
+    return material._replace(changes=(*material.changes, (own, ""), (small + trained, "")))
+
+
 def regulations(out: Path) -> Material:
     """Prepare sections of regulations and the definitions cited from them."""
     subprocess.run([sys.executable, str(HERE / "regulations.py"), str(DATA / "cfpb_regs"), str(out)], check=True)
@@ -330,6 +340,7 @@ STUDIES = {
     "notes": ("summary", notes),
     "visits": ("summary", visits),
     "large": ("summary", large),
+    "published": ("summary", published),
     "payments": ("financial", lambda out: Material()),
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),

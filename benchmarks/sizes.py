@@ -31,7 +31,7 @@ JOBS = {
     "reports": "Extraction: financial reports",
     "support": "Support answer",
     "summaries": "Summary: section of a note",
-    "large": "Summary: note of a visit",
+    "published": "Summary: note of a visit",
 }
 MARGIN = 0.05
 STANDINGS = {True: "keeps up", False: "loses more", None: "undecided"}

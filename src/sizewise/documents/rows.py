@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sizewise.documents.calls import call_row
 from sizewise.documents.cells import (
     ANSWER_KEYS,
     GROUP_KEYS,
@@ -66,7 +67,7 @@ TEXT_CELLS = ("prompt", "completion", "references", "answers")
 FORMS = (
     'rows {"text"}, {"text", "label"}, {"prompt" or "messages", "references"}, {"instruction", "input", "output"}, '
     '{"prompt", "completion"}, {"prompt", "chosen", "rejected"}, conversations whose last turn is the assistant\'s, or '
-    "traces of Langfuse or OpenTelemetry; name other columns with --prompt, --reference and --label"
+    "traces of Langfuse or OpenTelemetry, or logged calls; name other columns with --prompt, --reference and --label"
 )
 _LISTED = 10
 _MAX_COLUMNS = 1_000
@@ -286,6 +287,8 @@ def _expanded(row: Row, counts: _Counts) -> list[Row]:
         kept = [one for one in found if one.cells or one.problem]
         counts.skipped += len(found) - len(kept) or not found
         return kept
+    if (call := call_row(row)) is not None:
+        return [call]
     if isinstance(cells.get("paragraphs"), list):
         return _squad_rows(row)
     key = next((key for key in LIST_KEYS if isinstance(cells.get(key), list)), None)

@@ -303,7 +303,7 @@ def _targets_in(rows: Rows) -> int:
 
 @contextmanager
 def _told_of_waiting(say: Callable[[str], None]) -> Iterator[None]:
-    """Say what is waited for if it takes long: variables of another launcher may be left over in a shell."""
+    """Report what a process waits for if that takes long: variables of another launcher may be left over in a shell."""
     others, address = int(os.environ["WORLD_SIZE"]) - 1, os.environ["MASTER_ADDR"]
     text = (
         f"Waiting for {others:,} more {'process' if others == 1 else 'processes'} at {address}, because RANK, "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
+from sizewise.documents.calls import IDS, Call, logged_call
 from sizewise.documents.cell_tables import UnknownColumns
 from sizewise.documents.cells import TURN_KEYS
 from sizewise.documents.decoding import Unreadable
@@ -17,7 +18,7 @@ from sizewise.documents.tables import Row, by_name
 from sizewise.documents.tasks import prompt_of
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import conversation
-from sizewise.documents.values import ID_KEYS, BadRow, first_key, id_of, reason_of, text_of, texts_of, type_of
+from sizewise.documents.values import BadRow, first_key, id_of, reason_of, text_of, texts_of
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
@@ -33,7 +34,7 @@ from sizewise.text import normalize_text
 
 FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
-    "OpenAI chat format, or traces of Langfuse or OpenTelemetry"
+    "the form of OpenAI, Anthropic, Gemini, Bedrock or Ollama, or traces of Langfuse or OpenTelemetry"
 )
 FINISH_KEYS = ("finish_reason", "stop_reason", "finish", "finishreason")
 _CUT = ("max_tokens", "model_length", "max_output_tokens")
@@ -91,7 +92,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         messages, answer = _prompt_and_answer(row.cells)
         if not messages:
             raise BadRow("the prompt is missing")
-        name = first = id_of(row.cells, ID_KEYS) or f"row-{row.line}"
+        name = first = id_of(row.cells, IDS) or f"row-{row.line}"
         number = 1
         while name in used:
             number += 1
@@ -119,7 +120,7 @@ class RecordedModel(Model):
 
     Args:
         path: JSONL, CSV (`.csv`), or JSONL of logged chats: conversations that end with the assistant's answer,
-            request/response pairs, or batch output (`custom_id`).
+            requests with their responses, or a batch's output (`custom_id`); see `documents.calls`.
         facts: who gave the answers, where the model runs and what it costs; by default what the file says.
 
     Raises:
@@ -155,7 +156,7 @@ class RecordedModel(Model):
     def _keep(self, row: Row) -> None:
         cells = rename_columns(row.cells, self._facts)
         asked, answer = _prompt_and_answer(cells)
-        name = id_of(cells, ID_KEYS)
+        name = id_of(cells, IDS)
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
         if answer.grade is not None:  # several people graded one answer: their mean counts
@@ -390,9 +391,9 @@ def _each(
 
 def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
     """Parse a row in any of the formats."""
-    if isinstance(row.get("response"), dict):  # a logged call or batch output
-        beside = {key: value for key, value in row.items() if key not in ("request", "response", "model")}
-        return _of_call(row.get("request") or row, row["response"], beside)
+    call = logged_call(row)
+    if call is not None:
+        return _of_call(call)
     turns = next((key for key in TURN_KEYS if row.get(key)), None)
     if turns is not None:  # a conversation that ends with the answer
         *asked, last = conversation(row[turns], turns)
@@ -406,31 +407,23 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
     return prompt_of(beside), _plain(text_of(row[key], key), row)
 
 
-def _of_call(
-    request: Any, response: Mapping[str, Any], beside: Mapping[str, Any]
-) -> tuple[tuple[Message, ...], _Answer]:
-    body = response.get("body") or response
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else type_of(body)
-        raise BadRow(f"the response contains no answer (error: {error})")
-    message = choices[0].get("message")
-    if not isinstance(message, dict):
-        raise BadRow(f"the response's message is {type_of(message)}")
+def _of_call(call: Call) -> tuple[tuple[Message, ...], _Answer]:
+    """Read a logged call or a line of a batch's output."""
+    (choice,) = call.response["choices"][:1]
+    message = choice["message"]
     if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
         message = {"content": message.get("refusal") or ""}
-    (said,) = conversation([{"role": "assistant"} | message], "message")
-    text = answer_of(said)
-    failure = _WITHHELD if _finish(choices[0]) == "content_filter" else ""
-    confidence = token_confidence(choices[0].get("logprobs"))
-    batch = {"service_tier": "batch"} if "custom_id" in beside and {"status_code", "body"} <= response.keys() else {}
-    usage = read_usage({**beside, **body, **batch})
-    answer = _Answer(text, _finish(choices[0]), usage, failure, confidence=confidence)
-    if not isinstance(request, dict):
-        raise BadRow(f"the request is {type_of(request)}, not an object")
-    asked = request.get("body") or request
-    messages = asked.get("messages") if isinstance(asked, dict) else None
-    return conversation(messages) if messages else (), answer
+    withheld = _finish(choice) == "content_filter"
+    if message.get("content") == []:
+        message = {"content": ""}
+    (said,) = conversation([message | {"role": "assistant"}], "message")
+    usage = read_usage({"model": call.request.get("model"), **call.beside, **call.response})
+    answer = _Answer(
+        answer_of(said), _finish(choice), usage, _WITHHELD if withheld else "",
+        confidence=token_confidence(choice.get("logprobs")),
+    )  # fmt: skip
+    asked = call.request.get("messages")
+    return conversation(asked) if asked else (), answer
 
 
 def _plain(text: str, row: Mapping[str, Any]) -> _Answer:

@@ -14,6 +14,8 @@ from sizewise.errors import SizewiseError
 from sizewise.records import StatedFacts
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
+CALL_KEYS = ("choices", "candidates", "content", "outputs", "result")
+"""Where logged calls have their answer."""
 _LISTED = 12  # columns that an error names
 _LIKELY = re.compile("answer|reply|response|output|completion|generat|predict|result")
 _ROLES = {"answer": ANSWER_KEYS, "prompt": (*PROMPT_KEYS, *TURN_KEYS), "id": ID_KEYS}
@@ -51,7 +53,7 @@ def known_columns(facts: StatedFacts | None) -> frozenset[str]:
 def has_answers(columns: Iterable[str]) -> bool:
     """Check whether one of a file's columns, by normalized name, may hold answers; a file without columns passes."""
     columns = set(columns)
-    return not columns or bool(columns & {*ANSWER_KEYS, *TURN_KEYS})
+    return not columns or bool(columns & {*ANSWER_KEYS, *TURN_KEYS, *CALL_KEYS})
 
 
 def unknown_columns(path: Path, columns: Sequence[str], facts: StatedFacts | None) -> SizewiseError:

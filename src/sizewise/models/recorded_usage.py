@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -28,10 +29,11 @@ CACHE_WRITE_KEYS = ("cache_creation_input_tokens", "cache_write_tokens")
 DETAIL_KEYS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 """Details of the prompt's tokens; in LangChain's form, `cache_read` and `cache_creation` count as input tokens too."""
 ANSWER_DETAIL_KEYS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-USD_KEYS = ("usd", "cost_usd", "usd_cost", "total_cost_usd")
+USD_KEYS = ("usd", "cost_usd", "usd_cost", "total_cost_usd", "spend", "response_cost", "total_cost", "totalcost")
+"""Costs in US dollars; the last four are what LiteLLM, LangSmith and Langfuse call them."""
 SECONDS_KEYS = {"seconds": 1.0, "latency_s": 1.0, "duration_s": 1.0, "latency_ms": 1e-3, "duration_ms": 1e-3}
 MINUTES_KEYS = ("minutes", "minutes_per_case", "handling_minutes")
-DAY_KEYS = ("recorded_on", "created", "created_at", "timestamp", "date")
+DAY_KEYS = ("recorded_on", "created", "created_at", "timestamp", "date", "starttime", "start_time")
 BYTES_PER_TOKEN = 4.0
 BYTES_RANGE = (3.0, 5.0)
 """Bytes of UTF-8 text per token of the vocabularies in use: fewest for code and Chinese, most for plain English."""
@@ -68,6 +70,8 @@ def read_usage(row: Mapping[str, Any]) -> Usage:
     """Read tokens, cost, time, model and day from a row; unusable values count as not recorded."""
     counts = {**row, **_first_object(row, USAGE_KEYS)}
     usd = _number(counts, USD_KEYS)
+    if usd is None and isinstance(cost := counts.get("cost"), str) and ("$" in cost or "USD" in cost.upper()):
+        usd = _number({"cost": re.sub(r"(?i)\$|usd", "", cost).strip()}, ("cost",))
     seconds = next((value * unit for key, unit in SECONDS_KEYS.items() if (value := _number(row, (key,)))), 0.0)
     minutes = _number(row, MINUTES_KEYS)
     name = next((row[key] for key in MODEL_KEYS if isinstance(row.get(key), str) and row[key].strip()), "")

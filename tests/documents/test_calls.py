@@ -1,0 +1,218 @@
+"""Logged calls in the forms of providers and of the tools that log them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.documents import read_paths
+from sizewise.documents.calls import logged_call
+from sizewise.errors import SizewiseError
+from sizewise.models import open_model
+from sizewise.models.recorded import read_log
+from sizewise.records import Completion, Message, Request
+
+ASK, SAY = "Où est la clé ?", "Au crochet 3."
+SYSTEM, USER = {"role": "system", "content": "Be short."}, {"role": "user", "content": ASK}
+SAID = {"role": "assistant", "content": SAY}
+CHAT = {
+    "model": "gpt-4o-2024-08-06",
+    "choices": [{"message": SAID, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 90, "completion_tokens": 20},
+}
+CLAUDE = {
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-sonnet-4-5-20250929",
+    "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": SAY}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 90, "output_tokens": 20},
+}
+CLAUDE_ASKED = {"model": "claude-sonnet-4-5", "system": "Be short.", "messages": [USER]}
+GEMINI = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": SAY}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 90, "candidatesTokenCount": 20, "totalTokenCount": 110},
+    "modelVersion": "gemini-2.5-flash",
+}
+GEMINI_ASKED = {
+    "systemInstruction": {"parts": [{"text": "Be short."}]},
+    "contents": [{"role": "user", "parts": [{"text": ASK}]}],
+}
+RESPONSE = {
+    "object": "response",
+    "model": "gpt-4o-2024-08-06",
+    "status": "completed",
+    "output": [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": SAY, "annotations": []}]},
+    ],
+    "usage": {"input_tokens": 90, "output_tokens": 20},
+}
+OLLAMA = {"model": "llama3.1", "message": SAID, "done_reason": "stop", "prompt_eval_count": 90, "eval_count": 20}
+CONVERSE = {
+    "output": {"message": {"role": "assistant", "content": [{"text": SAY}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 90, "outputTokens": 20},
+}
+BEDROCK = {
+    "schemaType": "ModelInvocationLog",
+    "timestamp": "2026-11-01T10:00:00Z",
+    "modelId": "anthropic.claude-3-5-sonnet-20240620-v1:0",
+    "input": {"inputBodyJson": {"system": [{"text": "Be short."}], "messages": [USER]}, "inputTokenCount": 90},
+    "output": {"outputBodyJson": CONVERSE, "outputTokenCount": 20},
+}
+LLAMA = {"generation": SAY, "prompt_token_count": 90, "generation_token_count": 20, "stop_reason": "stop"}
+LITELLM = {"call_type": "acompletion", "spend": 0.0012, "model": "gpt-4o", "messages": [SYSTEM, USER]}
+CALLS: dict[str, dict[str, Any]] = {
+    "chat completions": {"request": {"messages": [SYSTEM, USER]}, "response": CHAT},
+    "anthropic": {"request": CLAUDE_ASKED, "response": CLAUDE},
+    "gemini": {"request": GEMINI_ASKED, "response": GEMINI},
+    "responses": {"request": {"model": "gpt-4o", "instructions": "Be short.", "input": ASK}, "response": RESPONSE},
+    "responses with items": {
+        "request": {"input": [SYSTEM, {"role": "user", "content": [{"type": "input_text", "text": ASK}]}]},
+        "response": RESPONSE,
+    },
+    "ollama": {"request": {"model": "llama3.1", "messages": [SYSTEM, USER]}, "response": OLLAMA},
+    "bedrock converse": BEDROCK,
+    "bedrock anthropic": BEDROCK | {"output": {"outputBodyJson": CLAUDE}},
+    "bedrock llama": BEDROCK | {"output": {"outputBodyJson": LLAMA}},
+    "litellm": LITELLM | {"response": CHAT},
+    "litellm without a model in the response": LITELLM | {
+        "response": {"choices": CHAT["choices"], "usage": CHAT["usage"]}
+    },
+    "langsmith": {
+        "run_type": "llm", "inputs": {"messages": [SYSTEM, USER]}, "outputs": CHAT | {"llm_output": None},
+        "total_cost": 0.0012,
+    },
+    "langsmith with generations": {
+        "run_type": "llm", "inputs": {"messages": [[SYSTEM, USER]]}, "prompt_tokens": 90, "completion_tokens": 20,
+        "outputs": {"generations": [[{"text": SAY, "message": {"content": SAY}}]]},
+    },
+    "stored": CHAT | {"object": "chat.completion", "messages": [SYSTEM, USER]},
+    "bodies": {"request": {"body": {"messages": [SYSTEM, USER]}}, "response": {"status": 200, "body": CHAT}},
+    "input and output": {"input": [SYSTEM, USER], "output": SAID, "prompt_tokens": 90, "completion_tokens": 20},
+}  # fmt: skip
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def answer(path: Path, *asked: dict[str, str]) -> Completion:
+    messages = tuple(Message.model_validate(one) for one in asked or (SYSTEM, USER))
+    (found,) = open_model(f"recorded:{path}").complete([Request(id="x", messages=messages)])
+    return found
+
+
+@pytest.mark.parametrize("form", CALLS)
+def test_calls_are_recorded_answers_and_examples(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "log.jsonl", CALLS[form])
+    (logged,) = read_log(path)
+    assert [(one.role, one.content) for one in logged.messages] == [("system", "Be short."), ("user", ASK)]
+    assert logged.answer == SAY
+    assert (logged.usage.prompt_tokens, logged.usage.completion_tokens) == (90, 20)
+    assert answer(path).text == SAY
+    (example,) = read_paths([path]).examples
+    assert (example.messages[-1].content, example.references) == (ASK, (SAY,))
+
+
+def test_what_a_log_knows_of_models_and_costs_is_kept(tmp_path: Path) -> None:
+    def known(form: str) -> tuple[str, float | None]:
+        path = write(tmp_path / "log.jsonl", CALLS[form])
+        usd = answer(path).usd
+        return open_model(f"recorded:{path}").describe().of, usd and round(usd, 6)
+
+    assert known("anthropic") == ("claude-sonnet-4-5", 0.00057)
+    assert known("gemini")[0] == "gemini-2.5-flash"
+    assert known("bedrock converse")[0] == "claude-3-5-sonnet"
+    assert known("litellm") == ("gpt-4o", 0.0012)
+    assert known("litellm without a model in the response") == ("gpt-4o", 0.0012)
+    assert known("langsmith") == ("gpt-4o", 0.0012)
+    dollars = {"prompt": ASK, "response": SAY, "model": "gpt-4o", "cost": "$0.0012"}
+    assert answer(write(tmp_path / "log.jsonl", dollars), USER).usd == 0.0012
+
+
+def test_calls_in_the_cells_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["request_id", "startTime", "spend", "model", "messages", "response"])
+        rows.writerow(["r1", "2026-11-01T10:00:00", "0.0012", "gpt-4o", json.dumps([USER]), json.dumps(CHAT)])
+    (logged,) = read_log(path)
+    assert (logged.answer, logged.usage.usd, logged.usage.day) == (SAY, 0.0012, "2026-11-01")
+    assert read_paths([path]).examples[0].references == (SAY,)
+
+
+BATCHES = {
+    "openai": {"id": "batch_req_7", "custom_id": "x", "response": {"status_code": 200, "body": CHAT}, "error": None},
+    "openai responses": {"id": "batch_req_7", "custom_id": "x", "response": {"status_code": 200, "body": RESPONSE}},
+    "anthropic": {"custom_id": "x", "result": {"type": "succeeded", "message": CLAUDE}},
+    "gemini": {"key": "x", "response": GEMINI},
+}
+
+
+@pytest.mark.parametrize("form", BATCHES)
+def test_the_output_of_a_batch_is_found_by_the_senders_id(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "output.jsonl", BATCHES[form])
+    assert answer(path).text == SAY
+    with pytest.raises(SizewiseError, match="the prompt is missing"):
+        read_log(path)
+    with pytest.raises(SizewiseError, match="an answer without its request"):
+        read_paths([path])
+
+
+def test_failed_cut_off_and_withheld_calls(tmp_path: Path) -> None:
+    failed = {"custom_id": "y", "result": {"type": "errored", "error": {"type": "overloaded_error"}}}
+    path = write(tmp_path / "output.jsonl", *([BATCHES["anthropic"]] * 30), failed)
+    assert "1 row was rejected (line 31 can't be read as recorded answers: the request failed (errored))" in (
+        open_model(f"recorded:{path}").describe().origin
+    )
+    cut = {"request": CLAUDE_ASKED, "response": CLAUDE | {"stop_reason": "max_tokens"}}
+    assert answer(write(tmp_path / "cut.jsonl", cut)).finish == "length"
+    incomplete = RESPONSE | {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    ended = {"request": {"input": ASK}, "response": incomplete}
+    assert answer(write(tmp_path / "cut.jsonl", ended), USER).finish == "length"
+    blocked = {"request": GEMINI_ASKED, "response": {"promptFeedback": {"blockReason": "SAFETY"}}}
+    found = answer(write(tmp_path / "blocked.jsonl", blocked))
+    assert (found.finish, "content filter withheld" in str(found.error)) == ("error", True)
+    reading = read_paths([write(tmp_path / "some.jsonl", *([CALLS["anthropic"]] * 30), cut)])
+    assert [(row.line, row.reason) for row in reading.rejected] == [
+        (31, "the answer was cut off or withheld (finish_reason max_tokens)")
+    ]
+
+
+def test_tool_calls_of_responses_are_kept() -> None:
+    items = [
+        {"role": "user", "content": ASK},
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"at": 3}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "a key"},
+    ]
+    call = {"type": "function_call", "call_id": "c2", "name": "take", "arguments": "{}"}
+    found = logged_call({"request": {"input": items}, "response": RESPONSE | {"output": [call]}})
+    assert found is not None
+    assert [one["role"] for one in found.request["messages"]] == ["user", "assistant", "tool"]
+    assert found.response["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "take"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": ASK, "response": '{"total": 5, "text": "five"}'},
+        {"prompt": ASK, "response": '{"choices": "none"}'},
+        {"prompt": ASK, "output": "five"},
+        {"question": ASK, "choices": [{"text": "five", "label": "A"}], "answer": "A"},
+        {"question": ASK, "choices": ["five", "six"], "answer": "five"},
+        {"input": ASK, "output": {"total": 5}},
+        {"content": [{"type": "text", "text": "x"}], "title": "y"},
+        {"type": "message", "text": "hello"},
+        {"text": "a", "label": "b"},
+        {"result": {"type": "x"}},
+    ],
+)
+def test_other_rows_are_no_calls(row: dict[str, Any]) -> None:
+    assert logged_call(row) is None
