@@ -765,6 +765,29 @@ def test_a_limit_inside_the_interval_is_neither_kept_nor_missed() -> None:
         assert "can't be verified against the limit of 2 s" in open_limit.rejected["a"]
 
 
+def test_no_rule_is_final_while_a_better_model_may_keep_the_limit() -> None:
+    facts: dict[str, Facts] = {"a": (40.0, 2.0, None), "b": (5.0, 1.0, None), "rule": (20.0, 0.0, None)}
+
+    def at(ci_high: float) -> Recommendation:
+        found = with_rule(facts)
+        ends = {"a": (1.5, 1.8, ci_high), "b": (0.1, 0.2, 0.3)}
+        slow = {
+            name: Score(metric="latency_s", value=value, ci_low=low, ci_high=high, n=20, unit="s", signature="s")
+            for name, (low, value, high) in ends.items()
+        }
+        return decide(
+            found.model_copy(update={"scores": found.scores | {"latency_s": slow}}), "c", Needs(max_latency_s=2)
+        )
+
+    assert at(1.9).pick == "a"
+    found = at(30.0)
+    assert (found.outcome, found.pick, found.decisive) == ("inconclusive", None, False)
+    assert found.summary.startswith("Inconclusive. a is significantly better than rule, which isn't a language model")
+    assert "its median latency can't be verified against the limit of 2 s" in found.summary
+    assert "Provisional pick: rule" in found.summary
+    assert "Don't" not in found.summary
+
+
 def test_a_gap_that_may_be_zero_does_not_break_a_limit_on_bias() -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
     wide = Score(metric="stereotype_score", value=0.53, ci_low=0.43, ci_high=0.63, n=90, unit="share", signature="s")

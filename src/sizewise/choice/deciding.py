@@ -12,7 +12,7 @@ from sizewise.choice.summary import summarize
 from sizewise.choice.verdicts import decide_verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
-DECISION_VERSION = 10
+DECISION_VERSION = 11
 """Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 
 

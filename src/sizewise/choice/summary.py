@@ -58,6 +58,10 @@ def _out_of_reach(choice: Choice, verdict: Verdict) -> str:
 
 def _inconclusive(choice: Choice, verdict: Verdict) -> str:
     leader = verdict.eligible[0]
+    if verdict.unverified and verdict.baseline is not None:
+        values = f"{choice.title} {choice.value_in_text(leader)} vs. {choice.value_in_text(verdict.baseline)}"
+        better = f"{leader} is significantly better than {verdict.baseline}, which isn't a language model ({values})"
+        return f"Inconclusive. {better}, but {choice.rejected[leader]}. No other candidate is."
     if verdict.unverified:
         return f"Inconclusive. {leader} leads, but {choice.rejected[leader]}."
     baseline = verdict.baseline or choice.unbeaten(leader)

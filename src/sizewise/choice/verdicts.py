@@ -24,24 +24,36 @@ class Verdict(NamedTuple):
     pick: str | None
     decisive: bool
     eligible: list[str]
-    """Candidates within all limits, best first; if no limit can be verified, those that may keep them."""
+    """Candidates within all limits, best first; after those that may keep them, if the verdict waits for these."""
     baseline: str | None = None
     """Baseline that beats all candidates, also reaches the minimum score, or isn't beaten by any (inconclusive)."""
     provisional: str | None = None
     """Candidate to use while the evidence decides nothing."""
     unverified: bool = False
-    """Whether the verdict is open because no candidate is known to keep the limits."""
+    """Whether the verdict is open because the first candidate isn't known to keep the limits."""
     rule: str | None = None
     """Baseline because of which a candidate that otherwise qualifies isn't picked: it isn't significantly better."""
 
 
 def decide_verdict(choice: Choice) -> Verdict:
     """Decide among the candidates, then against the baselines, and name a provisional pick where nothing is decided."""
-    verdict = compare_with_baselines(choice, _among_candidates(choice))
+    verdict = _wait_for_limits(choice, compare_with_baselines(choice, _among_candidates(choice)))
     if verdict.outcome != "inconclusive" or verdict.baseline is not None:
         return verdict
     rule = _rule_for_now(choice, verdict)
     return verdict._replace(baseline=rule, provisional=None if rule else _provisional(choice, verdict))
+
+
+def _wait_for_limits(choice: Choice, verdict: Verdict) -> Verdict:
+    """Leave open that a rule is best while a better candidate may keep a limit that can't be verified."""
+    rule = verdict.baseline
+    if rule is None or verdict.pick or choice.needs.min_quality is not None or choice.needs.incumbent is not None:
+        return verdict
+    better = [name for name in choice.open_limits if name not in verdict.eligible and choice.beats(name, rule)]
+    if not better:
+        return verdict
+    eligible = [*choice.ordered(better), *verdict.eligible]
+    return Verdict("inconclusive", None, False, eligible, rule, unverified=True)
 
 
 def _among_candidates(choice: Choice) -> Verdict:
@@ -61,7 +73,7 @@ def _among_candidates(choice: Choice) -> Verdict:
         else:
             eligible.append(name)
     eligible, open_limits = choice.ordered(eligible), choice.ordered(open_limits)
-    choice.eligible_count = len(eligible or open_limits)
+    choice.eligible_count, choice.open_limits = len(eligible or open_limits), open_limits
     if not eligible and open_limits:
         return Verdict("inconclusive", None, False, open_limits, unverified=True)
     if not eligible:
