@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,6 +93,25 @@ def test_times_of_single_requests_are_measured_once(ledger: Ledger) -> None:
     again = speed_scores(Described(engine="transformers"), answers, REQUESTS, ledger, Silent())
     assert again["latency_s"] == first["latency_s"]
     assert len(ledger.entries("timing")) == LATENCY_REQUESTS
+
+
+class Rambling(Described):
+    """One of its first answers takes very long."""
+
+    asked = 0
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        self.asked += 1
+        time.sleep(0.5 if self.asked == 2 else 0.02)
+        return super().complete(requests)
+
+
+def test_one_slow_answer_is_not_the_bound_of_the_median(ledger: Ledger) -> None:
+    model = Rambling(engine="transformers")
+    found = speed_scores(model, [answer(i, 0.1) for i in range(40)], REQUESTS, ledger, Silent())["latency_s"]
+    assert found.n == model.asked == 2 * LATENCY_REQUESTS
+    assert found.ci_high is not None
+    assert found.ci_high < 0.5
 
 
 def test_the_machine_is_named() -> None:

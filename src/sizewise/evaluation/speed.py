@@ -18,6 +18,9 @@ from sizewise.store import Ledger
 
 LATENCY_REQUESTS = needed_for_quantile(0.5)
 """Timed requests of a local model: the fewest whose minimum and maximum form a 95% interval of the median."""
+UNLIKE = 5.0
+"""Ratio of the slowest to the fastest of these from which as many more are timed: else one slow answer is the bound."""
+MIN_UNLIKE_S = 0.2
 TRANSFORMERS_BATCH = 64
 """Prompts that `lm.generate` answers together, greedily."""
 MAX_TIMING_S = 90.0
@@ -122,8 +125,10 @@ def _speed(
     if description.api:
         return _speed_of_api(answers, where)
     times = [float(entry["seconds"]) for entry in ledger.entries("timing").values()]
-    timed = requests[:LATENCY_REQUESTS]
-    for request in timed[len(times) :]:
+    for request in requests[len(times) : 2 * LATENCY_REQUESTS]:
+        wanted = LATENCY_REQUESTS if len(times) < LATENCY_REQUESTS or not _are_unlike(times) else 2 * LATENCY_REQUESTS
+        if len(times) >= wanted:
+            break
         # Alone, a request takes at least as long as its share of a batch.
         if sum(times) > MAX_TIMING_S or seconds_left() < max(times, default=seconds / len(answers)):
             break
@@ -131,7 +136,7 @@ def _speed(
         list(model.complete([request]))
         times.append(time.perf_counter() - start)
         ledger.append("timing", request.id, {"seconds": times[-1]})
-        reporter.advance("Timing single requests", len(times), len(timed))
+        reporter.advance("Timing single requests", len(times), min(wanted, len(requests)))
     return {
         "latency_s": _latency(times, f"users:1|{where}") if times else _untimed(f"median|users:1|{where}"),
         "requests_per_s": _throughput(answers, f"{_batching(description, sampled)}|tokens:{tokens}|{where}"),
@@ -170,6 +175,12 @@ def _batching(description: ModelDescription, sampled: bool) -> str:
     return (
         "continuous batching" if description.engine.startswith(("openvino", "llama.cpp")) else "batching of the engine"
     )
+
+
+def _are_unlike(times: Sequence[float]) -> bool:
+    """Check whether the first timed requests took very unlike times, as when few answers run to their limit."""
+    first = times[:LATENCY_REQUESTS]
+    return max(first) > max(UNLIKE * min(first), MIN_UNLIKE_S)
 
 
 def _throughput(answers: Sequence[Completion], signature: str) -> Score:
