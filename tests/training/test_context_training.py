@@ -194,3 +194,13 @@ def test_a_run_with_passages_has_an_id_of_its_version(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sizewise.training.identity.CONTEXT_VERSION", 99)
     assert run_id_of(plain, "data-1") == before[0]
     assert run_id_of(given, "data-1") != before[1]
+
+
+def test_long_answers_leave_less_room_for_passages() -> None:
+    """A row that is cut off inside the answer doesn't teach a model to end it."""
+    long = [example(i, " ".join(["In the morning it opens."] * 60)) for i in range(10)]
+    short, cut = (
+        give_passages(documents(), rows, recipe(passage_share=1.0, context=1024)).notes for rows in (questions(), long)
+    )
+    assert not any("words at most" in note for note in short)
+    assert any("127 words at most" in note for note in cut)

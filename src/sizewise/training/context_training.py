@@ -20,7 +20,7 @@ from sizewise.retrieval import Library, Passage, cut
 from sizewise.retrieval.passages import MIN_PASSAGE_WORDS, PASSAGE_WORDS
 from sizewise.text import count_words, fold_text, sentences_of
 
-CONTEXT_VERSION = 2
+CONTEXT_VERSION = 3
 """Incremented when examples get other passages; part of the id of a run with passages."""
 MIN_SUPPORT = 0.6
 """Share of an answer's informative words that the passage must have, as the support agent asks of its sentences."""
@@ -31,7 +31,9 @@ SEARCHED = 12
 """Best passages from which distractors are taken."""
 MIN_QUOTED_WORDS, MAX_QUOTED_WORDS = 3, 40
 TOKENS_PER_WORD, ANSWER_TOKENS = 1.5, 160
-"""Room that a passage and an answer are expected to take."""
+"""Room that a word takes, and an answer with its quote at least."""
+LONG_ANSWERS = 0.9
+"""Share of the answers that are to fit whole beside three passages; one that is cut off doesn't teach where to end."""
 
 
 class Given(NamedTuple):
@@ -56,7 +58,7 @@ def give_passages(
     """
     if not recipe.passage_share:
         return Given({}, ())
-    max_words = _words_for(recipe.context)
+    max_words = _words_for(recipe.context, examples)
     passages = cut(documents, max_words) if len(documents) else []
     if not passages:
         return Given({}, ("no passages were put before questions, because there are no training documents",))
@@ -87,9 +89,11 @@ def _declines(example: Example) -> bool:
     return bool(example.references) and example.references[0] in NOT_GIVEN.values()
 
 
-def _words_for(context: int) -> int:
-    """Return how many words passages may have so that they fit into a training row."""
-    room = (context - ANSWER_TOKENS) / (PASSAGES * TOKENS_PER_WORD)
+def _words_for(context: int, examples: Sequence[Example]) -> int:
+    """Return how many words passages may have so that they fit into a training row with most of the answers."""
+    lengths = sorted(count_words(example.references[0]) for example in examples if _can_have_passages(example))
+    long = TOKENS_PER_WORD * lengths[int(LONG_ANSWERS * (len(lengths) - 1))] if lengths else 0
+    room = (context - max(ANSWER_TOKENS, long)) / (PASSAGES * TOKENS_PER_WORD)
     return max(MIN_PASSAGE_WORDS, min(PASSAGE_WORDS, int(room)))
 
 
