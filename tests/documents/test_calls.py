@@ -94,6 +94,23 @@ CALLS: dict[str, dict[str, Any]] = {
     },
     "stored": CHAT | {"object": "chat.completion", "messages": [SYSTEM, USER]},
     "bodies": {"request": {"body": {"messages": [SYSTEM, USER]}}, "response": {"status": 200, "body": CHAT}},
+    "langchain": {
+        "run_type": "llm", "inputs": {"messages": [[
+            {"lc": 1, "id": ["langchain", "schema", "SystemMessage"], "kwargs": {"content": "Be short."}},
+            {"lc": 1, "id": ["langchain", "schema", "HumanMessage"], "kwargs": {"content": ASK}},
+        ]]},
+        "outputs": {"generations": [[{"text": SAY, "message": {"lc": 1, "kwargs": {
+            "content": SAY, "usage_metadata": {"input_tokens": 90, "output_tokens": 20},
+            "response_metadata": {"model_name": "gpt-4o-2024-08-06", "finish_reason": "stop"},
+        }}}]]},
+    },
+    "weave": {"inputs": {"messages": [SYSTEM, USER]}, "output": CHAT, "exception": None},
+    "weave with outputs": {"inputs": {"messages": [SYSTEM, USER]}, "outputs": CHAT},
+    "helicone": {"request_body": {"messages": [SYSTEM, USER]}, "response_body": CHAT, "request_id": "r"},
+    "litellm as it is by default": {
+        "request_id": "r", "messages": {}, "proxy_server_request": {"messages": [SYSTEM, USER]}, "response": CHAT,
+    },
+    "the answer among the messages": {"messages": [SYSTEM, USER, SAID], "response": CHAT},
     "input and output": {"input": [SYSTEM, USER], "output": SAID, "prompt_tokens": 90, "completion_tokens": 20},
 }  # fmt: skip
 
@@ -103,9 +120,9 @@ def write(path: Path, *rows: Any) -> Path:
     return path
 
 
-def answer(path: Path, *asked: dict[str, str]) -> Completion:
+def answer(path: Path, *asked: dict[str, str], name: str = "x") -> Completion:
     messages = tuple(Message.model_validate(one) for one in asked or (SYSTEM, USER))
-    (found,) = open_model(f"recorded:{path}").complete([Request(id="x", messages=messages)])
+    (found,) = open_model(f"recorded:{path}").complete([Request(id=name, messages=messages)])
     return found
 
 
@@ -169,9 +186,8 @@ def test_the_output_of_a_batch_is_found_by_the_senders_id(tmp_path: Path, form: 
 def test_failed_cut_off_and_withheld_calls(tmp_path: Path) -> None:
     failed = {"custom_id": "y", "result": {"type": "errored", "error": {"type": "overloaded_error"}}}
     path = write(tmp_path / "output.jsonl", *([BATCHES["anthropic"]] * 30), failed)
-    assert "1 row was rejected (line 31 can't be read as recorded answers: the request failed (errored))" in (
-        open_model(f"recorded:{path}").describe().origin
-    )
+    assert answer(path).text == SAY
+    assert "overloaded_error" in str(answer(path, name="y").error)
     cut = {"request": CLAUDE_ASKED, "response": CLAUDE | {"stop_reason": "max_tokens"}}
     assert answer(write(tmp_path / "cut.jsonl", cut)).finish == "length"
     incomplete = RESPONSE | {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
@@ -212,7 +228,149 @@ def test_tool_calls_of_responses_are_kept() -> None:
         {"type": "message", "text": "hello"},
         {"text": "a", "label": "b"},
         {"result": {"type": "x"}},
+        {"custom_id": "x", "prompt": ASK, "completion": SAY, "result": {"type": "ok"}},
+        {"prompt": ASK, "response": '{"candidates": [{"name": "Ann"}]}'},
+        {"prompt": ASK, "response": {"candidates": [{"name": "Ann"}]}},
+        {"question": ASK, "candidates": [{"content": "Ann", "score": 1}], "answer": "Ann"},
+        {"prompt": ASK, "candidates": [{"content": {"parts": ["x"]}}], "completion": "Ann"},
+        {"type": "response", "question": ASK, "response": SAY},
+        {"input": ASK, "output": {"choices": [{"text": "red"}, {"text": "blue"}], "best": 1}},
+        {"prompt": ASK, "response": {"results": [{"text": "apple"}, {"text": "pear"}]}},
+        {"prompt": ASK, "response": {"response": "yes", "confidence": 0.9}},
+        {"prompt": ASK, "response": {"message": {"content": "Dear Ann"}, "urgent": True}},
+        {"prompt": ASK, "completion": SAY, "response": {"status": 200}},
+        {"modelid": "x", "input": ASK, "output": {"label": "spam"}},
+        {"prompt": ASK, "response": '{"type": "response", "text": "five"}'},
     ],
 )
 def test_other_rows_are_no_calls(row: dict[str, Any]) -> None:
     assert logged_call(row) is None
+
+
+CELLS = {
+    "batch": {"status_code": 200, "body": CHAT},
+    "converse": CONVERSE,
+    "ollama": OLLAMA | {"done": True},
+    "llama": LLAMA,
+    "responses": RESPONSE,
+}
+
+
+@pytest.mark.parametrize("form", CELLS)
+def test_responses_as_json_in_a_cell(tmp_path: Path, form: str) -> None:
+    row = {"id": "x", "prompt": ASK, "response": "\n" + json.dumps(CELLS[form])}
+    path = write(tmp_path / "log.jsonl", row)
+    (logged,) = read_log(path)
+    assert (logged.messages[-1].content, logged.answer) == (ASK, SAY)
+    assert (logged.usage.prompt_tokens, logged.usage.completion_tokens) == (90, 20)
+
+
+FAILURES = {
+    "error in a cell": {"prompt": ASK, "response": json.dumps({"error": {"message": "Rate limit reached"}})},
+    "anthropic's": {"request": CLAUDE_ASKED, "response": {"type": "error", "error": {"type": "overloaded_error"}}},
+    "beside an empty answer": {
+        "request": {"messages": [USER]}, "response": {"choices": [{"message": {"content": ""}}]}, "error": "timeout",
+    },
+    "finish reason": {"request": {"messages": [USER]}, "response": {
+        "choices": [{"message": {"content": "x"}, "finish_reason": "error"}]}},
+    "failed response": {"request": {"input": ASK}, "response": RESPONSE | {
+        "status": "failed", "error": {"code": "server_error"}}},
+    "batch": {"custom_id": "x", "response": None, "error": {"code": "batch_expired"}},
+    "bedrock": {"modelId": "m", "errorCode": "ThrottlingException", "input": {"inputBodyJson": {"messages": [USER]}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FAILURES)
+def test_failed_calls_are_no_answers(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "log.jsonl", FAILURES[form] | {"id": "x"})
+    found = answer(path, USER)
+    assert (found.finish, found.text) == ("error", "")
+    assert "failed" in str(found.error)
+    reading = read_paths([write(tmp_path / "some.jsonl", *([CALLS["anthropic"]] * 30), FAILURES[form])])
+    assert len(reading.examples) == 30
+    assert "failed" in reading.rejected[0].reason
+
+
+def test_failed_requests_are_left_out_of_a_log(tmp_path: Path) -> None:
+    path, said = write(tmp_path / "log.jsonl", *([CALLS["anthropic"]] * 8), *([FAILURES["anthropic's"]] * 3)), []
+    assert len(read_log(path, said.append)) == 8
+    assert "3 of 11 requests have no answer (line 9: " in said[0]
+    with pytest.raises(SizewiseError, match="no answered requests: line 1: the recorded request failed"):
+        read_log(write(tmp_path / "log.jsonl", FAILURES["anthropic's"]))
+
+
+def test_what_stands_beside_a_call_is_kept(tmp_path: Path) -> None:
+    row = CALLS["anthropic"] | {"grade": 1, "start_time": "2026-11-01T10:00:00Z", "end_time": "2026-11-01T10:00:03Z"}
+    found = answer(write(tmp_path / "log.jsonl", row))
+    assert (found.grade, found.seconds) == (1.0, 3.0)
+    cached = {"inputTokens": 20, "outputTokens": 20, "cacheReadInputTokens": 5_000, "cacheWriteInputTokens": 0}
+    bedrock = BEDROCK | {"output": {"outputBodyJson": CONVERSE | {"usage": cached}}}
+    (logged,) = read_log(write(tmp_path / "log.jsonl", bedrock))
+    assert (logged.usage.prompt_tokens, logged.usage.cache_read_tokens) == (5_020, 5_000)
+    router = CHAT | {"usage": {"prompt_tokens": 9, "completion_tokens": 3, "cost": 0.00042}}
+    assert answer(write(tmp_path / "log.jsonl", {"request": {"messages": [USER]}, "response": router}), USER).usd == (
+        0.00042
+    )
+
+
+def test_tool_calls_are_answers_in_every_form(tmp_path: Path) -> None:
+    use = {"toolUse": {"toolUseId": "t1", "name": "look", "input": {"at": 3}}}
+    call = {"type": "function_call", "call_id": "c2", "name": "look", "arguments": '{"at": 3}'}
+    rows = [
+        {"request": {"input": ASK}, "response": RESPONSE | {"output": [call]}},
+        BEDROCK | {"input": {"inputBodyJson": {"messages": [USER]}}, "output": {"outputBodyJson": CONVERSE | {
+            "output": {"message": {"role": "assistant", "content": [{"reasoningContent": {"text": "hm"}}, use]}}}}},
+        {"request": {"messages": [USER]}, "response": CLAUDE | {
+            "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {"at": 3}}],
+            "stop_reason": "tool_use"}},
+    ]  # fmt: skip
+    for row in rows:
+        found = answer(write(tmp_path / "log.jsonl", row), USER)
+        assert '"name": "look"' in found.text, row
+        assert '"at": 3' in found.text
+
+
+def test_parts_of_a_sentence_with_citations_are_joined(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Au "}, {"type": "text", "text": "crochet 3.", "citations": []}]
+    row = {"request": CLAUDE_ASKED, "response": CLAUDE | {"content": parts}}
+    assert answer(write(tmp_path / "log.jsonl", row)).text == SAY
+
+
+def test_prompts_that_are_json_stay_prompts(tmp_path: Path) -> None:
+    for prompt in ('{"extract": 1}', "[1, 2]"):
+        row = {"request": {"model": "gpt-4o", "input": prompt}, "response": RESPONSE}
+        (logged,) = read_log(write(tmp_path / "log.jsonl", row))
+        assert logged.messages[-1].content == prompt
+
+
+def test_runs_of_other_kinds_are_no_requests(tmp_path: Path) -> None:
+    other = {"run_type": "retriever", "inputs": {"input": ASK}, "outputs": {"response": "raw"}}
+    path = write(tmp_path / "log.jsonl", CALLS["langsmith"], other, other)
+    assert len(read_log(path)) == 1
+    assert len(read_paths([path]).examples) == 1
+
+
+def test_a_row_of_ollamas_completions(tmp_path: Path) -> None:
+    row = {"model": "llama3.1", "prompt": ASK, "response": SAY, "done": True, "done_reason": "length",
+           "context": [1, 2], "prompt_eval_count": 90, "eval_count": 20, "total_duration": 2_000_000_000}  # fmt: skip
+    found = answer(write(tmp_path / "log.jsonl", row), USER)
+    assert (found.text, found.finish, found.prompt_tokens, found.seconds) == (SAY, "length", 90, 2.0)
+
+
+def test_json_answers_in_traces_stay_whole(tmp_path: Path) -> None:
+    langfuse = {"id": "l", "traceId": "t", "type": "GENERATION", "input": [USER]}
+    for said in ({"answer": "yes", "reason": "b", "score": 0.9}, {"text": "t", "label": "spam"}, {"name": "Ann"}):
+        for output in (said, json.dumps(said)):
+            (example,) = read_paths([write(tmp_path / "log.jsonl", langfuse | {"output": output})]).examples
+            assert json.loads(example.references[0]) == said
+    table = {"session_id": "s", "input": '{"text": "doc", "lang": "de"}', "output": SAY}
+    (example,) = read_paths([write(tmp_path / "log.jsonl", table)]).examples
+    assert example.messages[-1].content == table["input"]
+
+
+def test_one_empty_answer_does_not_turn_recorded_tokens_into_estimates(tmp_path: Path) -> None:
+    counted = {"usage": {"prompt_tokens": 100, "completion_tokens": 30}, "model": "gpt-4o"}
+    rows = [{"id": f"r{i}", "completion": SAY} | counted for i in range(20)]
+    rows[3] |= {"completion": "", "usage": {"prompt_tokens": 100, "completion_tokens": 0}}
+    basis = open_model(f"recorded:{write(tmp_path / 'log.jsonl', *rows)}").describe().price_basis
+    assert basis.startswith("recorded tokens x")

@@ -85,7 +85,6 @@ def test_another_state_of_the_file_is_another_model(tmp_path: Path) -> None:
         '{"messages": [{"role": "user", "content": "no answer"}]}',
         '{"messages": []}',
         '{"custom_id": "a", "response": {"body": {"choices": []}}}',
-        '{"custom_id": "a", "response": {"body": {"error": "overloaded"}}}',
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 Each is turned into the form of OpenAI's chat completions, which everything else reads. A call is a row with a request
 and its response, whole or as JSON in a cell, as gateways and tracing tools write it; or a line of a batch's output.
+A response is known by its envelope, so JSON that is itself an answer stays one.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sizewise.documents.responses import CUT_OFF, WITHHELD, count_tokens, error_of, finish_of, parsed, response_of
 from sizewise.documents.tables import Row
-from sizewise.documents.values import BadRow, id_of, type_of
+from sizewise.documents.times import seconds_between
+from sizewise.documents.values import BadRow, id_of
 
 FORM = "logged calls (the logged answer is the reference)"
-IDS = ("custom_id", "id", "key")
+IDS = ("custom_id", "id", "key", "recordid", "request_id")
 """Names of a row's id. A line of a batch's output has the sender's id, or key, beside one of the provider."""
-_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")
-_WITHHELD = ("content_filter", "content_filtered", "guardrail_intervened", "safety", "recitation", "refusal")
-_COUNTS = {
-    "prompt_tokens": ("inputtokens", "inputtokencount", "prompt_eval_count", "prompt_token_count"),
-    "completion_tokens": ("outputtokens", "outputtokencount", "eval_count", "generation_token_count"),
-}
-"""Names of OpenAI -> those of Bedrock, Ollama and Llama."""
+REQUESTS = ("request", "request_body", "proxy_server_request", "modelinput")
+RESPONSES = ("response", "response_body", "modeloutput")
+"""Columns of requests and responses: of most tools, Helicone, LiteLLM and Bedrock's batches."""
+_TIMES = ("timestamp", "created_at", "starttime", "start_time", "time")
+_ENDS = ("endtime", "end_time")
+_PLAIN = ("answer", "completion", "question")
+"""Columns of rows that are no responses themselves."""
+_MODEL_RUNS = ("llm", "chat_model", "chat model")
 
 
 class Call(NamedTuple):
@@ -31,9 +35,11 @@ class Call(NamedTuple):
     request: Mapping[str, Any]
     """`messages` in OpenAI's form, and `model` and `tools` if they were sent; empty if the request isn't logged."""
     response: Mapping[str, Any]
-    """Chat completion in OpenAI's form."""
+    """Chat completion in OpenAI's form; empty if the call failed."""
     beside: Mapping[str, Any]
     """The row's other cells."""
+    failure: str = ""
+    """Why there is no answer."""
 
 
 def logged_call(cells: Mapping[str, Any]) -> Call | None:
@@ -41,302 +47,281 @@ def logged_call(cells: Mapping[str, Any]) -> Call | None:
 
     Args:
         cells: value by column name, in lower case or as it is in the file.
-
-    Raises:
-        BadRow: the call failed, or its response has no answer that is known.
     """
     named = {name.lower(): value for name, value in cells.items()}
-    if "modelid" in named and isinstance(named.get("output"), dict):
-        return _of_bedrock(named)
-    if "run_type" in named and isinstance(named.get("outputs"), dict):
-        return _of_langsmith(named)
-    result = named.get("result")
-    if isinstance(result, dict) and "custom_id" in named and "type" in result:  # Anthropic's batches
-        if not isinstance(result.get("message"), dict):
-            raise BadRow(f"the request failed ({result['type']})")
-        return Call({}, _checked(result["message"]), _without(named, "result") | {"service_tier": "batch"})
-    response = named.get("response")
-    if isinstance(response, str) and isinstance(parsed := _parsed(response), dict) and _is_response(parsed):
-        response = parsed  # a cell of a table; other JSON is an answer
-    if isinstance(response, dict):
-        batch = "status_code" in response and "body" in response
-        body = _parsed(response["body"]) if "body" in response and "choices" not in response else response
-        request = _parsed(named.get("request"))
-        asked = request_of(request if isinstance(request, dict) else named)
-        beside = _without(named, "request", "response", "messages")
-        if not isinstance(body, dict):
-            raise BadRow(f"the response contains no answer ({type_of(body)})")
-        return Call(asked, _checked(body), beside | ({"service_tier": "batch"} if batch else {}))
-    output = named.get("output")
-    if isinstance(output, dict) and ("choices" in output or output.get("role") in ("assistant", "model", "ai")):
-        found = response_of(output) or response_of({"message": output})
-        given = _parsed(named.get("input"))
-        asked = request_of(given if isinstance(given, dict) else {"messages": given})
-        return None if found is None else Call(asked, found, _without(named, "input", "output"))
-    found = response_of(named) if _is_response(named) else None
-    return None if found is None else Call(request_of(named), found, _without(named, *_BODY))
+    found = next((call for read in _FORMS if (call := read(named)) is not None), None)
+    if found is None:
+        return None
+    if failure := found.failure or _failure(found):
+        return found._replace(failure=failure)
+    seconds = seconds_between(_first(named, _TIMES), _first(named, _ENDS))
+    return found._replace(beside={"seconds": seconds, **found.beside}) if seconds else found
+
+
+def is_other_run(cells: Mapping[str, Any]) -> bool:
+    """Check whether a row is a run of LangSmith that is no request to a model, such as a retriever's."""
+    return "run_type" in cells and "outputs" in cells and str(cells["run_type"]).lower() not in _MODEL_RUNS
 
 
 def call_row(row: Row) -> Row | None:
     """Return a logged call as a row with `messages` that end with the answer; None if the row is none.
 
-    The row has a problem if its request isn't logged, or if its answer was cut off or withheld.
+    The row has a problem if its request isn't logged, or if its answer failed, was cut off or withheld.
     """
+    call = logged_call(row.cells)
+    if call is None:
+        return None
     try:
-        call = logged_call(row.cells)
-        if call is None:
-            return None
-        asked = call.request.get("messages")
-        choice = call.response["choices"][0]
-        finish = str(choice.get("finish_reason") or "").lower()
-        if finish in (*_CUT_OFF, *_WITHHELD):
-            raise BadRow(f"the answer was cut off or withheld (finish_reason {finish})")
-        if not asked:
-            raise BadRow("the row has an answer without its request, as the output of a batch does")
-        cells: dict[str, Any] = {"messages": [*asked, {"role": "assistant"} | choice["message"]]}
-        cells |= {"id": id_of(call.beside, IDS)} if id_of(call.beside, IDS) else {}
-        cells |= {"tools": call.request["tools"]} if call.request.get("tools") else {}
-        when = next((call.beside[key] for key in _TIMES if call.beside.get(key)), None)
-        return Row(row.line, cells | ({"time": when} if when else {}), form=FORM)
+        cells: dict[str, Any] = {"messages": _whole(call)}
     except BadRow as error:
         return Row(row.line, {}, str(error), FORM)
+    name, when = id_of(call.beside, IDS), _first(call.beside, _TIMES)
+    cells |= {"id": name} if name else {}
+    cells |= {"tools": call.request["tools"]} if call.request.get("tools") else {}
+    return Row(row.line, cells | ({"time": when} if when else {}), form=FORM)
 
 
-_TIMES = ("timestamp", "created_at", "starttime", "start_time", "time")
-_BODY = ("choices", "candidates", "content", "messages", "usage", "object")
+def _whole(call: Call) -> list[Any]:
+    """Return the messages of a call with its answer.
+
+    Raises:
+        BadRow: there is no request, or no whole answer.
+    """
+    if call.failure:
+        raise BadRow(call.failure)
+    choice = call.response["choices"][0]
+    finish = finish_of(choice.get("finish_reason"))
+    if finish in CUT_OFF or finish in WITHHELD:
+        raise BadRow(f"the answer was cut off or withheld (finish_reason {finish})")
+    if not call.request.get("messages"):
+        raise BadRow("the row has an answer without its request, as the output of a batch does")
+    message = choice["message"]
+    if message.get("content") is None and message.get("refusal"):
+        message = {"content": message["refusal"]}
+    return [*call.request["messages"], message | {"role": "assistant"}]
+
+
+def _failure(call: Call) -> str:
+    """Return why a call has no answer; empty if it has one."""
+    message = call.response["choices"][0]["message"]
+    told = call.beside.get("error") or call.response.get("error")
+    failed = finish_of(call.response["choices"][0].get("finish_reason")) == "error"
+    empty = not (message.get("content") or message.get("tool_calls") or message.get("refusal"))
+    if (told and empty) or failed or call.response.get("status") == "failed":
+        return failure_text(told)
+    return ""
+
+
+def failure_text(told: Any) -> str:
+    """Describe a failed request with what its error says."""
+    text = told if isinstance(told, str) else json.dumps(told, default=str, ensure_ascii=False) if told else ""
+    return f"the recorded request failed: {text[:200]}" if text.strip() else "the recorded request failed"
+
+
+def _first(cells: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((cells[name] for name in names if cells.get(name)), "")
 
 
 def _without(cells: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in cells.items() if name not in names}
 
 
-def _checked(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = response_of(body)
-    if found is None:
-        error = json.dumps(body.get("error", "none"), default=str)[:200]
-        raise BadRow(f"the response contains no answer (error: {error})")
-    return found
+# -- forms of rows ---------------------------------------------------------------------------------------------------
 
 
-def _is_response(named: Mapping[str, Any]) -> bool:
-    """Check whether a row is itself a response, such as a stored completion."""
-    kind = str(named.get("object") or named.get("type") or "")
-    choices = named.get("choices")
-    message = choices[0] if isinstance(choices, list) and choices else None
-    return (
-        kind in ("chat.completion", "text_completion", "response")
-        or isinstance(named.get("candidates"), list)
-        or (kind == "message" and isinstance(named.get("content"), list) and "stop_reason" in named)
-        or (isinstance(message, dict) and isinstance(message.get("message"), dict))
-    )
+def _of_pair(named: Mapping[str, Any]) -> Call | None:
+    """Read a request and its response; a batch's output has no request."""
+    key = next((key for key in RESPONSES if isinstance(parsed(named.get(key)), dict)), None)
+    if key is None:
+        return None
+    response, batch = parsed(named[key]), "custom_id" in named or "recordid" in named
+    if isinstance(inner := parsed(response.get("body")), dict) and "choices" not in response:
+        response = inner
+    found, request = response_of(response), next((parsed(named[key]) for key in REQUESTS if named.get(key)), None)
+    asked = request_of(request) if isinstance(request, dict) else request_of(named)
+    beside = _without(named, *REQUESTS, *RESPONSES, "messages")
+    beside |= {"service_tier": "batch"} if batch else {}
+    if found is not None:
+        return Call(_without_answer(asked, found), found, beside)
+    error = error_of(response)
+    return Call(asked, {}, beside, failure_text(error)) if error else None
 
 
-def _of_bedrock(named: Mapping[str, Any]) -> Call:
+def _of_result(named: Mapping[str, Any]) -> Call | None:
+    """Read a line of the output of Anthropic's batches, or a line of any batch that only has an error."""
+    result = parsed(named.get("result"))
+    beside = _without(named, "result", "response") | {"service_tier": "batch"}
+    if "custom_id" in named and isinstance(result, dict) and isinstance(result.get("type"), str):
+        found = response_of(result["message"]) if isinstance(result.get("message"), dict) else None
+        if found is not None:
+            return Call({}, found, beside)
+        if result["type"] in ("errored", "expired", "canceled"):
+            return Call({}, {}, beside, failure_text(result.get("error") or result["type"]))
+    if "custom_id" in named and named.get("error") and named.get("response", "") is None:
+        return Call({}, {}, beside, failure_text(named["error"]))
+    return None
+
+
+def _of_bedrock(named: Mapping[str, Any]) -> Call | None:
     """Read a line of Bedrock's log of invocations."""
-    given, told = named.get("input"), named["output"]
-    given = given if isinstance(given, dict) else {}
-    counts = {"inputTokens": given.get("inputTokenCount"), "outputTokens": told.get("outputTokenCount")}
-    body = _parsed(told.get("outputBodyJson"))
-    if not isinstance(body, dict):
-        raise BadRow("the response contains no answer: outputBodyJson is absent, as it is for large bodies")
-    found = dict(_checked(body))
-    if not found.get("usage"):
-        found["usage"] = _usage(counts)
-    found.setdefault("model", named["modelid"])
-    asked = _parsed(given.get("inputBodyJson"))
-    return Call(request_of(asked) if isinstance(asked, dict) else {}, found, _without(named, "input", "output"))
+    told = named.get("output")
+    logged = isinstance(told, dict) and ("outputBodyJson" in told or "outputTokenCount" in told)
+    if "modelid" not in named or not (logged or named.get("errorcode")):
+        return None
+    given = named.get("input")
+    given, told = (one if isinstance(one, dict) else {} for one in (given, told))
+    asked, body = parsed(given.get("inputBodyJson")), parsed(told.get("outputBodyJson"))
+    request = request_of(asked) if isinstance(asked, dict) else {}
+    beside = _without(named, "input", "output")
+    if named.get("errorcode"):
+        return Call(request, {}, beside, failure_text(named["errorcode"]))
+    found = response_of(body) if isinstance(body, dict) else None
+    if found is None:
+        events = "its body is a stream of events, which isn't read" if isinstance(body, list) else "its body is absent"
+        return Call(request, {}, beside, f"the response has no answer: {events}")
+    counts = count_tokens({
+        "inputTokenCount": given.get("inputTokenCount"), "outputTokenCount": told.get("outputTokenCount")
+    })  # fmt: skip
+    return Call(request, {"model": named["modelid"], **found, "usage": counts | found["usage"]}, beside)
 
 
-def _of_langsmith(named: Mapping[str, Any]) -> Call:
-    """Read a run of a model as LangSmith exports it."""
-    if named.get("error"):
-        raise BadRow(f"the request failed ({str(named['error'])[:60]})")
-    outputs, inputs = named["outputs"], named.get("inputs")
-    generations = outputs.get("generations")
-    while isinstance(generations, list) and generations:
-        generations = generations[0]
-    if isinstance(generations, dict):
-        message = generations.get("message")
-        outputs = {"message": message if isinstance(message, dict) else {"content": generations.get("text")}}
+def _of_langsmith(named: Mapping[str, Any]) -> Call | None:
+    """Read a run of a model as LangSmith exports it, or the inputs and outputs of W&B Weave."""
+    outputs, inputs = parsed(named.get("outputs")), parsed(named.get("inputs"))
+    if is_other_run(named) or not isinstance(outputs, dict):
+        return None
     asked = dict(inputs) if isinstance(inputs, dict) else {}
-    nested = asked.get("messages")
-    if isinstance(nested, list) and nested and isinstance(nested[0], list):  # a batch of one
+    if isinstance(nested := asked.get("messages"), list) and nested and isinstance(nested[0], list):  # a batch of one
         asked["messages"] = nested[0]
     beside = _without(named, "inputs", "outputs")
-    return Call(request_of(asked), _checked(outputs), beside)
+    request = request_of(asked)
+    if named.get("error"):
+        return Call(request, {}, beside, failure_text(named["error"]))
+    found = response_of(outputs) or _of_generations(outputs)
+    return None if found is None else Call(request, _about_langchain(named) | found, beside)
+
+
+def _of_generations(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Read LangChain's generations, or one message."""
+    first: Any = outputs.get("generations", outputs.get("output", outputs))
+    while isinstance(first, list) and first:
+        first = first[0]
+    if not isinstance(first, dict):
+        return None
+    message = first.get("message", first if "kwargs" in first or first.get("role") == "assistant" else None)
+    fields = message.get("kwargs", message.get("data", message)) if isinstance(message, dict) else {}
+    if not isinstance(fields, dict) or not (fields.get("content") or fields.get("tool_calls") or first.get("text")):
+        return None
+    about, told = fields.get("response_metadata") or {}, outputs.get("llm_output") or {}
+    usage = fields.get("usage_metadata") or about.get("token_usage") or told.get("token_usage") or {}
+    reasons = [(first.get("generation_info") or {}).get("finish_reason"), about.get("stop_reason"), "stop"]
+    said = {"content": first.get("text")} | {key: fields[key] for key in ("content", "tool_calls") if key in fields}
+    finish = next(reason for reason in (about.get("finish_reason"), *reasons) if reason)
+    found = {"choices": [{"message": said, "finish_reason": finish}], "usage": count_tokens(usage)}
+    model = about.get("model_name") or about.get("model") or told.get("model_name")
+    return found | ({"model": model} if model else {})
+
+
+def _about_langchain(named: Mapping[str, Any]) -> dict[str, Any]:
+    extra = parsed(named.get("extra"))
+    about = extra.get("metadata") if isinstance(extra, dict) else None
+    model = about.get("ls_model_name") if isinstance(about, dict) else None
+    return {"model": model} if model else {}
+
+
+def _of_output(named: Mapping[str, Any]) -> Call | None:
+    """Read an input with an output that is a response, or the assistant's message."""
+    output = parsed(named.get("output"))
+    if isinstance(output, list) and len(output) == 1 and isinstance(output[0], dict) and "message" in output[0]:
+        output = {"choices": output}
+    if not isinstance(output, dict):
+        return None
+    found = response_of(output)
+    if found is None and output.get("role") in ("assistant", "model", "ai") and output.get("content"):
+        found = {"choices": [{"message": output, "finish_reason": "stop"}], "usage": {}}
+    if found is None:
+        return None
+    given = named.get("input", named.get("inputs"))
+    if isinstance(inner := parsed(given), dict):
+        asked = request_of({"messages": [inner]} if "role" in inner else inner)
+    else:
+        asked = request_of({"input": given})
+    return Call(asked, found, _without(named, "input", "inputs", "output"))
+
+
+def _of_response(named: Mapping[str, Any]) -> Call | None:
+    """Read a row that is itself a response, such as a stored completion."""
+    if any(named.get(name) for name in _PLAIN):
+        return None
+    found = response_of(named)
+    if found is None:
+        return None
+    request = request_of(named)
+    return Call(_without_answer(request, found), found, _without(named, "choices", "candidates", "messages", "usage"))
+
+
+_FORMS = (_of_bedrock, _of_pair, _of_result, _of_langsmith, _of_output, _of_response)
+
+
+def _without_answer(request: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the answer where it stands among the request's messages too."""
+    asked = request.get("messages") or [{}]
+    message = found["choices"][0]["message"]
+    last = asked[-1] if isinstance(asked[-1], dict) else {}
+    same = last.get("role") == "assistant" and last.get("content") == message.get("content")
+    return request | {"messages": asked[:-1]} if same and request else request
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
 
 
 def request_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request in OpenAI's form; empty if it holds no messages that are known."""
-    body = inner if isinstance(inner := _parsed(body.get("body")), dict) else body
-    asked = next((found for key in _ASKED if (found := _ASKED[key](_parsed(body.get(key))))), [])
+    if isinstance(inner := parsed(body.get("body")), dict) and not any(body.get(key) for key in _ASKED):
+        body = inner
+    asked = next((found for key in _ASKED if (found := _ASKED[key](body.get(key)))), [])
     if not asked:
         return {}
     system = next((body[key] for key in _SYSTEM if body.get(key)), None)
     if system is not None:
         parts = system.get("parts", system) if isinstance(system, dict) else system
         asked = [{"role": "system", "content": parts}, *asked]
-    kept = {key: body[key] for key in ("model", "tools") if body.get(key)}
-    return {"messages": asked} | kept
+    return {"messages": asked} | {key: body[key] for key in ("model", "tools") if body.get(key)}
 
 
 _SYSTEM = ("system", "systemInstruction", "system_instruction", "instructions")
 
 
 def _turns(value: Any) -> list[Any]:
-    return value if isinstance(value, list) and all(isinstance(one, dict) for one in value) else []
+    value = parsed(value)
+    return value if isinstance(value, list) and value and all(isinstance(one, dict) for one in value) else []
 
 
 def _contents(value: Any) -> list[Any]:
     """Return Gemini's contents as messages; a text alone is the user's."""
-    if isinstance(value, str) and value:
-        return [{"role": "user", "content": value}]
-    return [{"role": one.get("role", "user"), "content": one.get("parts")} for one in _turns(value)]
+    turns = [one for one in _turns(value) if "parts" in one]
+    return [{"role": one.get("role", "user"), "content": one["parts"]} for one in turns] or _prompt(value)
 
 
 def _items(value: Any) -> list[Any]:
-    """Return the items of OpenAI's Responses as messages."""
-    if isinstance(value, str) and value:
-        return [{"role": "user", "content": value}]
+    """Return the items of OpenAI's Responses as messages; other text, JSON or not, is the user's."""
     found: list[Any] = []
     for item in _turns(value):
         kind = item.get("type", "message")
         if kind == "function_call":
-            found.append({"role": "assistant", "content": "", "tool_calls": [_called(item)]})
+            function = {"name": item.get("name"), "arguments": item.get("arguments", "{}")}
+            call = {"id": item.get("call_id") or "", "type": "function", "function": function}
+            found.append({"role": "assistant", "content": "", "tool_calls": [call]})
         elif kind == "function_call_output":
-            output = {"role": "tool", "tool_call_id": item.get("call_id", ""), "content": item.get("output")}
-            found.append(output)
+            found.append({"role": "tool", "tool_call_id": item.get("call_id", ""), "content": item.get("output")})
         elif "role" in item:
-            found.append({"role": item["role"], "content": item.get("content")})
-    return found
+            found.append({key: item[key] for key in ("role", "content", "tool_calls", "tool_call_id") if key in item})
+    return found or _prompt(value)
 
 
 def _prompt(value: Any) -> list[Any]:
-    return [{"role": "user", "content": value}] if isinstance(value, str) and value else []
+    return [{"role": "user", "content": value}] if isinstance(value, str) and value.strip() else []
 
 
-_ASKED = {"messages": _turns, "contents": _contents, "input": _items, "prompt": _prompt, "inputText": _prompt}
-
-
-def _called(item: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": item.get("name"), "arguments": item.get("arguments", "{}")}
-    return {"id": item.get("call_id") or item.get("id") or "", "type": "function", "function": function}
-
-
-def response_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a response in the form of OpenAI's chat completions; None if its form isn't known.
-
-    Raises:
-        BadRow: a part of it has another type than it should have.
-    """
-    found = next((choice for read in _READERS if (choice := read(body)) is not None), None)
-    if found is None:
-        return None
-    usage = next((body[key] for key in ("usage", "usageMetadata", "usage_metadata") if body.get(key)), None)
-    named = ("model", "modelVersion", "model_version", "id", "created", "created_at", "service_tier")
-    kept = {key: body[key] for key in named if body.get(key)}
-    model = body.get("model") or body.get("modelVersion") or body.get("model_version")
-    usage = usage if isinstance(usage, dict) else body
-    return kept | {"choices": [found], "usage": _usage(usage)} | ({"model": model} if model else {})
-
-
-def _usage(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return counts of tokens under the names that recorded answers have."""
-    lower = {name.lower(): value for name, value in given.items()}
-    known = {name: next((lower[key] for key in keys if lower.get(key)), None) for name, keys in _COUNTS.items()}
-    return dict(given) | {name: value for name, value in known.items() if value is not None}
-
-
-def _of_choices(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return None
-    first = choices[0]
-    if "message" not in first and isinstance(first.get("text"), str):
-        return first | {"message": {"content": first["text"]}}
-    if not isinstance(first.get("message"), dict):
-        raise BadRow(f"the response's message is {type_of(first.get('message'))}")
-    return dict(first)
-
-
-def _of_gemini(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    candidates = body.get("candidates")
-    if isinstance(feedback := body.get("promptFeedback"), dict) and feedback.get("blockReason") and not candidates:
-        return _choice([], "content_filter")
-    if not isinstance(candidates, list) or not candidates or not isinstance(candidates[0], dict):
-        return None
-    content = candidates[0].get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    return _choice(parts or [], candidates[0].get("finishReason") or candidates[0].get("finish_reason"))
-
-
-def _of_anthropic(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    content = body.get("content")
-    if not isinstance(content, list) or not ("stop_reason" in body or body.get("role") == "assistant"):
-        return None
-    return _choice(content, body.get("stop_reason"))
-
-
-def _of_responses(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    output = body.get("output")
-    if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
-        return None
-    messages = [item for item in output if item.get("type") == "message"]
-    parts = [part for item in messages for part in (item.get("content") or []) if isinstance(part, dict)]
-    refused = any(part.get("type") == "refusal" for part in parts)
-    parts = [{"type": "text", "text": part.get("text") or part.get("refusal") or ""} for part in parts]
-    calls = [_called(item) for item in output if item.get("type") == "function_call"]
-    if not parts and not calls and body.get("status") != "incomplete":
-        return None
-    details = body.get("incomplete_details")
-    finish = details.get("reason") if isinstance(details, dict) else "stop"
-    found = _choice(parts, "stop" if refused else finish)
-    return found | {"message": found["message"] | ({"tool_calls": calls} if calls else {})}
-
-
-def _of_converse(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    output = body.get("output")
-    message = output.get("message") if isinstance(output, dict) else None
-    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        return None
-    return _choice(message["content"], body.get("stopReason"))
-
-
-def _of_ollama(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    message = body.get("message")
-    if isinstance(message, dict) and message.get("content") is not None:
-        return {"message": dict(message), "finish_reason": body.get("done_reason") or "stop"}
-    return None
-
-
-def _of_text(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Read the forms that hold one text: Ollama's completions, and models of Bedrock with forms of their own."""
-    for key in ("outputs", "results"):
-        inner = body.get(key)
-        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
-            body = inner[0] | {"generation": inner[0].get("text", inner[0].get("outputText"))}
-    text = next((body[key] for key in ("response", "generation", "outputText") if key in body), None)
-    if not isinstance(text, str):
-        return None
-    reasons = ("done_reason", "stop_reason", "completionReason", "finish_reason")
-    reason = next((body[key] for key in reasons if body.get(key)), "stop")
-    return {"message": {"content": text}, "finish_reason": "stop" if reason in ("FINISH", "FINISHED") else reason}
-
-
-_READERS = (
-    _of_choices, _of_gemini, _of_anthropic, _of_responses, _of_converse, _of_ollama, _of_text,
-)  # fmt: skip
-
-
-def _choice(parts: list[Any], finish: Any) -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": parts}, "finish_reason": finish or "stop"}
-
-
-def _parsed(value: Any) -> Any:
-    """Parse a cell that holds JSON as text."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+_ASKED = {"messages": _turns, "contents": _contents, "input": _items, "prompt": _prompt, "inputText": _prompt,
+          "question": _prompt}  # fmt: skip

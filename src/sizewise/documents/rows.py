@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sizewise.documents.calls import call_row
+from sizewise.documents.calls import call_row, is_other_run
 from sizewise.documents.cells import (
     ANSWER_KEYS,
     GROUP_KEYS,
@@ -287,6 +287,9 @@ def _expanded(row: Row, counts: _Counts) -> list[Row]:
         kept = [one for one in found if one.cells or one.problem]
         counts.skipped += len(found) - len(kept) or not found
         return kept
+    if is_other_run(cells):
+        counts.skipped += 1
+        return []
     if (call := call_row(row)) is not None:
         return [call]
     if isinstance(cells.get("paragraphs"), list):

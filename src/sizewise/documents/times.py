@@ -64,3 +64,13 @@ def _iso_of_text(text: str) -> str:
     except ValueError:
         found = parsedate_to_datetime(text)
     return (found.astimezone(UTC) if found.tzinfo else found).isoformat()
+
+
+def seconds_between(start: Any, end: Any) -> float:
+    """Return the seconds between two times in nanoseconds or as ISO texts; 0 if one isn't known."""
+    if str(start).isdigit() and str(end).isdigit():
+        return max(0.0, (int(end) - int(start)) / 1e9)
+    try:
+        return max(0.0, (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

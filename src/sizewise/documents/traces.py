@@ -10,12 +10,15 @@ from math import isfinite
 from typing import Any
 
 from sizewise.documents.tables import Row
+from sizewise.documents.times import seconds_between
 from sizewise.documents.turns import content_of
-from sizewise.documents.values import BadRow, Decimal, reason_of, text_of, type_of
+from sizewise.documents.values import BadRow, Decimal, json_text, reason_of, text_of, type_of
 
 LANGFUSE = "Langfuse (the logged answer is the reference)"
 OPENTELEMETRY = "OpenTelemetry GenAI (the logged answer is the reference)"
-_LANGFUSE_KEYS = frozenset(("traceid", "observations", "sessionid", "starttime", "projectid", "htmlpath", "tracename"))
+_LANGFUSE_KEYS = frozenset(("traceid", "observations", "projectid", "htmlpath", "tracename"))
+_SHARED_KEYS = frozenset(("sessionid", "starttime"))
+"""Names that other tables have too; theirs are texts."""
 _OBSERVATIONS = frozenset(
     (
         *("SPAN", "GENERATION", "EVENT", "AGENT", "TOOL", "CHAIN"),
@@ -30,6 +33,7 @@ _FAILED = (2, "ERROR", "STATUS_CODE_ERROR", "error")
 _SESSION_KEYS = ("sessionId", "session_id", "conversationId", "conversation_id")
 _SESSIONS = ("gen_ai.conversation.id", "session.id", "langfuse.session.id", "session_id")
 _ANSWERS = ("output", "completion", "answer", "response", "content", "text", "generated_text")
+_ABOUT = ("finish_reason", "stop_reason", "type", "id", "model", "usage", "thinking", "reasoning")
 _INDEXED = re.compile(r"gen_ai\.(prompt|completion)\.(\d+)\.(role|content|name|tool_call_id)")
 _SPAN_USAGE = {
     "model": ("gen_ai.response.model", "gen_ai.request.model"),
@@ -264,7 +268,10 @@ def _is_langfuse(cells: Mapping[str, Any]) -> bool:
     if isinstance(cells.get("observations"), list) and ("input" in cells or "output" in cells):
         return True
     of_kind = cells.get("type") in _OBSERVATIONS
-    return {"input", "output"} <= names and (of_kind or bool(names & _LANGFUSE_KEYS))
+    if not {"input", "output"} <= names:
+        return False
+    nested = any(isinstance(cells.get(key), dict | list) for key in ("input", "output"))
+    return of_kind or bool(names & _LANGFUSE_KEYS) or (nested and bool(names & _SHARED_KEYS))
 
 
 def _generations(cells: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -325,9 +332,8 @@ def _answers(given: Any) -> list[Any]:
         value = [choice.get("message", choice) for choice in value["choices"] if isinstance(choice, dict)]
     elif isinstance(value, dict) and "role" not in value and not value.get("tool_calls"):
         key = next((key for key in _ANSWERS if value.get(key)), None)
-        if key is None:
-            raise BadRow(f"output is an object with the keys {', '.join(map(repr, list(value)[:8]))} and no text")
-        value = value[key]
+        # An object with more in it is itself the answer, as where fields are extracted.
+        value = value[key] if key is not None and set(value) <= {key, *_ABOUT} else json_text(value)
     if isinstance(value, list):
         turns: list[Any] = [turn for turn in value if isinstance(turn, dict)]
         if not turns or len(turns) < len(value):
@@ -342,7 +348,7 @@ def _span_usage(span: Mapping[str, Any]) -> dict[str, Any]:
     """Return model, tokens, cost, latency and day of a span, as far as it has them."""
     found = _attributes(span.get("attributes"))
     told = {name: _first(found, keys) for name, keys in _SPAN_USAGE.items()}
-    told |= {"seconds": _seconds_between(_first(span, _STARTS), _first(span, _ENDS)), "recorded_on": _time(span)}
+    told |= {"seconds": seconds_between(_first(span, _STARTS), _first(span, _ENDS)), "recorded_on": _time(span)}
     return {name: value for name, value in told.items() if value != ""}
 
 
@@ -366,7 +372,7 @@ def _generation_usage(item: Mapping[str, Any]) -> dict[str, Any]:
         "cached_tokens": sum(count for key, count in cached.items() if "creat" not in key and "write" not in key),
         "cache_write_tokens": sum(count for key, count in cached.items() if "creat" in key or "write" in key),
         "cost_usd": _amount(cost),  # 0 is what Langfuse has for a model whose price it doesn't know
-        "seconds": _seconds_between(*(_first(item, keys) for keys in (_STARTS, _ENDS))),
+        "seconds": seconds_between(*(_first(item, keys) for keys in (_STARTS, _ENDS))),
         "recorded_on": _first(item, ("startTime", "start_time", "timestamp")),
     }
     return {name: value for name, value in told.items() if value}
@@ -379,13 +385,3 @@ def _amount(value: Any) -> float:
     except (TypeError, ValueError):
         return 0.0
     return found if isfinite(found) and found > 0 else 0.0
-
-
-def _seconds_between(start: Any, end: Any) -> float:
-    """Return the seconds between two times in nanoseconds or as ISO texts; 0 if one isn't known."""
-    if str(start).isdigit() and str(end).isdigit():
-        return max(0.0, (int(end) - int(start)) / 1e9)
-    try:
-        return max(0.0, (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0

@@ -33,6 +33,8 @@ ROLES = {
 TEXT_PARTS = ("text", "input_text", "output_text")
 IMAGE_PARTS = ("image", "image_url", "input_image")
 THOUGHT_PARTS = ("thinking", "reasoning", "redacted_thinking")
+CALL_PARTS = ("functionCall", "function_call", "toolUse")
+RESULT_PARTS = ("functionResponse", "function_response", "toolResult")
 
 
 class Content(NamedTuple):
@@ -157,24 +159,29 @@ def _content(content: Any, *, needed: bool = True) -> Content:
         elif kind in IMAGE_PARTS:
             images.append(_image(part))
         elif kind in ("tool_use", "tool_call"):
-            calls.append(_call(part.get("functionCall", part.get("function_call", part))))
+            calls.append(_call(_inner(part, CALL_PARTS)))
         elif kind in ("tool_result", "tool_call_response"):
-            results.append(_result(part.get("functionResponse", part.get("function_response", part))))
+            results.append(_result(_inner(part, RESULT_PARTS)))
         elif kind not in THOUGHT_PARTS:
             raise BadRow(f"content has a part of type '{kind}', not text or an image")
     return Content("\n".join(texts), tuple(images), tuple(calls), tuple(results))
 
 
 def _kind_of(part: Mapping[str, Any]) -> Any:
-    """Return the type of a part of a message; Gemini states it by the name of the key."""
-    if "functionCall" in part or "function_call" in part:
+    """Return the type of a part of a message; Gemini and Bedrock state it by the name of the key."""
+    if any(part.get(key) is not None for key in CALL_PARTS):
         return "tool_call"
-    if "functionResponse" in part or "function_response" in part:
+    if any(part.get(key) is not None for key in RESULT_PARTS):
         return "tool_result"
-    if part.get("thought") is True:
+    if part.get("thought") is True or "reasoningContent" in part or "cachePoint" in part:
         return "thinking"
     named = next((key for key in ("inlineData", "inline_data", "fileData", "file_data") if key in part), "text")
     return part.get("type", named)
+
+
+def _inner(part: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """Return what a part holds under the name of its kind, as Gemini and Bedrock write it; else the part itself."""
+    return next((part[key] for key in keys if part.get(key) is not None), part)
 
 
 def _paths(images: Any) -> tuple[str, ...]:
@@ -201,7 +208,7 @@ def _result(part: Any) -> Message:
         raise BadRow(f"the result of a tool is {type_of(part)}, not an object")
     content = next((part[key] for key in ("content", "response", "result") if key in part), "")
     text = _content(content).text if isinstance(content, str | list) else json_text(content)
-    call = part.get("tool_use_id", part.get("id"))
+    call = part.get("tool_use_id", part.get("toolUseId", part.get("id")))
     return Message(role="tool", content=text, tool_call_id=text_of(call, "the id of a tool call") if call else "")
 
 
@@ -232,8 +239,9 @@ def _call(call: Any) -> ToolCall:
     key = next((key for key in ("arguments", "args", "input", "parameters") if function.get(key) is not None), None)
     arguments = function[key] if key else {}
     text = arguments if isinstance(arguments, str) else json_text(arguments)
+    name = call.get("id") or call.get("toolUseId")
     return ToolCall(
-        id=text_of(call["id"], "the id of a tool call") if call.get("id") else "",
+        id=text_of(name, "the id of a tool call") if name else "",
         name=text_of(function["name"], "the name of a tool"),
         arguments=text_of(text, "the arguments of a tool call") or "{}",
     )

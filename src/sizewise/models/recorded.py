@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.calls import IDS, Call, logged_call
+from sizewise.documents.calls import IDS, Call, is_other_run, logged_call
 from sizewise.documents.cell_tables import UnknownColumns
 from sizewise.documents.cells import TURN_KEYS
 from sizewise.documents.decoding import Unreadable
 from sizewise.documents.grades import read_grade
+from sizewise.documents.responses import CUT_OFF, WITHHELD, finish_of
 from sizewise.documents.row_files import open_rows
 from sizewise.documents.tables import Row, by_name
 from sizewise.documents.tasks import prompt_of
@@ -36,10 +37,7 @@ FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
     "the form of OpenAI, Anthropic, Gemini, Bedrock or Ollama, or traces of Langfuse or OpenTelemetry"
 )
-FINISH_KEYS = ("finish_reason", "stop_reason", "finish", "finishreason")
-_CUT = ("max_tokens", "model_length", "max_output_tokens")
-_FILTERED = ("content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal")
-"""Reasons of Gemini, Anthropic and others, for answers that were cut off and for those that were withheld."""
+FINISH_KEYS = ("finish_reason", "stop_reason", "finish", "finishreason", "stopreason", "done_reason")
 _WITHHELD = "the provider's content filter withheld the answer"
 _MAX_SHOWN = 10
 _T = TypeVar("_T")
@@ -87,18 +85,20 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         SizewiseError: the file can't be read, or too many rows lack a prompt or an answer.
     """
     used: set[str] = set()
+    failures: list[str] = []
 
-    def logged(row: Row) -> LoggedRequest:
+    def logged(row: Row) -> LoggedRequest | None:
         messages, answer = _prompt_and_answer(row.cells)
         if not messages:
             raise BadRow("the prompt is missing")
+        if answer.failure:
+            failures.append(f"line {row.line}: {answer.failure}")
+            return None
         name = first = id_of(row.cells, IDS) or f"row-{row.line}"
         number = 1
         while name in used:
             number += 1
             name = f"{first}~{number}"
-        if answer.failure:
-            raise BadRow(answer.failure)
         given, tags = (
             first_key(keys, row.cells) for keys in (("references", "reference"), ("tags",))
         )  # a value of 0 counts
@@ -109,9 +109,14 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         used.add(name)
         return found
 
-    found, aside = _each(path, logged, "a log", "requests")
-    if aside and say is not None:
-        say(f"{path}: {aside}")
+    rows, aside = _each(path, logged, "a log", "requests")
+    found = [row for row in rows if row is not None]
+    if not found:
+        raise SizewiseError(f"{path} contains no answered requests: {failures[0]}", FORMS, f"add rows to {path.name}")
+    left = [f"{len(failures):,} of {len(rows):,} requests have no answer ({failures[0]})"] if failures else []
+    notes = [*left, *([aside] if aside else [])]
+    if notes and say is not None:
+        say(f"{path}: {'; '.join(notes)}")
     return found
 
 
@@ -358,7 +363,7 @@ def _each(
                     raise BadRow(row.problem)
                 if not found:
                     columns |= dict.fromkeys(by_name(row.cells))
-                requests = trace_rows(row, usage=True)
+                requests = [] if is_other_run(row.cells) else trace_rows(row, usage=True)
                 for one in [row] if requests is None else requests:
                     found.append(
                         use(one._replace(cells={name: cell for name, (_, cell) in by_name(one.cells).items()}))
@@ -409,21 +414,23 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
 
 def _of_call(call: Call) -> tuple[tuple[Message, ...], _Answer]:
     """Read a logged call or a line of a batch's output."""
-    (choice,) = call.response["choices"][:1]
-    message = choice["message"]
-    if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
-        message = {"content": message.get("refusal") or ""}
-    withheld = _finish(choice) == "content_filter"
-    if message.get("content") == []:
-        message = {"content": ""}
-    (said,) = conversation([message | {"role": "assistant"}], "message")
-    usage = read_usage({"model": call.request.get("model"), **call.beside, **call.response})
-    answer = _Answer(
-        answer_of(said), _finish(choice), usage, _WITHHELD if withheld else "",
-        confidence=token_confidence(choice.get("logprobs")),
-    )  # fmt: skip
     asked = call.request.get("messages")
-    return conversation(asked) if asked else (), answer
+    messages = conversation(asked) if asked else ()
+    usage = read_usage({"model": call.request.get("model"), **call.beside, **call.response})
+    more = read_grade(call.beside), read_passages(call.beside)
+    if call.failure:
+        return messages, _Answer("", "error", usage, call.failure, *more)
+    choice = call.response["choices"][0]
+    message = choice["message"] | {"role": "assistant"}
+    if not message.get("content") and not (message.get("tool_calls") or message.get("function_call")):
+        message = {"role": "assistant", "content": message.get("refusal") or ""}
+    elif message.get("content") == []:
+        message |= {"content": ""}
+    (said,) = conversation([message], "message")
+    finish = _finish(choice)
+    confidence = token_confidence(choice.get("logprobs")) or read_confidence(call.beside)
+    failure = _WITHHELD if finish == "content_filter" else ""
+    return messages, _Answer(answer_of(said), finish, usage, failure, *more, confidence)
 
 
 def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
@@ -438,8 +445,8 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
 
 def _finish(row: Mapping[str, Any]) -> str:
     """Return the finish reason of an answer in OpenAI's terms."""
-    reason = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower().rpartition(".")[2]
-    return "length" if reason in _CUT else "content_filter" if reason in _FILTERED else reason
+    reason = finish_of(next((row[key] for key in FINISH_KEYS if row.get(key)), None))
+    return "length" if reason in CUT_OFF else "content_filter" if reason in WITHHELD else reason
 
 
 def _key(messages: Sequence[Message]) -> str:

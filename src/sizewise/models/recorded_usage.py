@@ -16,8 +16,10 @@ from sizewise.records import ListPrice, Request, StatedFacts
 
 MODEL_KEYS = ("model", "model_name", "model_id", "of")
 USAGE_KEYS = ("usage", "usage_metadata", "usagemetadata", "token_usage")
-PROMPT_TOKEN_KEYS = ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount")
-COMPLETION_TOKEN_KEYS = ("completion_tokens", "output_tokens", "candidates_token_count", "candidatesTokenCount")
+PROMPT_TOKEN_KEYS = ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "prompt_eval_count")
+COMPLETION_TOKEN_KEYS = (
+    *("completion_tokens", "output_tokens", "candidates_token_count", "candidatesTokenCount", "eval_count"),
+)
 THOUGHT_KEYS = ("thoughts_token_count", "thoughtsTokenCount")
 """Tokens of reasoning that the count of an answer leaves out (Gemini)."""
 TOTAL_KEYS = ("total_tokens", "total_token_count", "totalTokenCount")
@@ -39,6 +41,8 @@ BYTES_RANGE = (3.0, 5.0)
 """Bytes of UTF-8 text per token of the vocabularies in use: fewest for code and Chinese, most for plain English."""
 TIERS = {"batch": (0.5, 1.0), "flex": (0.5, 1.0), "priority": (1.0, 2.0)}
 """Service tier -> what its requests cost at least and at most, as a multiple of the list price."""
+COUNTED = 0.9
+"""Share of the answers from which their counts of tokens count as recorded; the others wrote none."""
 LONG_PROMPT = 30_000
 """Tokens of a prompt from which providers may charge another price."""
 ZERO_COSTS = "; the recorded costs are all 0, as gateways write where they know no price; usd_per_1000 = 0 tells that"
@@ -70,6 +74,8 @@ def read_usage(row: Mapping[str, Any]) -> Usage:
     """Read tokens, cost, time, model and day from a row; unusable values count as not recorded."""
     counts = {**row, **_first_object(row, USAGE_KEYS)}
     usd = _number(counts, USD_KEYS)
+    if usd is None:  # OpenRouter states dollars in `usage`; a column `cost` may be in any currency
+        usd = _number(_first_object(row, USAGE_KEYS), ("cost",))
     if usd is None and isinstance(cost := counts.get("cost"), str) and ("$" in cost or "USD" in cost.upper()):
         usd = _number({"cost": re.sub(r"(?i)\$|usd", "", cost).strip()}, ("cost",))
     seconds = next((value * unit for key, unit in SECONDS_KEYS.items() if (value := _number(row, (key,)))), 0.0)
@@ -107,7 +113,7 @@ def _answer_tokens(counts: Mapping[str, Any]) -> int:
     """Count the tokens of an answer with those of its reasoning, which some providers count beside it."""
     answer, thoughts = _number(counts, COMPLETION_TOKEN_KEYS), _number(counts, THOUGHT_KEYS)
     if answer is None:
-        return 0
+        return round(thoughts or 0)
     if thoughts is None:
         details = _first_object(counts, ANSWER_DETAIL_KEYS)
         reasoning = _number(details, ("reasoning_tokens", "reasoning")) or 0
@@ -203,7 +209,8 @@ def _at_list_price(found: Sequence[Identity], usages: list[Usage], note: str) ->
     lower, upper = min([1.0, *(TIERS[tier][0] for tier in tiers)]), max([1.0, *(TIERS[tier][1] for tier in tiers)])
     if tiers:
         note += f"; {' and '.join(tiers)} requests cost {lower:g} to {upper:g} times as much, which the range includes"
-    if usages and all(usage.prompt_tokens and usage.completion_tokens for usage in usages):
+    counted = sum(usage.completion_tokens > 0 for usage in usages)  # an answer may be empty
+    if usages and all(usage.prompt_tokens for usage in usages) and counted >= COUNTED * len(usages):
         return Pricing(f"recorded tokens x {priced}{note}", (lower, upper), "tokens")
     fewest, most = BYTES_RANGE
     return Pricing(
