@@ -136,7 +136,7 @@ def test_rows_of_a_log_that_cannot_be_used_are_set_aside_and_told(tmp_path: Path
     assert "line 8" in line
     assert "overloaded" in line
     assert "line 9" not in line
-    with pytest.raises(SizewiseError, match="21 of 40 rows can't be used"):
+    with pytest.raises(SizewiseError, match="20 of 40 rows can't be used"):
         read_log(write(tmp_path / "bad.jsonl", [row if i % 2 else {"x": 1} for i, row in enumerate(rows)][:40]))
 
 
