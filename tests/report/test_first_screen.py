@@ -104,6 +104,18 @@ def test_every_outcome_has_a_headline_that_is_not_color_alone() -> None:
     assert "significantly better than a" in enough.rest
 
 
+def test_two_rules_are_called_a_tie_by_nobody() -> None:
+    facts: dict[str, Facts] = {"a": (30.0, 1.0, None), "rule": (50.0, 0.1, None), "other": (49.5, 0.1, None)}
+    rules = with_baseline(with_baseline(comparison(facts, 3.0)), "other", "echo (baseline)")
+    between = {BASELINE, "echo (baseline)"}
+    tested = tuple(one for one in rules.differences if {one.left, one.right} != between)
+    standing = Standing(view_of(rules.model_copy(update={"differences": tested})))
+    assert standing.subject in between
+    (other,) = between - {standing.subject}
+    assert standing.relation(standing.quality, other) == "not tested"
+    assert "The next best rule, echo, scores 50." in reasons_of(standing)
+
+
 @pytest.mark.parametrize(("value", "said"), [(0.997, True), (0.6, False)])
 def test_accuracy_with_unequal_labels_says_little(value: float, said: bool) -> None:
     found = with_baseline(comparison(THREE))

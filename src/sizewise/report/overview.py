@@ -29,9 +29,12 @@ RELATION_WORDS: dict[Relation, str] = {
     "better": "better",
     "tie": "tie",
     "worse": "worse",
+    "not tested": "not tested",
     "not measured": "not measured",
 }
-SIGNS: dict[Relation, str] = {"subject": "●", "better": "▲", "tie": "=", "worse": "▼", "not measured": "n/a"}
+SIGNS: dict[Relation, str] = {
+    "subject": "●", "better": "▲", "tie": "=", "worse": "▼", "not tested": "?", "not measured": "n/a",
+}  # fmt: skip
 
 
 class StripRow(NamedTuple):
@@ -101,10 +104,13 @@ def _against_baseline(standing: Standing) -> str:
     score = standing.score(standing.quality, baseline) if baseline else None
     if baseline is None or score is None:
         return ""
+    relation = standing.relation(standing.quality, baseline)
     verb = {"worse": "is significantly worse than", "better": "is significantly better than"}.get(
-        standing.relation(standing.quality, baseline), "is not significantly different from"
+        relation, "is not significantly different from"
     )
     rule = baseline.removesuffix(" (baseline)")
+    if relation == "not tested":
+        return f"The next best rule, {rule}, scores {rounded_value(score)}."
     if standing.comparison.models[standing.subject].role == "baseline":
         return f"The next best rule, {rule}, scores {rounded_value(score)} and {verb} {standing.subject}."
     found = (

@@ -12,7 +12,8 @@ from sizewise.metrics.display import measure_of
 from sizewise.records import CostLine, Difference, Score
 from sizewise.report.view import StudyView
 
-Relation = Literal["subject", "better", "tie", "worse", "not measured"]
+Relation = Literal["subject", "better", "tie", "worse", "not tested", "not measured"]
+"""How a candidate compares with the subject; two rules are only tested against candidates, not against each other."""
 SAME = 0.02
 """Exact numbers that differ by less than this share count as equal."""
 MAX_OTHER_METRICS = 3
@@ -127,7 +128,9 @@ class Standing:
             speeds = self._ends("requests_per_s", name), self._ends("requests_per_s", self.subject)
             if speeds[0] is not None and speeds[1] is not None:
                 ours, theirs = speeds[0], speeds[1]
-        return _compared(ours, theirs)
+        found = _compared(ours, theirs)
+        rules = all(self.comparison.models[one].role == "baseline" for one in (name, self.subject))
+        return "not tested" if found == "tie" and rules and metric in self.comparison.better else found
 
     def _unlike_bias(self, name: str) -> bool:
         """Check whether the bias of a candidate was measured in another way than the subject's."""
