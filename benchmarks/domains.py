@@ -48,6 +48,7 @@ import closed_book_data
 import extraction
 from serving import service
 from sizes import rows_of
+from sizewise.choice import decide
 from sizewise.datasets import load as load_dataset
 from sizewise.datasets.sampling import sample_examples
 from sizewise.loadtest import LoadOptions, load_test, load_test_model
@@ -482,6 +483,23 @@ def run(name: str, out: Path, options: Options) -> dict[str, Any]:
     }
 
 
+def decided_again(study: Study, store: Store) -> dict[str, Any]:
+    """Decide a study again from its evaluations, by today's rules."""
+    verdict = store.read(Recommendation, study.recommendation)
+    compared = store.read(Comparison, study.comparison)
+    found = decide(compared, study.comparison, verdict.needs)
+    return {
+        "outcome": found.outcome,
+        "pick": found.pick,
+        "decisive": found.decisive,
+        "sentence": found.summary,
+        "probability_best": found.probability_best,
+        "sizes": rows_of(found, compared),
+        "why": list(found.reasons),
+        "decided": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 def main() -> None:
     """Run the named studies."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -494,6 +512,9 @@ def main() -> None:
         "--edit", nargs=2, action="append", default=[], metavar=("BEFORE", "AFTER"), help="edit of the study files"
     )
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
+    parser.add_argument(
+        "--decide", action="store_true", help="only decide again from the evaluations of earlier studies"
+    )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stand-in for a provider ends too
     options = Options(args.users, args.minutes, args.turns, tuple((before, after) for before, after in args.edit))
@@ -504,6 +525,9 @@ def main() -> None:
         if args.served:
             study = Store().read(Study, kept[name]["study"])
             kept[name]["come_true"] = served_speed(study, args.users, Store(), args.turns)
+        elif args.decide:
+            kept[name] |= decided_again(Store().read(Study, kept[name]["study"]), Store())
+            kept[name]["commit"] = commit.stdout.strip()
         else:
             kept[name] = run(name, (args.out / name).resolve(), options) | {"commit": commit.stdout.strip()}
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
