@@ -512,9 +512,7 @@ def main() -> None:
         "--edit", nargs=2, action="append", default=[], metavar=("BEFORE", "AFTER"), help="edit of the study files"
     )
     parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
-    parser.add_argument(
-        "--decide", action="store_true", help="only decide again from the evaluations of earlier studies"
-    )
+    parser.add_argument("--decide", action="store_true", help="only decide earlier studies again")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stand-in for a provider ends too
     options = Options(args.users, args.minutes, args.turns, tuple((before, after) for before, after in args.edit))
