@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from sizewise.datasets import read
 from sizewise.records import Dataset
 from sizewise.store import Saved, Store
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 CONTEXT = 256
 NOUNS = [

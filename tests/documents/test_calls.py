@@ -165,6 +165,18 @@ def test_calls_in_the_cells_of_a_table(tmp_path: Path) -> None:
     assert read_paths([path]).examples[0].references == (SAY,)
 
 
+@pytest.mark.parametrize(("asked", "said"), [("request", "response"), ("request_body", "response_body")])
+def test_tables_of_requests_and_responses(tmp_path: Path, asked: str, said: str) -> None:
+    path = tmp_path / "log.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["timestamp", asked, said])
+        rows.writerow(["2026-11-01T10:00:00", json.dumps({"messages": [SYSTEM, USER]}), json.dumps(CHAT)])
+    (logged,) = read_log(path)
+    assert (logged.messages[-1].content, logged.answer) == (ASK, SAY)
+    assert read_paths([path]).examples[0].references == (SAY,)
+
+
 BATCHES = {
     "openai": {"id": "batch_req_7", "custom_id": "x", "response": {"status_code": 200, "body": CHAT}, "error": None},
     "openai responses": {"id": "batch_req_7", "custom_id": "x", "response": {"status_code": 200, "body": RESPONSE}},

@@ -27,6 +27,8 @@ MAX_HEADING = 60  # characters; a longer one is a text
 USED_KEYS = KNOWN_KEYS.union(
     REFERENCE_KEYS, CONTEXT_KEYS, PAIR_KEYS, TIME_KEYS, DOCUMENT_KEYS, ("id", "group", "split", "source")
 )
+LOGS = ({"request", "response"}, {"request_body", "response_body"}, {"inputs", "outputs"})
+"""Columns of tables of logged calls."""
 _MAX_UNCLOSED = 100
 _MAX_CELL_LINES = 1_000
 _SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -48,12 +50,12 @@ class Headings:
     def __init__(
         self, cells: Sequence[Any], known: frozenset[str], delimiter: str = "", rows: Sequence[Sequence[Any]] = ()
     ) -> None:
-        self._delimiter, self._used = delimiter, USED_KEYS | known
+        self._delimiter, self._used = delimiter, USED_KEYS.union(known, *LOGS)
         self.names = [column_name(cell.lstrip("\ufeff")) if isinstance(cell, str) else "" for cell in cells]
         while self.names and not self.names[-1]:
             self.names.pop()
         self._given = list(self.names)
-        if not known.intersection(self.names):
+        if not is_known(self.names, known):
             raise _unknown([str(cell or "").strip().lstrip("\ufeff") for cell in cells], rows, known)
         self.repeated = sorted({name for name in self.names if name and self.names.count(name) > 1})
         for name in self.repeated:
@@ -160,8 +162,9 @@ def cell_rows(file: TextLines, known: frozenset[str], notes: list[str] | None = 
 
 
 def is_known(cells: Sequence[str], known: frozenset[str]) -> bool:
-    """Check whether one of some cells is a known heading."""
-    return not known.isdisjoint(column_name(cell.lstrip("\ufeff")) for cell in cells)
+    """Check whether one of some cells is a known heading, or two of them are those of a log."""
+    names = {column_name(cell.lstrip("\ufeff")) for cell in cells}
+    return not known.isdisjoint(names) or any(pair <= names for pair in LOGS)
 
 
 def is_below_titles(filled: int, titles: Sequence[int]) -> bool:
@@ -184,7 +187,7 @@ def _delimiter_and_titles(lines: _Replayed, known: frozenset[str]) -> tuple[str,
         delimiter = _delimiter(line.text, known)
         names = [column_name(cell) for cell in _split(line.text, delimiter)]
         filled = len([name for name in names if name])
-        if known.intersection(names) and quotes % 2 == 0 and is_below_titles(filled, titles):
+        if is_known(names, known) and quotes % 2 == 0 and is_below_titles(filled, titles):
             lines.put_back([line])
             return delimiter, len(held) - 1
         titles.append(filled)
