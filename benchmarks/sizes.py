@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,10 +31,12 @@ JOBS = {
     "spam": "Decision: spam or not",
     "reports": "Extraction: financial reports",
     "support": "Support answer",
-    "summaries": "Summary: section of a note",
     "published": "Summary: note of a visit",
 }
+UNPAIRED = {"published": ("large", {"SmolLM2-135M fine-tuned": 134_515_008, "Qwen2.5-Coder-1.5B": 1_543_714_304})}
+"""Study -> another one of the same items, with candidates (and their parameters) whose answers weren't kept."""
 MARGIN = 0.05
+TITLES = {"field_f1": "field F1", "token_f1": "token F1", "rouge_l": "ROUGE-L"}
 STANDINGS = {True: "keeps up", False: "loses more", None: "undecided"}
 
 
@@ -49,7 +52,8 @@ def size_text(model: ModelDescription) -> str:
     size = size_of(model)
     if not size:
         return "none" if size == 0 else "not published"
-    text = f"{size / 1e9:,.1f}B" if size >= 1e9 else f"{size / 1e6:.0f}M"
+    unit, letter = (1e12, "T") if size >= 1e12 else (1e9, "B") if size >= 1e9 else (1e6, "M")
+    text = f"{size / unit:.{0 if letter == 'M' else 1}f}{letter}"
     return text if model.parameters else f"{text}, estimated"
 
 
@@ -104,6 +108,34 @@ def rows_of(verdict: Recommendation, comparison: Comparison) -> list[dict[str, A
     return rows
 
 
+def unpaired_rows(studies: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the candidates of another study of the same items; without their answers, no loss can be tested."""
+    other, sizes = UNPAIRED.get(name, ("", {}))
+    scores = studies[other]["scores"] if other in studies else {}
+    kept = ("value", "ci_low", "ci_high", "n", "clusters")
+    return [
+        {
+            "candidate": one,
+            "size": f"{size / 1e9:.1f}B" if size >= 1e9 else f"{size / 1e6:.0f}M",
+            "parameters": size,
+            "metric": studies[other]["quality"],
+            "score": {key: scores[one][key] for key in kept},
+            "usd_per_1000": None,
+            "largest": "",
+            "loss": None,
+            "standing": "not paired",
+        }
+        for one, size in sizes.items()
+        if one in scores
+    ]
+
+
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out rules that get nothing right, and sort by size."""
+    kept = [row for row in rows if row["parameters"] != 0 or row["score"]["value"] > 0]
+    return sorted(kept, key=lambda row: (row["parameters"] is None, row["parameters"] or 0, row["score"]["value"]))
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Format the rows as a Markdown table."""
     lines = [
@@ -111,18 +143,25 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        score, loss, cost = row["score"], row["loss"], row["usd_per_1000"]
+        score, loss, cost, metric = row["score"], row["loss"], row["usd_per_1000"], row["metric"]
         ends = "" if score["ci_low"] is None else f" [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
         lost = "" if loss is None else f"{loss['value']:.3f}"
         if loss is not None and loss["lower"] is not None:
             lost += f" [{loss['lower']:.3f}, {loss['upper']:.3f}]"
         price = "" if cost is None else f"{cost['expected']:.3g}"
         cells = [
-            f"{row['job']} ({row['metric']})", row["candidate"], row["size"], f"{score['value']:.3f}{ends}",
-            str(score["n"]), price, lost, row["standing"],
+            f"{row['job']} ({TITLES.get(metric, metric)})", row["candidate"], row["size"],
+            f"{score['value']:.3f}{ends}", str(score["n"]), price, lost, row["standing"],
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """Return a candidate's name with its size, if the name has none and it is a model."""
+    known = row["parameters"] == 0 or re.search(r"\d[MB]\b", row["candidate"])
+    name = str(row["candidate"]).replace(", with the documents", " + documents")
+    return name if known else f"{name} ({row['size']})"
 
 
 def picture(rows: list[dict[str, Any]]) -> str:
@@ -132,38 +171,38 @@ def picture(rows: list[dict[str, Any]]) -> str:
     for job in dict.fromkeys(row["job"] for row in rows):
         points = [
             {
-                "candidate": f"{row['candidate']} ({row['size']})" if row["parameters"] else row["candidate"],
-                "y": row["score"]["value"],
+                "candidate": named(row),
+                "value": row["score"]["value"],
                 "lower": row["score"]["ci_low"] if row["score"]["ci_low"] is not None else row["score"]["value"],
                 "upper": row["score"]["ci_high"] if row["score"]["ci_high"] is not None else row["score"]["value"],
                 "standing": row["standing"],
-                "cost": "" if row["usd_per_1000"] is None else f"{row['usd_per_1000']['expected']:.2g} USD",
+                "cost": "" if row["usd_per_1000"] is None else f"{row['usd_per_1000']['expected']:.2g} USD per 1,000",
             }
             for row in rows
             if row["job"] == job
         ]
-        measure = next(row["metric"] for row in rows if row["job"] == job)
+        measure = TITLES.get(found := next(row["metric"] for row in rows if row["job"] == job), found)
         base = alt.Chart(alt.Data(values=points)).encode(
-            x=alt.X("candidate:N", sort=None, title=None, axis=alt.Axis(labelAngle=-35, labelLimit=220)),
+            y=alt.Y("candidate:N", sort=None, title=None, axis=alt.Axis(labelLimit=340, labelOverlap=False)),
             color=alt.Color(
                 "standing:N",
                 scale=alt.Scale(
-                    domain=["keeps up", "undecided", "loses more", "the largest"],
-                    range=["#2e7d32", "#b07a00", "#c62828", "#3b5bdb"],
+                    domain=["keeps up", "undecided", "loses more", "not paired", "the largest"],
+                    range=["#2e7d32", "#b07a00", "#c62828", "#777777", "#3b5bdb"],
                 ),
                 legend=alt.Legend(orient="top", title=None),
             ),
         )
-        y = alt.Y("y:Q", title=measure)
         panels.append(
             alt.layer(
-                base.mark_rule(strokeWidth=2).encode(y=alt.Y("lower:Q", title=measure), y2="upper:Q"),
-                base.mark_point(size=90, filled=True, opacity=1).encode(y=y),
-                base.mark_text(dy=-10, dx=4, align="left", fontSize=10).encode(y=y, text="cost:N"),
-            ).properties(width=max(240, 56 * len(points)), height=200, title=job)
+                base.mark_rule(strokeWidth=2).encode(x=alt.X("lower:Q", title=measure), x2="upper:Q"),
+                base.mark_point(size=80, filled=True, opacity=1).encode(x=alt.X("value:Q", title=measure)),
+                base.mark_text(dx=6, align="left", fontSize=10).encode(
+                    x=alt.X("upper:Q", title=measure), text="cost:N"
+                ),
+            ).properties(width=340, height=alt.Step(22), title=job)
         )
-    pairs = [alt.hconcat(*panels[start : start + 2]) for start in range(0, len(panels), 2)]
-    return draw("Quality against size", "", alt.vconcat(*pairs)).light
+    return draw("Quality against size", "", alt.vconcat(*panels)).light
 
 
 def main() -> None:
@@ -171,7 +210,10 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     studies = json.loads((HERE / "results" / "domains.json").read_text(encoding="utf-8"))["studies"]
     rows: list[dict[str, Any]] = [
-        {"job": job} | row for name, job in JOBS.items() for row in studies.get(name, {}).get("sizes", [])
+        {"job": job} | row
+        for name, job in JOBS.items()
+        if name in studies
+        for row in shown([*studies[name].get("sizes", []), *unpaired_rows(studies, name)])
     ]
     jobs = {row["job"] for row in rows}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
