@@ -110,6 +110,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "litellm as it is by default": {
         "request_id": "r", "messages": {}, "proxy_server_request": {"messages": [SYSTEM, USER]}, "response": CHAT,
     },
+    "openai evals": {"item": {"topic": "keys"}, "sample": CHAT | {"input": [SYSTEM, USER], "finish_reason": "stop"}},
     "the answer among the messages": {"messages": [SYSTEM, USER, SAID], "response": CHAT},
     "input and output": {"input": [SYSTEM, USER], "output": SAID, "prompt_tokens": 90, "completion_tokens": 20},
 }  # fmt: skip

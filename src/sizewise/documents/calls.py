@@ -20,8 +20,8 @@ FORM = "logged calls (the logged answer is the reference)"
 IDS = ("custom_id", "id", "key", "recordid", "request_id")
 """Names of a row's id. A line of a batch's output has the sender's id, or key, beside one of the provider."""
 REQUESTS = ("request", "request_body", "proxy_server_request", "modelinput")
-RESPONSES = ("response", "response_body", "modeloutput")
-"""Columns of requests and responses: of most tools, Helicone, LiteLLM and Bedrock's batches."""
+RESPONSES = ("response", "response_body", "modeloutput", "sample")
+"""Columns of requests and responses: of most tools, Helicone, LiteLLM, Bedrock's batches and OpenAI's evals."""
 _TIMES = ("timestamp", "created_at", "starttime", "start_time", "time")
 _ENDS = ("endtime", "end_time")
 _PLAIN = ("answer", "completion", "question")
@@ -134,11 +134,12 @@ def _of_pair(named: Mapping[str, Any]) -> Call | None:
     key = next((key for key in RESPONSES if isinstance(parsed(named.get(key)), dict)), None)
     if key is None:
         return None
-    response, batch = parsed(named[key]), "custom_id" in named or "recordid" in named
+    response = parsed(named[key])
+    batch = any(name in named for name in ("custom_id", "recordid", "key"))
     if isinstance(inner := parsed(response.get("body")), dict) and "choices" not in response:
         response = inner
     found, request = response_of(response), next((parsed(named[key]) for key in REQUESTS if named.get(key)), None)
-    asked = request_of(request) if isinstance(request, dict) else request_of(named)
+    asked = request_of(request if isinstance(request, dict) else response if key == "sample" else named)
     beside = _without(named, *REQUESTS, *RESPONSES, "messages")
     beside |= {"service_tier": "batch"} if batch else {}
     if found is not None:
