@@ -196,6 +196,15 @@ def test_the_output_of_a_batch_is_found_by_the_senders_id(tmp_path: Path, form: 
         read_paths([path])
 
 
+def test_the_key_of_an_account_is_no_id(tmp_path: Path) -> None:
+    rows = [{"key": "team-a", "request": {"messages": [{"role": "user", "content": f"{ASK} {i}"}]},
+             "response": CHAT | {"choices": [{"message": {"content": f"{SAY} {i}"}}]}} for i in range(5)]  # fmt: skip
+    path = write(tmp_path / "log.jsonl", *rows)
+    assert answer(path, {"role": "user", "content": f"{ASK} 3"}).text == f"{SAY} 3"
+    assert len({one.id for one in read_log(path)}) == len({one.id for one in read_paths([path]).examples}) == 5
+    assert "batch" not in open_model(f"recorded:{path}").describe().price_basis
+
+
 def test_failed_cut_off_and_withheld_calls(tmp_path: Path) -> None:
     failed = {"custom_id": "y", "result": {"type": "errored", "error": {"type": "overloaded_error"}}}
     path = write(tmp_path / "output.jsonl", *([BATCHES["anthropic"]] * 30), failed)

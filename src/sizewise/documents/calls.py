@@ -17,8 +17,10 @@ from sizewise.documents.times import seconds_between
 from sizewise.documents.values import BadRow, id_of
 
 FORM = "logged calls (the logged answer is the reference)"
-IDS = ("custom_id", "id", "key", "recordid", "request_id")
-"""Names of a row's id. A line of a batch's output has the sender's id, or key, beside one of the provider."""
+_IDS = ("custom_id", "id", "recordid", "request_id")
+"""Names of a row's id. A line of a batch's output has the sender's id beside one of the provider."""
+_OF_GEMINI = frozenset(("key", "response", "error", "status", "metadata"))
+"""Columns of the output of Gemini's batches; in other logs, `key` is the key of an account."""
 REQUESTS = ("request", "request_body", "proxy_server_request", "modelinput")
 RESPONSES = ("response", "response_body", "modeloutput", "sample")
 """Columns of requests and responses: of most tools, Helicone, LiteLLM, Bedrock's batches and OpenAI's evals."""
@@ -58,6 +60,15 @@ def logged_call(cells: Mapping[str, Any]) -> Call | None:
     return found._replace(beside={"seconds": seconds, **found.beside}) if seconds else found
 
 
+def id_in(cells: Mapping[str, Any]) -> str | None:
+    """Return the id of a row; None if it has none."""
+    return id_of(cells, ("key",)) if _is_of_gemini(cells) else id_of(cells, _IDS)
+
+
+def _is_of_gemini(cells: Mapping[str, Any]) -> bool:
+    return "key" in cells and cells.keys() <= _OF_GEMINI
+
+
 def is_other_run(cells: Mapping[str, Any]) -> bool:
     """Check whether a row is a run of LangSmith that is no request to a model, such as a retriever's."""
     return "run_type" in cells and "outputs" in cells and str(cells["run_type"]).lower() not in _MODEL_RUNS
@@ -75,7 +86,8 @@ def call_row(row: Row) -> Row | None:
         cells: dict[str, Any] = {"messages": _whole(call)}
     except BadRow as error:
         return Row(row.line, {}, str(error), FORM)
-    name, when = id_of(call.beside, IDS), _first(call.beside, _TIMES)
+    name = id_in({name.lower(): value for name, value in row.cells.items()})
+    when = _first(call.beside, _TIMES)
     cells |= {"id": name} if name else {}
     cells |= {"tools": call.request["tools"]} if call.request.get("tools") else {}
     return Row(row.line, cells | ({"time": when} if when else {}), form=FORM)
@@ -135,7 +147,7 @@ def _of_pair(named: Mapping[str, Any]) -> Call | None:
     if key is None:
         return None
     response = parsed(named[key])
-    batch = any(name in named for name in ("custom_id", "recordid", "key"))
+    batch = any(name in named for name in ("custom_id", "recordid")) or _is_of_gemini(named)
     if isinstance(inner := parsed(response.get("body")), dict) and "choices" not in response:
         response = inner
     found, request = response_of(response), next((parsed(named[key]) for key in REQUESTS if named.get(key)), None)

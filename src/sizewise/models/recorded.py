@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.calls import IDS, Call, is_other_run, logged_call
+from sizewise.documents.calls import Call, id_in, is_other_run, logged_call
 from sizewise.documents.cell_tables import UnknownColumns
 from sizewise.documents.cells import TURN_KEYS
 from sizewise.documents.decoding import Unreadable
@@ -19,7 +19,7 @@ from sizewise.documents.tables import Row, by_name
 from sizewise.documents.tasks import prompt_of
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import conversation
-from sizewise.documents.values import BadRow, first_key, id_of, reason_of, text_of, texts_of
+from sizewise.documents.values import BadRow, first_key, reason_of, text_of, texts_of
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
@@ -94,7 +94,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         if answer.failure:
             failures.append(f"line {row.line}: {answer.failure}")
             return None
-        name = first = id_of(row.cells, IDS) or f"row-{row.line}"
+        name = first = id_in(row.cells) or f"row-{row.line}"
         number = 1
         while name in used:
             number += 1
@@ -161,7 +161,7 @@ class RecordedModel(Model):
     def _keep(self, row: Row) -> None:
         cells = rename_columns(row.cells, self._facts)
         asked, answer = _prompt_and_answer(cells)
-        name = id_of(cells, IDS)
+        name = id_in(cells)
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
         if answer.grade is not None:  # several people graded one answer: their mean counts
