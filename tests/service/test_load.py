@@ -40,8 +40,7 @@ def test_load_test_reports_latency_of_the_endpoint(store: Store) -> None:
         assert level.scores["within_limits"].value == 1.0
         assert level.scores["tokens_per_s"].n == 12
     assert record.max_concurrent_users == 4
-    rates = [level.scores["tokens_per_s"].value or 0 for level in record.levels]
-    assert rates[1] > 1.5 * rates[0]
+    assert all(level.scores["tokens_per_s"].value for level in record.levels)
     assert store.get(type(record), stored.id).record == record
 
 

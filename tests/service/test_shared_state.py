@@ -40,12 +40,12 @@ from sizewise.store import Store
 from sizewise.store.database import HEAD, Database, sqlite_url
 from sizewise.store.shared_ledger import shared_database
 from sizewise.store.tables import TABLES
-from tests.judging.conftest import compared, dataset
+from tests.judging.conftest import compared, dataset, prepared
 from tests.service.postgresql import Server, running_postgresql
 from tests.service.test_handovers import said
 from tests.service.test_health import until
 
-__all__ = ["compared", "dataset"]
+__all__ = ["compared", "dataset", "prepared"]
 
 
 @pytest.fixture(scope="module")
