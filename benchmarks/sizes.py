@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
@@ -21,6 +22,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from sizewise.records import Comparison, Difference, ModelDescription, Recommendation
@@ -34,7 +36,8 @@ JOBS = {
     "published": "Summary: note of a visit",
 }
 UNPAIRED = {"published": ("large", {"SmolLM2-135M fine-tuned": 134_515_008, "Qwen2.5-Coder-1.5B": 1_543_714_304})}
-"""Study -> another one of the same items, with candidates (and their parameters) whose answers weren't kept."""
+"""Study -> another one of the same items, with candidates (and their parameters) whose answers weren't kept: their loss
+is tested by the intervals of both scores, which is weaker than pairs."""
 MARGIN = 0.05
 TITLES = {"field_f1": "field F1", "token_f1": "token F1", "rouge_l": "ROUGE-L"}
 STANDINGS = {True: "keeps up", False: "loses more", None: "undecided"}
@@ -109,10 +112,16 @@ def rows_of(verdict: Recommendation, comparison: Comparison) -> list[dict[str, A
 
 
 def unpaired_rows(studies: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the candidates of another study of the same items; without their answers, no loss can be tested."""
+    """Return the candidates of another study of the same items; their loss is tested by the scores' intervals."""
     other, sizes = UNPAIRED.get(name, ("", {}))
     scores = studies[other]["scores"] if other in studies else {}
     kept = ("value", "ci_low", "ci_high", "n", "clusters")
+    largest = next((row["candidate"] for row in studies[name]["sizes"] if row["standing"] == "the largest"), "")
+    losses = {
+        one: unpaired_loss(scores[largest], scores[one], len(studies[name]["sizes"]) - 1 + len(sizes))
+        for one in sizes
+        if one in scores
+    }
     return [
         {
             "candidate": one,
@@ -121,13 +130,23 @@ def unpaired_rows(studies: Mapping[str, Any], name: str) -> list[dict[str, Any]]
             "metric": studies[other]["quality"],
             "score": {key: scores[one][key] for key in kept},
             "usd_per_1000": None,
-            "largest": "",
-            "loss": None,
-            "standing": "not paired",
+            "largest": largest,
+            "loss": losses[one],
+            "standing": STANDINGS[keeps_up(losses[one])],
+            "unpaired": True,
         }
         for one, size in sizes.items()
         if one in scores
     ]
+
+
+def unpaired_loss(largest: Mapping[str, Any], other: Mapping[str, Any], claims: int) -> dict[str, float | None]:
+    """Return a difference of two scores as if of other items, with Bonferroni's interval for a number of claims."""
+    value = largest["value"] - other["value"]
+    wider = NormalDist().inv_cdf(1 - 0.025 / claims) / NormalDist().inv_cdf(0.975)
+    up = wider * math.hypot(largest["ci_high"] - largest["value"], other["value"] - other["ci_low"])
+    down = wider * math.hypot(largest["value"] - largest["ci_low"], other["ci_high"] - other["value"])
+    return {"value": value, "lower": value - down, "upper": value + up, "n": other["n"]}
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,6 +163,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         score, loss, cost, metric = row["score"], row["loss"], row["usd_per_1000"], row["metric"]
+        standing = row["standing"] + (", not paired" if row.get("unpaired") else "")
         ends = "" if score["ci_low"] is None else f" [{score['ci_low']:.3f}, {score['ci_high']:.3f}]"
         lost = "" if loss is None else f"{loss['value']:.3f}"
         if loss is not None and loss["lower"] is not None:
@@ -151,7 +171,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         price = "" if cost is None else f"{cost['expected']:.3g}"
         cells = [
             f"{row['job']} ({TITLES.get(metric, metric)})", row["candidate"], row["size"],
-            f"{score['value']:.3f}{ends}", str(score["n"]), price, lost, row["standing"],
+            f"{score['value']:.3f}{ends}", str(score["n"]), price, lost, standing,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -187,8 +207,8 @@ def picture(rows: list[dict[str, Any]]) -> str:
             color=alt.Color(
                 "standing:N",
                 scale=alt.Scale(
-                    domain=["keeps up", "undecided", "loses more", "not paired", "the largest"],
-                    range=["#2e7d32", "#b07a00", "#c62828", "#777777", "#3b5bdb"],
+                    domain=["keeps up", "undecided", "loses more", "the largest"],
+                    range=["#2e7d32", "#b07a00", "#c62828", "#3b5bdb"],
                 ),
                 legend=alt.Legend(orient="top", title=None),
             ),
