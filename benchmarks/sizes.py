@@ -222,7 +222,7 @@ def picture(rows: list[dict[str, Any]]) -> str:
                 ),
             ).properties(width=340, height=alt.Step(22), title=job)
         )
-    return draw("Quality against size", "", alt.vconcat(*panels)).light
+    return draw("Quality against size", "", alt.vconcat(*panels).properties(padding=14)).light
 
 
 def main() -> None:
