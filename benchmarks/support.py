@@ -51,7 +51,7 @@ _TEMPORARY = Path(tempfile.mkdtemp(prefix="support-"))
 DESK = Desk(Handovers(_TEMPORARY / "handovers.sqlite"), Cases(_TEMPORARY / "cases.sqlite"), lambda _: None)
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 BANK = 250
-THRESHOLDS = (0.3, 0.5, 0.7)
+THRESHOLDS = (0.3, 0.5, 0.55, 0.6, 0.7)
 
 
 def rows(name: str) -> list[dict[str, str]]:
