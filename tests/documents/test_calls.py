@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sizewise.documents import read_paths
-from sizewise.documents.calls import logged_call
+from sizewise.documents.calls import call_row, logged_call
+from sizewise.documents.tables import Row
 from sizewise.errors import SizewiseError
 from sizewise.models import open_model
 from sizewise.models.recorded import read_log
@@ -396,3 +399,30 @@ def test_one_empty_answer_does_not_turn_recorded_tokens_into_estimates(tmp_path:
     rows[3] |= {"completion": "", "usage": {"prompt_tokens": 100, "completion_tokens": 0}}
     basis = open_model(f"recorded:{write(tmp_path / 'log.jsonl', *rows)}").describe().price_basis
     assert basis.startswith("recorded tokens x")
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.sampled_from(["assistant", "error"])
+NAMES = (
+    *("request", "response", "output", "outputs", "inputs", "input", "messages", "choices", "message", "content"),
+    *("candidates", "parts", "usage", "error", "body", "run_type", "generations", "kwargs", "response_metadata", "key"),
+    *("llm_output", "generation_info", "custom_id", "result", "type", "modelId", "outputBodyJson", "stop_reason"),
+    *("role", "done", "prompt", "text"),
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5))
+def test_no_row_ends_in_a_traceback(cells: dict[str, Any]) -> None:
+    logged_call(cells)
+    call_row(Row(1, cells))
+
+
+@pytest.mark.parametrize("odd", ["odd", 5, [], None])
+def test_odd_parts_of_langchains_generations_are_passed_over(odd: Any) -> None:
+    message = {"kwargs": {"content": SAY, "response_metadata": odd, "usage_metadata": odd}}
+    outputs = {"generations": [[{"message": message, "generation_info": odd}]], "llm_output": odd}
+    found = logged_call({"run_type": "llm", "inputs": odd, "outputs": outputs, "extra": odd})
+    assert found is not None
+    assert found.response["choices"][0]["message"]["content"] == SAY

@@ -99,12 +99,9 @@ class Choice:
                     "a number between 0 and 1; 2 points are 0.02",
                     f"set {key} under [needs]",
                 )
-        self.title = title_in_text(self.quality)
-        self.higher = comparison.better[self.quality] == "higher"
+        self.title, self.higher = title_in_text(self.quality), comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
-        """Why a candidate isn't picked."""
-        self.open_limits: list[str] = []
-        """Candidates that may or may not keep a limit."""
+        self.open_limits: list[str] = []  # may or may not be kept
         self.margin_levels: dict[str, float] = {}
         """Level at which each candidate's loss to the model in use is tested, by its step in Holm's procedure."""
         self.eligible_count = len(self.names)

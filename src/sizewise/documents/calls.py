@@ -225,14 +225,18 @@ def _of_generations(outputs: Mapping[str, Any]) -> dict[str, Any] | None:
     fields = message.get("kwargs", message.get("data", message)) if isinstance(message, dict) else {}
     if not isinstance(fields, dict) or not (fields.get("content") or fields.get("tool_calls") or first.get("text")):
         return None
-    about, told = fields.get("response_metadata") or {}, outputs.get("llm_output") or {}
-    usage = fields.get("usage_metadata") or about.get("token_usage") or told.get("token_usage") or {}
-    reasons = [(first.get("generation_info") or {}).get("finish_reason"), about.get("stop_reason"), "stop"]
+    about, told = _object(fields.get("response_metadata")), _object(outputs.get("llm_output"))
+    usage = _object(fields.get("usage_metadata") or about.get("token_usage") or told.get("token_usage"))
+    reasons = [_object(first.get("generation_info")).get("finish_reason"), about.get("stop_reason"), "stop"]
     said = {"content": first.get("text")} | {key: fields[key] for key in ("content", "tool_calls") if key in fields}
     finish = next(reason for reason in (about.get("finish_reason"), *reasons) if reason)
     found = {"choices": [{"message": said, "finish_reason": finish}], "usage": count_tokens(usage)}
     model = about.get("model_name") or about.get("model") or told.get("model_name")
     return found | ({"model": model} if model else {})
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _about_langchain(named: Mapping[str, Any]) -> dict[str, Any]:
