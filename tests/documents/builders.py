@@ -68,8 +68,17 @@ def epub(pages: Sequence[str], opf_head: str = '<?xml version="1.0"?>') -> bytes
     return zip_of(members)
 
 
-def pdf(pages: Sequence[str | Sequence[tuple[int, int, str]]], operators: str = "", compress: bool = False) -> bytes:
-    """Write a PDF: each page is a text, or texts at (x, y); `operators` are drawn on every page."""
+def pdf(
+    pages: Sequence[str | Sequence[tuple[int, int, str]]],
+    operators: str = "",
+    compress: bool = False,
+    large: Sequence[str] = (),
+    outline: Sequence[tuple[str, int]] = (),
+) -> bytes:
+    """Write a PDF: each page is a text, or texts at (x, y); `operators` are drawn on every page.
+
+    Texts in `large` are set in 16 instead of 11 points; the outline is (title, index of its page).
+    """
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects: list[bytes] = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -78,7 +87,7 @@ def pdf(pages: Sequence[str | Sequence[tuple[int, int, str]]], operators: str = 
     ]
     for number, page in enumerate(pages):
         lines = [(40, 700, page)] if isinstance(page, str) else page
-        shown = [f"BT /F1 11 Tf {x} {y} Td ({text}) Tj ET" for x, y, text in lines if text]
+        shown = [f"BT /F1 {16 if text in large else 11} Tf {x} {y} Td ({text}) Tj ET" for x, y, text in lines if text]
         stream = "\n".join([operators, *shown]).encode("cp1252")
         packed = zlib.compress(stream) if compress else stream
         extra = b" /Filter /FlateDecode" if compress else b""
@@ -87,6 +96,15 @@ def pdf(pages: Sequence[str | Sequence[tuple[int, int, str]]], operators: str = 
             b"/Resources << /Font << /F1 3 0 R >> >> >>" % (5 + 2 * number),
             b"<< /Length %d%s >>\nstream\n%s\nendstream" % (len(packed), extra, packed),
         ]
+    if outline:
+        first = len(objects) + 2
+        last = first + len(outline) - 1
+        objects[0] = b"<< /Type /Catalog /Pages 2 0 R /Outlines %d 0 R >>" % (first - 1)
+        objects.append(b"<< /Type /Outlines /First %d 0 R /Last %d 0 R /Count %d >>" % (first, last, len(outline)))
+        for number, (title, page) in enumerate(outline, start=first):
+            after = b"/Next %d 0 R " % (number + 1) if number < last else b""
+            place = b"<< /Title (%s) /Parent %d 0 R %s/Dest [%d 0 R /Fit] >>"
+            objects.append(place % (title.encode("cp1252"), first - 1, after, 4 + 2 * page))
     return pdf_of(objects)
 
 

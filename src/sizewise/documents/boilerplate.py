@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 MIN_PAGES = 3
 """Pages that a line must recur on, at least."""
 MIN_SHARE = 0.4
 """Share of pages that a line must recur on; less than half, because left and right pages may differ."""
-MAX_LINE = 200
+MAX_LINE, NEAR = 200, 4
+"""Length of a line, and pages within which the running header of a chapter recurs, which few pages have."""
 _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
 _PAGE_NUMBER = re.compile(
     r"\W*(?:(?:page|seite|página|pagina|side|sida|sivu|стр\.?|страница|第|صفحة|पृष्ठ|หน้า)?\s*\d{1,4}\s*"
@@ -33,8 +35,32 @@ def recurring_forms(pages: Sequence[Sequence[str]]) -> set[str]:
         pages: The lines at the edges of each page.
     """
     pages = [page for page in pages if page]
-    counts = Counter(form for page in pages for form in {line_form(line) for line in page if len(line) <= MAX_LINE})
+    forms = [{line_form(line) for line in page if len(line) <= MAX_LINE} for page in pages]
+    counts = Counter(form for of_page in forms for form in of_page)
     return {form for form, count in counts.items() if count >= max(MIN_PAGES, MIN_SHARE * len(pages))}
+
+
+def near_recurring(pages: Sequence[Sequence[str]]) -> list[set[str]]:
+    """Find the lines that recur on near pages, such as the running headers of chapters.
+
+    Args:
+        pages: The lines at the edges of each page.
+
+    Returns:
+        For each page, the lines that are also on two others within `NEAR` pages.
+    """
+    places: dict[str, list[int]] = {}
+    for number, page in enumerate(pages):
+        for line in {line for line in page if len(line) <= MAX_LINE}:
+            places.setdefault(line, []).append(number)
+    found: list[set[str]] = [set() for _ in pages]
+    for line, numbers in places.items():
+        for i in range(len(numbers) - MIN_PAGES + 1):
+            near = numbers[i : i + MIN_PAGES]
+            if all(after - before <= NEAR for before, after in pairwise(near)):
+                for number in near:
+                    found[number].add(line)
+    return found
 
 
 def is_page_number(line: str) -> bool:

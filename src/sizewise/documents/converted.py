@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sizewise.documents.cleaning import clean_counted, clean_text, unmapped_share, without_unmapped
+from sizewise.documents.contents_lists import CONTENTS, without_contents
 from sizewise.documents.converting import Converters
 from sizewise.documents.decoding import Unreadable, check_size
 from sizewise.documents.licenses import folder_license, stated_license
@@ -68,7 +69,8 @@ def documents_of(conversion: Conversion, path: Path, name: str) -> FileRead:
     read = FileRead(removed=conversion.removed, notes=[f"{name}: {remark}" for remark in conversion.remarks])
     license = folder_license(path.parent)
     for part in conversion.parts:
-        text = clean_counted(part.text, read.removed)
+        text, left_out = without_contents(clean_counted(part.text, read.removed))
+        read.removed[CONTENTS] += left_out
         if not text:
             continue
         document = make_document(

@@ -7,19 +7,25 @@ import re
 from typing import Any
 
 MAX_SPAN, MAX_ADDED = 200, 20_000
+_WITHIN = re.compile(r"\A#")
 _POWER = re.compile(r"[-+\u2212]?[\dn]{1,6}")
 _BASE = re.compile(r"(?:[\d)\]]|(?<![^\W\d_])[^\W\d_]{1,3})\Z")
 """What a power follows: a number, a bracket, a variable or a unit. After a longer word, the number is a footnote."""
 
 
 def keep_marks(soup: Any) -> None:
-    """Write what only HTML can show as text: 10^6, readings in parentheses, and the value of each spanned cell."""
+    """Write what only HTML can show as text: 10^6, readings in parentheses, and the value of each spanned cell.
+
+    Links within a document become their text, because their addresses say nothing.
+    """
     for mark in soup.find_all("sup"):
         text = mark.get_text(strip=True)
         if mark.find("a") is None and _POWER.fullmatch(text):
             before = str(mark.previous_sibling or "") if not getattr(mark.previous_sibling, "name", None) else ""
             before = before or (mark.previous_sibling.get_text() if mark.previous_sibling is not None else "")
             mark.replace_with(f"^{text}" if _BASE.search(before) else f"[{text}]")
+    for link in soup.find_all("a", href=_WITHIN):
+        link.unwrap()
     for reading in soup.find_all("rt"):
         text = reading.get_text(strip=True)
         reading.replace_with(f"({text})" if text else "")

@@ -5,20 +5,26 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sizewise.documents import ocr
-from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recurring_forms
+from sizewise.documents.boilerplate import is_page_number, join_hyphenated, near_recurring, recurring_forms
 from sizewise.documents.boilerplate import line_form as form_of
+from sizewise.documents.contents_lists import LEADERS
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
+from sizewise.documents.pdf_headings import Line, headings_by_page, lines_of, mark_headings, read_outline
 
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
 NEAR_EDGE, MAX_SHIFT = 0.25, 0.01
 """Share of a page's height within which a table that goes on over the edge ends and begins, and shift of its sides."""
+MIN_DOTTED, DOTS = 0.15, ".\u00b7\u2022\u2024\u2025\u2026"
+"""Share of a page's characters that are dots, from which it has dotted lines and is read row by row."""
 MARGIN = 0.1
 """Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
+ENDS = (".", "!", "?", ":", ";", "\u3002", "\uff1f", "\uff01")
 SCANNED = "scanned pages read by OCR, possibly with errors"
 NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chinese and Japanese"
 OCR_FAILED = "OCR found none; it reads Latin letters, Chinese and Japanese"
@@ -54,6 +60,8 @@ class PageText(NamedTuple):
     """Paragraphs and tables in reading order."""
     edge_lines: list[str]
     """Lines in the upper and lower margin, where running headers and page numbers are."""
+    lines: list[Line]
+    """All lines, with the height of their type."""
 
 
 def convert_pdf(data: bytes) -> Conversion:
@@ -69,13 +77,13 @@ def convert_pdf(data: bytes) -> Conversion:
         if len(pdf.pages) > MAX_PAGES:
             raise CannotConvert(f"has more than {MAX_PAGES:,} pages; split it")
         for page in pdf.pages:
-            pages.append(PageText(_blocks(page), _edge_lines(page)))
+            pages.append(PageText(_blocks(page), _edge_lines(page), lines_of(page)))
             if not pages[-1].blocks and page.images and ocr.can_read():
                 pages[-1].blocks.extend(Block(text) for text in ocr.page_text(page).split("\n\n") if text)
                 scanned += bool(pages[-1].blocks)
             page.close()
     found = Conversion(removed=Counter({SCANNED: scanned}))
-    text = _text_of(pages, found.removed)
+    text = _text_of(pages, headings_by_page(read_outline(data), [page.lines for page in pages]), found.removed)
     empty = [number for number, page in enumerate(pages, start=1) if not page.blocks]
     if empty and len(empty) < len(pages):
         have = "have" if len(empty) > 1 else "has"
@@ -119,10 +127,17 @@ def page_ranges(numbers: list[int]) -> str:
 
 def _blocks(page: Any) -> list[Block]:
     """Return paragraphs and tables in reading order."""
+    boxes = page.textboxhorizontals + page.textboxverticals
+    if _is_dotted("".join(str(box["text"]) for box in boxes)):
+        return [
+            Block(
+                "\n".join(LEADERS.sub(" .... ", row) for row in page.extract_text(x_tolerance_ratio=0.15).split("\n"))
+            )
+        ]
     tables = _tables(page)
     blocks: list[Block] = []
     placed: set[int] = set()
-    for box in page.textboxhorizontals + page.textboxverticals:
+    for box in boxes:
         middle = ((box["x0"] + box["x1"]) / 2, (box["top"] + box["bottom"]) / 2)
         inside = next(
             (
@@ -144,6 +159,12 @@ def _blocks(page: Any) -> list[Block]:
     return blocks
 
 
+def _is_dotted(text: str) -> bool:
+    """Check for dotted lines between titles and page numbers, which are far apart, so that a row isn't one line."""
+    dots = sum(map(text.count, DOTS))
+    return dots >= MIN_DOTTED * (len(text) - text.count(" ") - text.count("\n")) > 0
+
+
 def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
     """Return the ruled tables of a page: (x0, top, x1, bottom), Markdown."""
     if not 4 <= len(page.lines) + len(page.rects) <= MAX_RULES:
@@ -162,25 +183,29 @@ def _edge_lines(page: Any) -> list[str]:
     return [str(line["text"]).strip() for line in lines]
 
 
-def _text_of(pages: list[PageText], removed: Counter[str]) -> str:
-    """Join the pages without what recurs in their margins."""
+def _text_of(pages: list[PageText], headings: Sequence[Mapping[str, int]], removed: Counter[str]) -> str:
+    """Join the pages without what recurs in their margins, with the headings of each page marked."""
     recurring = recurring_forms([page.edge_lines for page in pages])
     kept: list[Block] = []
-    for page in pages:
+    near = near_recurring([page.edge_lines for page in pages])
+    for page, levels, running in zip(pages, headings or [{}] * len(pages), near, strict=True):
         before = len(kept)
-        edge = {
+        edge = (running - levels.keys()) | {
             line for line in page.edge_lines if form_of(line) in recurring or (len(pages) > 1 and is_page_number(line))
         }
         for block in page.blocks:
             text = block.text
             if not block.is_table:
                 text, dropped = _without_lines(text, edge)
-                text, joined = join_hyphenated(text)
+                text, joined = join_hyphenated(mark_headings(text, levels))
                 removed[HEADERS] += dropped
                 removed[HYPHENS] += joined
             if before and len(kept) == before and _continues(kept[-1], block):
                 kept[-1] = block._replace(text=_joined_tables(kept[-1].text, text))
                 before = 0  # only the first block of a page continues the page before
+            elif before and len(kept) == before and _goes_on(kept[-1], text, block.is_table):
+                kept[-1] = block._replace(text=f"{kept[-1].text}\n{text}")
+                before = 0
             elif text:
                 kept.append(block._replace(text=text))
     return "\n\n".join(block.text for block in kept)
@@ -193,6 +218,12 @@ def _continues(above: Block, below: Block) -> bool:
     same_sides = all(abs(above.box[side] - below.box[side]) < MAX_SHIFT for side in (0, 2))
     over_the_edge = above.box[3] > 1 - NEAR_EDGE and below.box[1] < NEAR_EDGE
     return same_sides and over_the_edge and _columns(above.text) == _columns(below.text)
+
+
+def _goes_on(above: Block, text: str, is_table: bool) -> bool:
+    """Check whether a page begins in the middle of a sentence of the page before."""
+    ended = above.is_table or above.text.endswith(ENDS) or above.text.rpartition("\n")[2].startswith("#")
+    return not is_table and not ended and text[:1].islower()
 
 
 def _columns(table: str) -> int:

@@ -24,7 +24,7 @@ from sizewise.service.handovers import Handovers
 from sizewise.service.lookups import Lookup, choose, look_up
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.small_talk import small_talk
-from sizewise.text import count_words, sentences_of
+from sizewise.text import count_words, fold_text, sentences_of
 from sizewise.text.languages import detect_language
 
 NAME = "support"
@@ -354,6 +354,7 @@ class Citer:
         self._candidates = [library.answers_in(passage, question) for passage in passages]
         self._pending = ""
         self._numbers: dict[str, int] = {}
+        self._headings: dict[str, dict[str, None]] = {}
         self._started = False
         self._accepted: list[str] = []
 
@@ -401,8 +402,10 @@ class Citer:
         return any(self._library.overlap(sentence, earlier) >= MAX_REPETITION for earlier in self._accepted)
 
     def _cite(self, sentence: str, index: int) -> str:
-        document = self._passages[index].document
-        number = self._numbers.setdefault(document, len(self._numbers) + 1)
+        cited = self._passages[index]
+        number = self._numbers.setdefault(cited.document, len(self._numbers) + 1)
+        if cited.heading and fold_text(cited.heading) != fold_text(cited.title):
+            self._headings.setdefault(cited.document, {})[cited.heading] = None
         separator, self._started = " " if self._started else "", True
         return f"{separator}{sentence} [{number}]"
 
@@ -411,9 +414,12 @@ class Citer:
         return tuple(self._numbers)
 
     def sources(self) -> str:
-        """Format the list of cited documents."""
+        """Format the list of cited documents, with the headings under which the passages stand."""
         titles = {passage.document: passage.title for passage in self._passages}
-        rows = [f"[{number}] {titles[document]} ({document})" for document, number in self._numbers.items()]
+        rows = []
+        for document, number in self._numbers.items():
+            headings = "; ".join(self._headings.get(document, ()))
+            rows.append(f"[{number}] {titles[document]}{': ' + headings if headings else ''} ({document})")
         return "\n\nSources:\n" + "\n".join(rows)
 
 
