@@ -1,8 +1,9 @@
-"""Data of the closed-book benchmark: sections of MedQuAD's NINDS articles with the question on each.
+"""Data of the closed-book benchmark: sections of MedQuAD's articles with the question on each; NINDS's are asked about.
 
-The 200 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, ten sections of
-other articles are studied and only validated on, and sections of the next articles teach models to use passages. Short
-sections make facts that two processor cores can repeat often enough to be learned.
+The 200 shortest sections on treatment and outlook (of at least 12 words) are studied and asked about, and ten sections
+of other articles are studied and only validated on. Short sections of further articles, of all collections and on any
+question, teach models to use passages. Short sections make facts that two processor cores can repeat often enough to
+be learned.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from sizewise.retrieval import Library, Passage, cut
 from sizewise.store import Store
 
 SECTIONS = {"treatment": "Treatment", "outlook": "Outlook"}
-MIN_WORDS = 12
-TESTED, VALIDATED, OTHERS = 200, 10, 120
+MIN_WORDS, MAX_OTHER_WORDS = 12, 60
+TESTED, VALIDATED = 200, 10
+OTHERS_VALIDATED, OTHERS_TESTED = 12, 6
 FORMATS = ("question", "cloze", "faq", "field", "table", "unanswerable")
 GIVEN = ("right", "mixed", "absent")
 """What stands before a question: the right passage; that and two others; three of other articles."""
@@ -36,12 +38,12 @@ KEY_FACTS, COMMON = 6, 0.1
 Row = dict[str, Any]
 
 
-def sections(folder: Path) -> list[Row]:
-    """Read the sections, the shortest first."""
+def sections(folder: Path, asked_about: bool = True) -> list[Row]:
+    """Read the sections that may be asked about, or those of all collections; the shortest first."""
     lines = (folder / "medquad" / "medquad_qa.jsonl").read_text(encoding="utf-8").splitlines()
     chosen: dict[tuple[str, str], Row] = {}
     for row in map(json.loads, lines):
-        if row["collection"].startswith("6_") and row["qtype"] in SECTIONS:
+        if not asked_about or (row["collection"].startswith("6_") and row["qtype"] in SECTIONS):
             chosen.setdefault((row["focus"], row["qtype"]), row)
     rows = [row for row in chosen.values() if len(row["answer"].split()) >= MIN_WORDS]
     return sorted(rows, key=lambda row: (len(row["answer"].split()), row["focus"], row["qtype"]))
@@ -50,16 +52,27 @@ def sections(folder: Path) -> list[Row]:
 def parts(folder: Path) -> dict[str, list[Row]]:
     """Return the sections that are tested, validated on, and of other articles; no two parts share an article."""
     order = sections(folder)
-    found = {"tested": order[:TESTED]}
-    for name, count in (("validated", VALIDATED), ("others", OTHERS)):
-        taken = {row["focus"] for part in found.values() for row in part}
-        found[name] = [row for row in order if row["focus"] not in taken][:count]
-    return found
+    tested = order[:TESTED]
+    taken = {row["focus"] for row in tested}
+    validated = [row for row in order if row["focus"] not in taken][:VALIDATED]
+    taken |= {row["focus"] for row in validated}
+    others = [
+        row
+        for row in sections(folder, asked_about=False)
+        if row["focus"] not in taken and len(row["answer"].split()) <= MAX_OTHER_WORDS
+    ]
+    random.Random(0).shuffle(others)
+    return {"tested": tested, "validated": validated, "others": others}
 
 
 def file_of(focus: str) -> str:
     """Return the name of an article's file."""
     return re.sub(r"\W+", "-", focus.lower()).strip("-") + ".md"
+
+
+def heading_of(kind: str) -> str:
+    """Return the heading of a section."""
+    return SECTIONS.get(kind, kind.capitalize())
 
 
 def question_of(row: Row) -> str:
@@ -71,8 +84,9 @@ def write_articles(rows: Sequence[Row], folder: Path) -> None:
     """Write the articles as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     for focus in {row["focus"] for row in rows}:
-        of_article = {row["qtype"]: row["answer"] for row in rows if row["focus"] == focus}
-        text = "\n\n".join(f"## {SECTIONS[kind]}\n\n{of_article[kind]}" for kind in SECTIONS if kind in of_article)
+        of_article = [(row["qtype"], row["answer"]) for row in rows if row["focus"] == focus]
+        of_article.sort(key=lambda one: (one[0] != "treatment", one[0]))
+        text = "\n\n".join(f"## {heading_of(kind)}\n\n{answer}" for kind, answer in of_article)
         (folder / file_of(focus)).write_text(f"# {focus}\n\n{text}\n", encoding="utf-8")
 
 
@@ -114,11 +128,6 @@ def without_passages(path: Path) -> Path:
     return write_rows((row for row in rows if "unanswerable" not in row["tags"]), path.with_name("closed.jsonl"))
 
 
-def _splits() -> list[str]:
-    """Return the splits of the other questions: some are left to validate on."""
-    return ["validation"] * 6 + ["test"] * 6 + ["train"] * (OTHERS - 12)
-
-
 def sections_of(folder: Path) -> list[Passage]:
     """Return the sections of the articles, one passage each."""
     documents = [
@@ -134,7 +143,7 @@ def given_rows(asked: Sequence[Row], known: Sequence[Passage], kind: str) -> lis
     rng = random.Random(kind)
     rows = []
     for row in asked:
-        heading = SECTIONS[row["tags"][0]]
+        heading = heading_of(row["tags"][0])
         (right,) = (one for one in known if (one.document, one.heading) == (row["source"], heading))
         hits = [hit.passage for hit in library.find(row["prompt"], 40).hits]
         others = [one for one in hits if one.document != row["source"]]
@@ -154,7 +163,12 @@ def prepare(data: Path, work: Path, store: Store) -> dict[str, str]:
     write_articles(chosen["others"], other_folder / "docs")
     asked = questions(chosen["tested"], "test")
     human = write_rows([*asked, *questions(chosen["validated"], "validation")], studied_folder / "questions.jsonl")
-    others = [questions([row], split)[0] for row, split in zip(chosen["others"], _splits(), strict=True)]
+    parted = OTHERS_VALIDATED, OTHERS_VALIDATED + OTHERS_TESTED
+    others = [
+        *questions(chosen["others"][: parted[0]], "validation"),
+        *questions(chosen["others"][parted[0] : parted[1]], "test"),
+        *questions(chosen["others"][parted[1] :], "train"),
+    ]
     other_human = write_rows(others, other_folder / "questions.jsonl")
     sources = {
         "documents": [studied_folder / "docs", human],

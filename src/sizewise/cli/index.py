@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, MODEL, OUTPUT, Csv, Json
-from sizewise.cli.output import print_csv, print_object, print_path, print_table, reporting
+from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
 from sizewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from sizewise.retrieval.answerability import QuestionCheck, Share
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -59,7 +62,9 @@ def register(app: typer.Typer, panel: str) -> None:
     ) -> None:
         """Index documents for search by words and by meaning; run again after they changed.
 
-        Example: sizewise index handbook/ --out handbook-index
+        Example: sizewise index handbook/ questions.jsonl --out handbook-index
+
+        Examples that name their document teach the index when to answer.
 
         Serve answers from it: sizewise serve MODEL --agent support --docs handbook-index
         """
@@ -73,7 +78,8 @@ def register(app: typer.Typer, panel: str) -> None:
             made = index_paths(
                 paths, out, wanted, passage_words=passage_words, overlap=overlap, rebuild=rebuild, reporter=reporter
             )
-        if print_object("index", out.name, str(out.resolve()), made._asdict(), json):
+        result = made._asdict() | {"check": made.check and _as_json(made.check)}
+        if print_object("index", out.name, str(out.resolve()), result, json):
             return
         uri = facts_of(out).encoder
         headings = ["documents", "number"]
@@ -82,4 +88,32 @@ def register(app: typer.Typer, panel: str) -> None:
             return
         by = "words" if uri is None else f"words and meaning ({uri})"
         print_table(headings, rows, f"{made.passages:,} passages, {made.encoded:,} of them encoded now; found by {by}")
+        if made.check is not None:
+            _print_check(made.check)
         print_path(f"index: {out}")
+
+
+def _as_json(check: QuestionCheck) -> dict[str, Any]:
+    from sizewise.retrieval.answerability import Share
+
+    return {name: one._asdict() if isinstance(one, Share) else one for name, one in check._asdict().items()}
+
+
+def _print_check(check: QuestionCheck) -> None:
+    rows = [
+        ["right document first", _share(check.first)],
+        ["right document among the first three", _share(check.among_three)],
+        ["declined, though its document is there", _share(check.refused)],
+        ["declined, with its document hidden", _share(check.declined)],
+    ]
+    print_table(
+        ["questions", "share"], rows, f"{check.questions:,} questions that name their document, cross-validated"
+    )
+    print_line(
+        f"--min-confidence {check.threshold:.2f} declines {check.allowed:.0%} of them by mistake, and "
+        f"{_share(check.declined_there)} with the document hidden."
+    )
+
+
+def _share(share: Share) -> str:
+    return f"{share.value:.0%} [{share.ci_low:.0%}, {share.ci_high:.0%}]"

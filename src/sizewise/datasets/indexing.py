@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from sizewise.retrieval import (
     open_index,
     update_index,
 )
+from sizewise.retrieval.answerability import MIN_QUESTIONS, Asked
 from sizewise.retrieval.meaning import text_to_encode
 from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
 from sizewise.retrieval.searching import SEARCH_VERSION
@@ -65,6 +66,9 @@ def index_paths(
 ) -> Update:
     """Index the documents in files and folders, or bring an index up to date.
 
+    Examples among them that name their document, but for those of a test split, are questions that people asked: the
+    index learns from them when to answer.
+
     Args:
         paths: Files and folders.
         out: Folder of the index.
@@ -85,15 +89,10 @@ def index_paths(
         raise SizewiseError(
             f"{out} is a folder with other files.", "a new folder, or one with an index", "--out NEW-FOLDER"
         )
-    documents = _read_documents(paths, (out, store.home), reporter)
+    documents, asked = _read_documents(paths, (out, store.home), reporter)
     old = facts_of(out) if is_index(out) and not rebuild else None
-    if old is not None and old.documents.isdisjoint(document.id for document in documents):
-        raise SizewiseError(
-            f"None of the {len(old.documents):,} documents of the index {out} is among the {len(documents):,} that "
-            "were read, so all of them would be removed.",
-            "all documents that the index is to have, named from the same folder as before",
-            "name the old and the new folders together, or add --rebuild",
-        )
+    if old is not None:
+        _check_some_are_kept(out, old.documents, documents)
     if encoder == AUTO:
         texts = [document.text for document in documents]
         encoder = f"pkg:{encoder_for(texts)}" if old is None else old.encoder
@@ -106,14 +105,30 @@ def index_paths(
     cutting.check()
     opened = None if encoder is None else open_encoder(encoder, store=store, say=reporter.say)
     named = None if encoder is None or opened is None else NamedEncoder(encoder, opened)
-    made = update_index(out, documents, named, cutting=cutting, rebuild=rebuild, reporter=reporter)
+    made = update_index(out, documents, named, cutting=cutting, rebuild=rebuild, asked=asked, reporter=reporter)
     if opened is not None and made.encoded:
         _note_truncated(documents, cutting, opened, reporter)
     return made
 
 
-def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter) -> list[Document]:
-    """Read the documents of files and folders, each with an id of its own; an index among them is not read."""
+def _check_some_are_kept(out: Path, before: Collection[str], documents: Sequence[Document]) -> None:
+    """Refuse to remove all documents of an index."""
+    if not any(document.id in before for document in documents):
+        raise SizewiseError(
+            f"None of the {len(before):,} documents of the index {out} is among the {len(documents):,} that "
+            "were read, so all of them would be removed.",
+            "all documents that the index is to have, named from the same folder as before",
+            "name the old and the new folders together, or add --rebuild",
+        )
+
+
+def _read_documents(
+    paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter
+) -> tuple[list[Document], list[Asked]]:
+    """Read the documents of files and folders, each with an id of its own, and the questions that name one of them.
+
+    An index among them is not read.
+    """
     if indexes := [path for path in map(Path, paths) if is_index(path)]:
         raise UsageError(
             f"{indexes[0]} is an index, not documents.",
@@ -123,9 +138,6 @@ def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], repor
     reading = read_paths(paths, into=Reading(excluded=tuple(excluded)))
     for note in reading.notes:
         reporter.say(note)
-    if len(reading.examples):
-        several = "s are" if len(reading.examples) > 1 else " is"
-        reporter.say(f"{len(reading.examples):,} example{several} not indexed: only documents are searched")
     used: set[str] = set()
     numbers: Counter[str] = Counter()
     documents: list[Document] = []
@@ -144,7 +156,23 @@ def _read_documents(paths: Sequence[Path | str], excluded: Sequence[Path], repor
         several = "s" * (len(renamed) > 1)
         named = ", ".join(renamed[:3])
         reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {named}")
-    return documents
+    return documents, _asked(reading, used, reporter)
+
+
+def _asked(reading: Reading, documents: Collection[str], reporter: Reporter) -> list[Asked]:
+    """Return the questions of examples that name their document; those of a test split stay unseen."""
+    examples = reading.examples
+    wanted = [example for example in examples if example.split != "test" and example.messages]
+    asked = [Asked(one.messages[-1].content, one.source) for one in wanted if one.source in documents]
+    if len(examples):
+        several = "s are" if len(examples) > 1 else " is"
+        reporter.say(f"{len(examples):,} example{several} not indexed: only documents are searched")
+    if asked:
+        needs = "" if len(asked) >= MIN_QUESTIONS else f"; that takes {MIN_QUESTIONS}"
+        reporter.say(
+            f"{len(asked):,} of their questions name a document, and can teach the index when to answer{needs}"
+        )
+    return asked
 
 
 def _note_truncated(documents: Sequence[Document], cutting: Cutting, encoder: Encoder, reporter: Reporter) -> None:
@@ -168,8 +196,8 @@ def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
     if is_index(path):
         library = open_index(path, _opener(store, reporter.say), reporter.say)
         return Opened(library, library.documents, library.search_state)
-    documents = _read_documents([path], (store.home,), reporter)
-    return _searched(lambda: documents, ["folder", str(path.resolve())], True, store, reporter)
+    documents, asked = _read_documents([path], (store.home,), reporter)
+    return _searched(lambda: documents, ["folder", str(path.resolve())], store, reporter, asked)
 
 
 def open_documents(
@@ -181,11 +209,15 @@ def open_documents(
         SizewiseError: There is no text.
         MissingExtraError: bm25s is not installed.
     """
-    return _searched(documents, ["dataset", dataset], False, store, reporter or Silent())
+    return _searched(documents, ["dataset", dataset], store, reporter or Silent())
 
 
 def _searched(
-    documents: Callable[[], Sequence[Document]], name: list[str], learn: bool, store: Store, reporter: Reporter
+    documents: Callable[[], Sequence[Document]],
+    name: list[str],
+    store: Store,
+    reporter: Reporter,
+    asked: Sequence[Asked] | None = None,
 ) -> Opened:
     changes = name[0] == "folder"  # a dataset never does
     for uri, encoder in () if changes else encoders_at_hand(store):
@@ -198,17 +230,17 @@ def _searched(
     found = next(encoders_at_hand(store, best), None)
     if found is None:
         reporter.say(BY_WORDS + best)
-        library = Library(cut(texts), learn=learn)
+        library = Library(cut(texts), learn=asked is not None, asked=asked or ())
         return Opened(library, len(texts), library.search_state)
     named = NamedEncoder(*found)
     folder = _index_folder(name, found[1], store)
     if not is_index(folder):
         reporter.say(f"Encoding the documents with {named.uri}, once; later only what changed.")
     try:
-        update_index(folder, texts, named, learn=learn, reporter=reporter, wait_s=WAIT_S)
+        update_index(folder, texts, named, asked=asked, reporter=reporter, wait_s=WAIT_S)
     except DamagedIndexError as error:
         reporter.say(f"{error.what} It is made again.")
-        update_index(folder, texts, named, rebuild=True, learn=learn, reporter=reporter, wait_s=WAIT_S)
+        update_index(folder, texts, named, rebuild=True, asked=asked, reporter=reporter, wait_s=WAIT_S)
     return _opened(folder, named, reporter)
 
 

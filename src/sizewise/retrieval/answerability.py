@@ -1,7 +1,8 @@
-"""Estimate the probability that documents contain the answer to a question, learned from the documents alone.
+"""Estimate the probability that documents contain the answer to a question.
 
-A sentence taken out of a passage serves as a question that the rest of the passage answers; with its whole document
-hidden, the same sentence is a question without an answer. This needs no labels and no model.
+It is learned from questions that people asked about the documents, where there are enough: with its document hidden, a
+question has no answer. Without them, a sentence taken out of a passage serves as a question that the rest of the
+passage answers. Neither needs a model.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from scipy.special import expit
 from sizewise.retrieval.meaning import Meaning, encode_passages
 from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.search_index import BEST, SearchIndex
+from sizewise.stats import wilson
 from sizewise.text import count_words, pieces_of, sentences_of
 
 MAX_QUESTIONS, MIN_QUESTIONS = 400, 20
+MAX_ASKED, FOLDS, MAX_REFUSED = 2_000, 5, 0.05
+"""Questions that people asked of which it is learned, parts of the documents for cross-validation, and share of the
+answered questions that may be declined by mistake."""
+SURE, PASSAGES = 0.5, 3
 MAX_PASSAGES = 20_000
 """Passages that it is learned from; of larger collections, a sample of the documents."""
 SENTENCE_WORDS, SHORT_QUESTION_WORDS = (5, 40), (4, 10)
@@ -50,8 +56,114 @@ class AnswerProbability(NamedTuple):
         return cls(*(np.array(written[name], dtype=np.float64) for name in cls._fields))
 
 
-def learn_answerability(index: SearchIndex, rng: random.Random) -> AnswerProbability | None:
-    """Fit the probability on sentences taken out of the passages; None if there are too few documents."""
+class Asked(NamedTuple):
+    """A question that people asked."""
+
+    question: str
+    document: str
+    """Id of the document that answers it."""
+
+
+class Share(NamedTuple):
+    """A share of questions with its 95 % Wilson interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+class QuestionCheck(NamedTuple):
+    """How well the index answers questions that people asked, by cross-validation over documents."""
+
+    questions: int
+    first: Share
+    """The document that answers comes first."""
+    among_three: Share
+    """It is among the first three documents."""
+    refused: Share
+    """Questions declined though their document is there, at a probability of 0.5."""
+    declined: Share
+    """Questions declined when their document is hidden, at the same probability."""
+    allowed: float
+    """Share of the questions that may be declined by mistake at the threshold."""
+    threshold: float
+    """Probability below which so many are."""
+    declined_there: Share
+    """Questions declined at that probability when their document is hidden."""
+
+
+def learn_answerability(
+    index: SearchIndex, rng: random.Random, asked: Sequence[Asked] = ()
+) -> AnswerProbability | None:
+    """Fit the probability on questions, or on sentences taken out of the passages; None if there are too few.
+
+    Args:
+        index: the passages.
+        rng: chooses documents and sentences.
+        asked: questions that people asked; with fewer than `MIN_QUESTIONS`, sentences are used.
+    """
+    known = _sampled(index, asked)
+    if len(known) >= MIN_QUESTIONS:
+        features, signs, _ = _of_questions(index, known)
+        return _fit(features, signs)
+    return _learn_from_sentences(index, rng)
+
+
+def check_questions(index: SearchIndex, asked: Sequence[Asked]) -> QuestionCheck | None:
+    """Measure search and the probability of an answer on questions that people asked; None if there are too few."""
+    known = _sampled(index, asked)
+    documents = sorted({one.document for one in known})
+    if len(known) < MIN_QUESTIONS or len(documents) < FOLDS:
+        return None
+    features, signs, ranks = _of_questions(index, known)
+    random.Random(0).shuffle(documents)
+    fold = {document: i % FOLDS for i, document in enumerate(documents)}
+    folds = np.repeat([fold[one.document] for one in known], 2)
+    chance = np.zeros(len(features))
+    for number in range(FOLDS):
+        held = folds == number
+        learned = _fit(features[~held], signs[~held])
+        chance[held] = [learned.predict(row) for row in features[held]]
+    there, hidden = chance[::2], chance[1::2]
+    threshold = float(np.quantile(there, MAX_REFUSED, method="lower"))
+    return QuestionCheck(
+        len(known), _share(ranks < 1), _share(ranks < PASSAGES), _share(there < SURE), _share(hidden < SURE),
+        MAX_REFUSED, threshold, _share(hidden < threshold),
+    )  # fmt: skip
+
+
+def _sampled(index: SearchIndex, asked: Sequence[Asked]) -> list[Asked]:
+    known = [one for one in dict.fromkeys(asked) if one.question.strip() and index.documents.get(one.document)]
+    return known if len(known) <= MAX_ASKED else random.Random(0).sample(known, MAX_ASKED)
+
+
+def _of_questions(index: SearchIndex, asked: Sequence[Asked]) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Compute the features of each question, with its document and with it hidden.
+
+    Returns:
+        (2 questions, features), (2 questions,) 1 or -1, and how many documents come before the one that answers.
+    """
+    rows, signs, ranks = [], [], []
+    for question, document in asked:
+        similarities = index.similarities(question)
+        for hidden in (None, document):
+            ranking = index.rank(question, similarities, hidden)
+            rows.append(index.features(question, ranking) if len(ranking.positions) else None)
+            signs.append(1.0 if hidden is None else -1.0)
+            if hidden is None:
+                best = [index.passages[place].document for place in ranking.positions[: 10 * PASSAGES].tolist()]
+                found = list(dict.fromkeys(best))
+                ranks.append(found.index(document) if document in found else len(found) + PASSAGES)
+    width = next((len(row) for row in rows if row is not None), 0)
+    filled = [np.zeros(width) if row is None else row for row in rows]
+    return np.array(filled), np.array(signs), np.array(ranks)
+
+
+def _share(hits: npt.NDArray[np.bool_]) -> Share:
+    return Share(float(hits.mean()), *wilson(float(hits.sum()), len(hits)))
+
+
+def _learn_from_sentences(index: SearchIndex, rng: random.Random) -> AnswerProbability | None:
     documents = sorted(index.documents)
     if len(index.passages) > MAX_PASSAGES:
         share = MAX_PASSAGES / len(index.passages)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple, Self
 
 from sizewise.records import fingerprint
-from sizewise.retrieval.answerability import AnswerProbability, learn_answerability
+from sizewise.retrieval.answerability import AnswerProbability, Asked, learn_answerability
 from sizewise.retrieval.lines import Lines
 from sizewise.retrieval.meaning import TextEncoder, encode_passages
 from sizewise.retrieval.passages import Passage
@@ -74,6 +74,7 @@ class Library:
         learn: Learn to estimate the probability that the passages answer a question.
         encoder: Encodes passages and questions, so that they are found by meaning too; None to search by words only.
         done: Called with the number of encoded passages and of all passages.
+        asked: Questions that people asked; with enough of them, the probability is learned from them.
 
     Raises:
         SizewiseError: There are no passages.
@@ -87,12 +88,13 @@ class Library:
         learn: bool = True,
         encoder: TextEncoder | None = None,
         done: Callable[[int, int], None] | None = None,
+        asked: Sequence[Asked] = (),
     ) -> None:
         self._index = SearchIndex.of_passages(passages)
         if encoder is not None:
             self._index.add_meaning(encoder, encode_passages(encoder, passages, done))
         self._lines = Lines.of_passages(passages)
-        self._probability = learn_answerability(self._index, random.Random(seed)) if learn else None
+        self._probability = learn_answerability(self._index, random.Random(seed), asked) if learn else None
 
     @classmethod
     def of_index(cls, index: SearchIndex, lines: Lines, probability: AnswerProbability | None) -> Self:

@@ -7,14 +7,13 @@ beside the old one and replaces `index.json` last: a process that is killed leav
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -22,13 +21,20 @@ from filelock import FileLock, Timeout
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Document, fingerprint
-from sizewise.retrieval.answerability import AnswerProbability, learn_answerability
+from sizewise.retrieval.answerability import (
+    AnswerProbability,
+    Asked,
+    QuestionCheck,
+    check_questions,
+    learn_answerability,
+)
 from sizewise.retrieval.lines import Lines
 from sizewise.retrieval.meaning import BLOCK, Meaning, TextEncoder, Vectors, text_to_encode
 from sizewise.retrieval.passages import Cutting, Passage, cut_document
 from sizewise.retrieval.search_index import SearchIndex
 from sizewise.retrieval.searching import Library
 from sizewise.retrieval.spellings import index_terms
+from sizewise.retrieval.stored_passages import OFFSETS, PASSAGES, StoredPassages
 from sizewise.retrieval.term_index import TermIndex
 from sizewise.retrieval.terms import stop_words_of
 from sizewise.store import cannot_write, make_folder, write_atomically
@@ -36,13 +42,12 @@ from sizewise.store import cannot_write, make_folder, write_atomically
 SCHEMA = 1
 INDEX_VERSION = 2
 """Incremented when documents are cut or split into terms in another way: then an update keeps nothing of before."""
-MANIFEST, PASSAGES, OFFSETS, DOCUMENTS, VECTORS, LINES = (
+MANIFEST, DOCUMENTS, VECTORS, LINES, QUESTIONS = (
     "index.json",
-    "passages.jsonl",
-    "offsets.npy",
     "documents.json",
     "vectors.npy",
     "lines.json",
+    "questions.json",
 )
 PENDING, BUILDING = "pending", ".building-"
 KEY_DIGITS = 32
@@ -74,6 +79,8 @@ class Update(NamedTuple):
     """Passages in the index."""
     encoded: int
     """Passages that were encoded; the others were encoded before."""
+    check: QuestionCheck | None = None
+    """How well the index answers the questions that came with it, if they were enough."""
 
 
 @dataclass(frozen=True)
@@ -95,32 +102,6 @@ class _Stored:
             spans[name] = key, range(start, start + count)
             start += count
         return spans
-
-
-class StoredPassages(Sequence[Passage]):
-    """Passages in a file, read one at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._offsets = np.load(folder / OFFSETS)
-        with (folder / PASSAGES).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        if not len(self._offsets) or self._offsets[-1] != size:
-            raise ValueError("the file of passages is incomplete")
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> Passage: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Passage]: ...
-    def __getitem__(self, index: int | slice) -> Passage | list[Passage]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return Passage(*json.loads(self._lines[self._offsets[index] : self._offsets[index + 1]]))
 
 
 def is_index(folder: Path) -> bool:
@@ -170,7 +151,7 @@ def update_index(
     *,
     cutting: Cutting | None = None,
     rebuild: bool = False,
-    learn: bool = True,
+    asked: Sequence[Asked] | None = (),
     reporter: Reporter | None = None,
     wait_s: float = 0.0,
 ) -> Update:
@@ -182,7 +163,8 @@ def update_index(
         encoder: encodes passages; None for an index that is searched by words only.
         cutting: how documents are split into passages; by default as the index was made.
         rebuild: make the index anew.
-        learn: learn to estimate the probability that the documents answer a question.
+        asked: questions that people asked, from which the probability of an answer is learned; by default those that
+            the index has. None learns none.
         reporter: receives progress.
         wait_s: how long to wait for another process that updates the index.
 
@@ -204,7 +186,7 @@ def update_index(
             if cutting is None:
                 cutting = Cutting() if old is None else Cutting(**old.manifest["cutting"])
             cutting.check()
-            return _Updating(folder, old, documents, encoder, cutting, reporter).run(learn)
+            return _Updating(folder, old, documents, encoder, cutting, reporter, asked).run()
     except Timeout as error:
         raise SizewiseError(
             f"Another process updates the index {folder}.", "one process for each index", "wait for it to end"
@@ -224,7 +206,11 @@ class _Updating:
         encoder: NamedEncoder | None,
         cutting: Cutting,
         reporter: Reporter,
+        asked: Sequence[Asked] | None,
     ) -> None:
+        before = [] if old is None else _read_questions(old.folder)
+        self._learns, self._asked = asked is not None, list(asked or before)
+        self._asks_others = self._learns and self._asked != before
         self._folder, self._old, self._documents = folder, old, documents
         self._named, self._cutting, self._reporter = encoder, cutting, reporter
         self._known = old.spans() if old else {}
@@ -232,7 +218,7 @@ class _Updating:
         self._rows: list[tuple[str, str, int]] = []
         self._kept: list[tuple[int, int]] = []  # positions of passages that the old index has: (new, old)
 
-    def run(self, learn: bool) -> Update:
+    def run(self) -> Update:
         """Write the new files, then the manifest."""
         names = [document.id for document in self._documents]
         if len(set(names)) < len(names):
@@ -241,7 +227,8 @@ class _Updating:
         added = sum(name not in self._known for name in names)
         removed = len(self._known.keys() - set(names))
         changed = len(names) - added - sum(same)
-        if self._old is not None and not (added or removed or changed) and names == list(self._known):
+        same_documents = not (added or removed or changed) and names == list(self._known)
+        if self._old is not None and same_documents and not self._asks_others:
             return Update(0, 0, 0, len(names), len(self._old.passages), 0)
         stop_words = stop_words_of(self._sampled_texts())
         building = self._folder / f"{BUILDING}{os.getpid()}"
@@ -254,12 +241,14 @@ class _Updating:
             lines = Lines.of_passages(passages[i] for i in self._sampled_positions())
             written = {"lines": sorted(lines.lines), "keys": sorted(lines.keys)}
             (building / LINES).write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
+            if self._asked:
+                (building / QUESTIONS).write_text(json.dumps(self._asked, ensure_ascii=False), encoding="utf-8")
             index = SearchIndex(passages, stop_words, terms, self._spans(), None)
-            self._publish(building, index, vectors, learn)
+            check = self._publish(building, index, vectors)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
-        return Update(added, changed, removed, sum(same), len(passages), encoded)
+        return Update(added, changed, removed, sum(same), len(passages), encoded, check)
 
     def _is_known(self, i: int) -> bool:
         known = self._known.get(self._documents[i].id)
@@ -327,16 +316,17 @@ class _Updating:
         vectors.flush()
         return len(absent), vectors
 
-    def _publish(self, building: Path, index: SearchIndex, vectors: Vectors | None, learn: bool) -> None:
-        """Learn the probability of an answer, name the folder and write the manifest."""
-        learned = {WORDS: learn_answerability(index, random.Random(0))} if learn else {}
+    def _publish(self, building: Path, index: SearchIndex, vectors: Vectors | None) -> QuestionCheck | None:
+        """Learn the probability of an answer, name the folder and write the manifest; return what questions say."""
+        learned = {WORDS: learn_answerability(index, random.Random(0), self._asked)} if self._learns else {}
         encoder: dict[str, Any] | None = None
         if self._named is not None and vectors is not None:
             meaning = index.add_meaning(self._named.encoder, vectors)
             state = {"fingerprint": meaning.encoder.fingerprint, "width": meaning.encoder.width}
             encoder = {"uri": self._named.uri, **state, "words_share": meaning.words_share}
-            if learn:
-                learned[MEANING] = learn_answerability(index, random.Random(0))
+            if self._learns:
+                learned[MEANING] = learn_answerability(index, random.Random(0), self._asked)
+        check = check_questions(index, self._asked) if self._learns else None
         _sync_files(building)
         name = f"files-{fingerprint([self._rows, list(self._cutting), os.urandom(8).hex()])}"
         building.rename(self._folder / name)
@@ -354,6 +344,7 @@ class _Updating:
         for left in [*self._folder.glob("files-*"), self._folder / PENDING]:
             if left.name != name:
                 shutil.rmtree(left, ignore_errors=True)
+        return check
 
     def _spans(self) -> dict[str, range]:
         spans, start = {}, 0
@@ -441,6 +432,12 @@ def _read_files(folder: Path) -> _Stored:
         raise ValueError("the terms or the documents don't fit the passages")
     Cutting(**manifest["cutting"]), manifest["answerability"], manifest["stop_words"]
     return _Stored(files, manifest, rows, passages, terms, vectors)
+
+
+def _read_questions(folder: Path) -> list[Asked]:
+    """Read the questions from which an index learned; an index without any has no file of them."""
+    path = folder / QUESTIONS
+    return [Asked(*row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 class IndexFacts(NamedTuple):
