@@ -1,6 +1,7 @@
 """Knowledge of documents: closed book after training, with passages, and both, on the same 200 questions.
 
     python benchmarks/closed_book.py --work FOLDER [--only STEP ...]
+    python benchmarks/closed_book.py --work FOLDER --search             what search declines
     python benchmarks/closed_book.py --work FOLDER --sheet grades.tsv    a blind sheet of 100 answers to grade
     python benchmarks/closed_book.py --work FOLDER --grades grades.tsv   what the grades say
     python benchmarks/closed_book.py --table
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from closed_book_data import Row, key_facts, prepare
+from closed_book_data import Row, key_facts, prepare, sections_of
 from knowledge import processor
 from reporter import StderrReporter
 from sizewise import datasets
@@ -38,6 +39,10 @@ from sizewise.metrics.content import content_of
 from sizewise.metrics.manner import refuses
 from sizewise.models import Engine, open_model
 from sizewise.records import Recipe, Request
+from sizewise.retrieval import open_encoder
+from sizewise.retrieval.answerability import Asked, check_questions, learn_answerability
+from sizewise.retrieval.meaning import TextEncoder, encode_passages
+from sizewise.retrieval.search_index import SearchIndex
 from sizewise.stats import percentile_interval
 from sizewise.store import Store, write_atomically
 from sizewise.text import fold_text, sentences_of
@@ -124,6 +129,14 @@ GRADED = ("base, right passage", "mix, seed 0", "mix, 4x", "both, retrieval", "1
 LOST = (("both, closed book", "both, retrieval"), ("mix, 4x", "mix 4x, retrieval"),
         ("1.5B, closed book", "retrieval, 1.5B"))  # fmt: skip
 """Closed book, and the same model with passages: how many answers that it knew are wrong then."""
+
+
+def search_index(folder: Path, encoder: TextEncoder) -> SearchIndex:
+    """Index the sections of articles, by words and by meaning."""
+    passages = sections_of(folder)
+    index = SearchIndex.of_passages(passages)
+    index.add_meaning(encoder, encode_passages(encoder, passages))
+    return index
 
 
 class Bench:
@@ -226,15 +239,39 @@ class Bench:
         return found | {"right": float(found["reference_recall"] >= RIGHT)}
 
     def check_search(self) -> None:
-        """Measure how well the search knows that no passage answers, by a threshold from the other articles."""
+        """Measure how well search knows that no article answers, where the other articles taught it and its threshold.
+
+        The article that answers is left out of the index for one half of the measurement.
+        """
         encoder = open_encoder("pkg:minilm", store=self.store)
-        chances: dict[str, tuple[list[float], list[float]]] = {}
-        for name in ("others", "studied"):
-            rows = map(json.loads, (self.work / name / "questions.jsonl").read_text(encoding="utf-8").splitlines())
-            wanted = [row for row in rows if name == "others" or row["split"] == "test"]
-            library = Library(sections_of(self.work / name / "docs"), encoder=encoder)
-            chances[name] = tuple([library.chance(row["prompt"], hidden) for row in wanted] for hidden in ...)
-        sure = float(np.quantile(chances["others"][0], MAX_FALSE, method="lower"))
+        asked = {name: self.questions_about(name) for name in ("others", "studied")}
+        index = {name: search_index(self.work / name / "docs", encoder) for name in asked}
+        learned = learn_answerability(index["others"], random.Random(0), asked["others"])
+        check = check_questions(index["others"], asked["others"])
+        alone = learn_answerability(index["studied"], random.Random(0))
+        if learned is None or check is None or alone is None:
+            raise RuntimeError("too few questions or articles to learn from")
+        found: Row = {"questions": len(asked["studied"]), "threshold": check.threshold, "allowed": check.allowed}
+        for name, chance, least in (("taught by others", learned, check.threshold), ("from the articles", alone, 0.5)):
+            answered: dict[str, list[float]] = {"with": [], "without": []}
+            for one in asked["studied"]:
+                similarities = index["studied"].similarities(one.question)
+                for kind, hidden in (("with", None), ("without", one.document)):
+                    ranking = index["studied"].rank(one.question, similarities, hidden)
+                    features = index["studied"].features(one.question, ranking)
+                    answered[kind].append(float(chance.predict(features) < least))
+            names = [f"{one.document}:{number}" for number, one in enumerate(asked["studied"])]
+            found[name] = {
+                "declined by mistake": interval(dict(zip(names, answered["with"], strict=True))),
+                "declined without the article": interval(dict(zip(names, answered["without"], strict=True))),
+            }
+        self.parts["search_check"] = found
+
+    def questions_about(self, name: str) -> list[Asked]:
+        """Return the questions about articles, without those about the studied ones that are only validated on."""
+        lines = (self.work / name / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if name == "others" or row["split"] == "test"]
+        return [Asked(row["prompt"], row["source"]) for row in rows]
 
     def save(self) -> None:
         """Write the results."""
@@ -442,6 +479,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--table", action="store_true", help="print the results as Markdown and stop")
     parser.add_argument("--only", nargs="*", default=list(MEASURED))
+    parser.add_argument("--search", action="store_true", help="measure what search declines, and stop")
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--grades", type=Path)
     args = parser.parse_args()
@@ -454,6 +492,9 @@ def main() -> None:
         return
     if args.grades:
         bench.parts["grades"] = read_grades(bench, args.grades)
+        args.only = []
+    if args.search:
+        bench.check_search()
         args.only = []
     for name in args.only:
         bench.measure(name)

@@ -4,7 +4,8 @@ The questions are the symptoms in Microsoft's troubleshooting articles (CC BY 4.
 that section, so a question can't match itself. Half of the articles with a question are left out of the index: their
 questions have no answer in it, except in near-duplicates. Questions of bank customers (Banking77) are off topic.
 
-1. Retrieval: recall of the correct article in the first passages; share answered at three thresholds, by kind.
+1. Retrieval: recall of the correct article in the first passages; share answered at some thresholds, by kind, learned
+   from the articles alone, and from half of the questions, tried on the other half.
 2. Answers of a small model, with the agent and without: share of numbers and content words that occur in the correct
    article, and ROUGE-L against its resolution.
 
@@ -38,6 +39,7 @@ from sizewise.models import open_model
 from sizewise.models.fake import FakeModel
 from sizewise.records import Document, Message, Request
 from sizewise.retrieval import Finding, Library, cut
+from sizewise.retrieval.answerability import Asked, learn_answerability
 from sizewise.retrieval.packaged_encoders import open_encoder
 from sizewise.service.agent import UNKNOWN, Agent, Desk, Support
 from sizewise.service.cases import Cases
@@ -59,10 +61,10 @@ def rows(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (DATA / "ms_office_support" / name).read_text(encoding="utf-8").splitlines()]
 
 
-def share(values: list[bool]) -> dict[str, Any]:
-    """Compute a share with its Wilson interval."""
-    ci_low, ci_high = wilson(float(sum(values)), len(values))
-    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values)}
+def share(values: list[bool], times: int = 1) -> dict[str, Any]:
+    """Compute a share with its Wilson interval, of questions that were each asked so many times."""
+    ci_low, ci_high = wilson(sum(values) / times, len(values) // times)
+    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values) // times}
 
 
 def mean(values: list[float]) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def main() -> None:
         "elsewhere": bank[:BANK],
     }
     begun = time.process_time()
-    looked = {kind: [library.find(question) for question in questions] for kind, questions in kinds.items()}
+    looked = look_up(library, kinds)
     spent = 1_000 * (time.process_time() - begun) / sum(map(len, kinds.values()))
     found: dict[str, Any] = {"documents": len(documents), "passages": len(library), "built_s": built, "ms": spent}
     for first in (1, 2, 4):
@@ -129,7 +131,11 @@ def main() -> None:
         str(sure): {kind: share([(one.probability or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
         for sure in THRESHOLDS
     }
-    found["replies"] = {str(sure): replies(library, sure, looked, answered) for sure in THRESHOLDS}
+    found["replies"] = {
+        str(sure): {name: share(one) for name, one in outcomes(library, sure, looked, answered).items()}
+        for sure in THRESHOLDS
+    }
+    found["replies_taught"] = replies_taught(library, kinds, answered)
     print(json.dumps(found, indent=1))
     if not args.answers:
         return
@@ -139,10 +145,15 @@ def main() -> None:
     save(args.model, args.answers, found)
 
 
-def replies(
+def look_up(library: Library, kinds: dict[str, list[str]]) -> dict[str, list[Finding]]:
+    """Search for all questions."""
+    return {kind: [library.find(question) for question in questions] for kind, questions in kinds.items()}
+
+
+def outcomes(
     library: Library, sure: float, looked: dict[str, list[Finding]], pairs: list[dict[str, str]]
-) -> dict[str, Any]:
-    """Count what the agent does: it answers from the first passage, which is of the right article or of another one.
+) -> dict[str, list[bool]]:
+    """Return what the agent does: it answers from the first passage, which is of the right article or of another one.
 
     Near-duplicates of the right article count as wrong.
     """
@@ -158,11 +169,30 @@ def replies(
     ]
     held = list(zip(answers["held"], right, strict=True))
     return {
-        "answered_correctly": share([told and is_right for told, is_right in held]),
-        "answered_wrongly": share([told and not is_right for told, is_right in held]),
-        "answered_when_absent": share(answers["left_out"]),
-        "answered_elsewhere": share(answers["elsewhere"]),
+        "answered_correctly": [told and is_right for told, is_right in held],
+        "answered_wrongly": [told and not is_right for told, is_right in held],
+        "answered_when_absent": answers["left_out"],
+        "answered_elsewhere": answers["elsewhere"],
     }
+
+
+def replies_taught(library: Library, kinds: dict[str, list[str]], pairs: list[dict[str, str]]) -> dict[str, Any]:
+    """Count what the agent does about one half of the questions after the other half taught it when to answer.
+
+    Questions without an answer are asked of the agents of both halves.
+    """
+    found: dict[str, dict[str, list[bool]]] = {str(sure): {} for sure in THRESHOLDS}
+    for half in (0, 1):
+        asked = [Asked(pair["question"], pair["path"]) for pair in pairs[half::2]]
+        learned = learn_answerability(library._index, random.Random(0), asked)
+        taught = Library.of_index(library._index, library._lines, learned)
+        others = pairs[1 - half :: 2]
+        looked = look_up(taught, kinds | {"held": [pair["question"] for pair in others]})
+        for sure in THRESHOLDS:
+            for name, one in outcomes(taught, sure, looked, others).items():
+                found[str(sure)].setdefault(name, []).extend(one)
+    times = {"answered_when_absent": 2, "answered_elsewhere": 2}
+    return {sure: {name: share(one, times.get(name, 1)) for name, one in of.items()} for sure, of in found.items()}
 
 
 def save(model: str, answers: int, found: dict[str, Any]) -> None:
