@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 NOT_RUN = {
     "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
     "sizewise index my-documents/ --out my-index": "fetches a sentence encoder",
+    "sizewise index my-documents/ asked.jsonl --out my-index": "fetches a sentence encoder",
     "sizewise serve fake:echo --agent support --docs my-index --port 8000": "serves the index above",
     "sizewise train scratch --data DATA --tokens 200000 --rows-per-step 8 --launch torchrun:2": (
         "starts processes; tests/launch/test_scale.py does"

@@ -134,6 +134,16 @@ def test_web_pages_lose_navigation_and_cookie_banners_and_keep_the_rest(tmp_path
     assert "navigation, footers and cookie banners left out of web pages: 4 in 1 file" in reading.notes
 
 
+def test_links_within_a_page_are_text_and_footnotes_keep_their_brackets() -> None:
+    page = (
+        '<p>It costs 50<sup><a href="#f1">1</a></sup> EUR, see <a href="#fees">the fees</a><a href="#n">below</a>, '
+        '10<a href="#f2">2</a> at <a href="https://a.example">A</a>.</p>'
+    )
+    assert convert_bytes(page.encode(), ".html").parts[0].text == (
+        "It costs 50[1] EUR, see the fees below, 10[2] at [A](https://a.example)."
+    )
+
+
 def test_running_headers_hyphens_and_empty_pages_of_a_pdf(tmp_path: Path) -> None:
     sections = ["Fees are paid in the harbor infor-", "Boats must leave before the well-", "A well-known rule: infor-"]
     pages = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from sizewise.documents.chapters import headings_of
 from sizewise.documents.contents_lists import without_contents
 from sizewise.documents.worker import convert_bytes
@@ -62,18 +64,19 @@ def test_a_table_of_contents_with_dots_is_left_out() -> None:
     rows = [(40, 700 - 20 * number, f"{number} {title}") for number, title in enumerate(CHAPTERS, start=1)]
     dots = [(x, y, ".") for _, y, _ in rows for x in range(220, 500, 12)]
     numbers = [(520, y, str(2 * number)) for number, (_, y, _) in enumerate(rows, start=1)]
-    text = text_of(pdf([[*rows, *dots, *numbers], *pages_of()]))
-    assert "...." in text.splitlines()[0]
+    text = text_of(pdf([[(40, 740, "Contents"), *rows, *dots, *numbers], *pages_of()]))
+    assert text.splitlines()[1] == "1 Harbor dues .... 2"
     text, left_out = without_contents(text)
     assert left_out == len(CHAPTERS)
-    assert text.startswith("1 Harbor dues\n")
+    assert text.startswith("Contents\n\n1 Harbor dues\n")
     assert not any(set(line) <= set(". ") for line in text.splitlines() if line)
 
 
 def test_the_running_header_of_a_chapter_is_left_out_though_few_pages_have_it() -> None:
-    text = text_of(pdf(pages_of(each=4)))
+    outline = [(title, 4 * number) for number, title in enumerate(CHAPTERS)]
+    text = text_of(pdf(pages_of(each=4), outline=outline))
     assert "Chapter 2. Mooring" not in text
-    assert "2 Mooring of small boats" in text
+    assert "# 2 Mooring of small boats" in text
 
 
 def test_a_sentence_that_goes_on_over_the_page_stays_whole() -> None:
@@ -86,6 +89,81 @@ def test_a_sentence_that_goes_on_over_the_page_stays_whole() -> None:
     assert "paid in\n\nThe office" in text_of(pdf(pages))
 
 
+def test_rows_that_are_not_below_stay_after_a_table_of_contents() -> None:
+    rows = "\n".join(f"{title} ........ {2 * number}" for number, title in enumerate(CHAPTERS, start=1))
+    body = "\n\n".join(f"{title}\n\n{BODY}" for title in CHAPTERS)
+    text, left_out = without_contents(f"Inhalt\n\n{rows}\nHotline ........ 4711\n\n{body}")
+    assert left_out == len(CHAPTERS)
+    assert text.startswith("Inhalt\n\nHotline ........ 4711\n\nHarbor dues")
+
+
+def test_sorted_prices_of_things_named_again_below_stay() -> None:
+    dishes = [("Soup", 6), ("Salad", 9), ("Fish", 18), ("Steak", 24), ("Lobster", 39)]
+    menu = "\n".join(f"{dish} ........ {price}" for dish, price in dishes)
+    text = f"{menu}\n\nAllergens\n\n" + "\n".join(f"{dish}\nmilk" for dish, _ in dishes)
+    assert without_contents(text) == (text, 0)
+
+
+def test_what_a_list_of_headings_says_besides_stays() -> None:
+    box = ["Camera body", "Battery", "Charger", "Strap", "Manual"]
+    body = "\n\n".join(f"## {one}\n\n{BODY}" for one in box)
+    listed = "\n".join(f"- {one}" for one in [*box, "Voucher of 20 EUR for prints"])
+    assert without_contents(f"In the box:\n\n{listed}\n\n{body}")[1] == 0
+    text, left_out = without_contents(f"Contents\n\n{listed}\n\n{body}")
+    assert left_out == len(box)
+    assert "- Voucher of 20 EUR for prints" in text
+
+
+def test_long_rows_of_dots_and_tabs_take_no_time() -> None:
+    began = time.process_time()
+    for line in ("a" + "\t" * 190 + "x1", "a" + "\t " * 95 + "x1", "a" + " ." * 95 + "x1"):
+        without_contents("\n".join([line] * 3_000))
+    run = "\n".join(f"a{i} ..... {i}" for i in range(5)) + "\n\nx x\ny y\nz z\n"
+    without_contents(run * 1_000)
+    assert time.process_time() - began < 10  # seconds; it took minutes
+
+
+def test_numbers_that_neither_repeat_nor_count_pages_stay_in_the_margin() -> None:
+    totals = (150, 75, 998, 12, 430, 61)
+    pages = [[(40, 750, f"Harbor office, page {n + 1}"), (40, 600, BODY), (40, 50, f"Total: {total} EUR")]
+             for n, total in enumerate(totals)]  # fmt: skip
+    text = text_of(pdf(pages))
+    assert "Harbor office" not in text
+    assert all(f"Total: {total} EUR" in text for total in totals)
+
+
+def test_what_recurs_in_the_margin_stays_elsewhere_on_the_page() -> None:
+    pages = [[(40, 760, "Status"), (40, 600, BODY), (40, 500, "Status"), (40, 420, str(n + 1)), (300, 30, str(n + 1))]
+             for n in range(4)]  # fmt: skip
+    lines = text_of(pdf(pages)).splitlines()
+    assert lines.count("Status") == 4
+    assert [line for line in lines if line.isdigit()] == ["1", "2", "3", "4"]
+
+
+def test_a_line_on_some_pages_is_no_running_header() -> None:
+    pages = [[(40, 760, "Roadmap" if n in (1, 2, 3) else f"Slide on {n * 'x'}"), (40, 600, BODY)] for n in range(9)]
+    assert text_of(pdf(pages)).count("Roadmap") == 3
+
+
+def test_ratings_and_two_columns_are_not_read_as_rows_of_contents() -> None:
+    page = [(40, 700 - 20 * n, f"Easy .....  {BODY[:30]}") for n in range(8)]
+    assert text_of(pdf([page])).count("Easy .....") == 8
+
+
+def test_a_heading_on_two_lines_is_one_and_single_letters_or_figures_are_none() -> None:
+    large = ["On the mooring of boats", "and of their tenders", "O", "5 M"]
+    page = [(40, 720, large[0]), (40, 702, large[1]), (300, 500, "O"), (300, 400, "5 M"),
+            *((40, 640 - 40 * line, f"{BODY} {line}") for line in range(9))]  # fmt: skip
+    assert headings(text_of(pdf([page], large=large))) == ["# On the mooring of boats and of their tenders"]
+
+
+def test_the_lines_of_an_invoice_with_small_print_are_no_headings() -> None:
+    names = ["Customer", "Amount due", "Account of the office", "Due on the last day", "Thank you"]
+    page = [(40, 700 - 40 * n, name) for n, name in enumerate(names)]
+    page += [(40, 420 - 40 * n, f"{BODY} {n}") for n in range(9)]
+    assert headings(text_of(pdf([page], large=names))) == []
+
+
 def test_a_list_of_prices_is_no_table_of_contents() -> None:
     prices = "\n".join(f"{name} ........ {price}" for name, price in zip(CHAPTERS, (5, 7, 9, 12, 30, 31), strict=True))
     assert without_contents(f"{prices}\n\n{BODY}") == (f"{prices}\n\n{BODY}", 0)
@@ -94,9 +172,8 @@ def test_a_list_of_prices_is_no_table_of_contents() -> None:
 def test_contents_of_a_text_file_with_titles_on_two_lines_and_roman_numbers() -> None:
     rows = ["Preface ........ iv", "1. Harbor dues ..... 1", "2. Mooring of small", "   boats ......... 3",
             "3. Waste ..... 4", "  3.1 Bilge water ..... 5", "4. Winter ...... 9", "5 Complaints 12"]  # fmt: skip
-    body = "\n\n".join(
-        f"{title}\n\n{BODY}" for title in ("Preface", "1. Harbor dues", "3. Waste", "3.1 Bilge water", "4. Winter")
-    )
+    titles = ["Preface", "1. Harbor dues", "2. Mooring of\nsmall boats", "3. Waste", "3.1 Bilge water", "4. Winter"]
+    body = "\n\n".join(f"{title}\n\n{BODY}" for title in [*titles, "5 Complaints"])
     text, left_out = without_contents("Rules\n\nContents\n\n" + "\n".join(rows) + "\n\n" + body)
     assert (left_out, text) == (len(rows), f"Rules\n\nContents\n\n{body}")
 

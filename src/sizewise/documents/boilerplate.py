@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,8 +10,10 @@ MIN_PAGES = 3
 """Pages that a line must recur on, at least."""
 MIN_SHARE = 0.4
 """Share of pages that a line must recur on; less than half, because left and right pages may differ."""
-MAX_LINE, NEAR = 200, 4
-"""Length of a line, and pages within which the running header of a chapter recurs, which few pages have."""
+MAX_LINE = 200
+MAX_DISTINCT, MIN_COUNTED = 0.5, 0.6
+"""Share of the pages that may have numbers of their own in a running header, unless in that share of the steps from one
+page to the next the number counts the pages. An invoice's number and its total are neither."""
 _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
 _PAGE_NUMBER = re.compile(
     r"\W*(?:(?:page|seite|página|pagina|side|sida|sivu|стр\.?|страница|第|صفحة|पृष्ठ|หน้า)?\s*\d{1,4}\s*"
@@ -29,38 +30,32 @@ def line_form(line: str) -> str:
 
 
 def recurring_forms(pages: Sequence[Sequence[str]]) -> set[str]:
-    """Return the forms of lines that recur on many pages.
+    """Return the forms of lines that recur on many pages, with numbers that repeat or count the pages.
 
     Args:
         pages: The lines at the edges of each page.
     """
-    pages = [page for page in pages if page]
-    forms = [{line_form(line) for line in page if len(line) <= MAX_LINE} for page in pages]
-    counts = Counter(form for of_page in forms for form in of_page)
-    return {form for form, count in counts.items() if count >= max(MIN_PAGES, MIN_SHARE * len(pages))}
-
-
-def near_recurring(pages: Sequence[Sequence[str]]) -> list[set[str]]:
-    """Find the lines that recur on near pages, such as the running headers of chapters.
-
-    Args:
-        pages: The lines at the edges of each page.
-
-    Returns:
-        For each page, the lines that are also on two others within `NEAR` pages.
-    """
-    places: dict[str, list[int]] = {}
+    places: dict[str, list[tuple[int, list[int]]]] = {}
     for number, page in enumerate(pages):
-        for line in {line for line in page if len(line) <= MAX_LINE}:
-            places.setdefault(line, []).append(number)
-    found: list[set[str]] = [set() for _ in pages]
-    for line, numbers in places.items():
-        for i in range(len(numbers) - MIN_PAGES + 1):
-            near = numbers[i : i + MIN_PAGES]
-            if all(after - before <= NEAR for before, after in pairwise(near)):
-                for number in near:
-                    found[number].add(line)
-    return found
+        for form, line in {line_form(line): line for line in page if len(line) <= MAX_LINE}.items():
+            places.setdefault(form, []).append((number, [int(digits) for digits in re.findall(r"\d+", line)]))
+    least = max(MIN_PAGES, MIN_SHARE * sum(map(bool, pages)))
+    return {form for form, found in places.items() if len(found) >= least and _numbers_recur(found)}
+
+
+def _numbers_recur(found: Sequence[tuple[int, list[int]]]) -> bool:
+    """Check that each number of a line repeats on other pages or counts the pages.
+
+    Args:
+        found: (page, numbers of the line on it).
+    """
+    for place in range(max(len(numbers) for _, numbers in found)):
+        values = [(page, numbers[place]) for page, numbers in found if place < len(numbers)]
+        distinct = len({value for _, value in values})
+        steps = [after[1] - before[1] == after[0] - before[0] for before, after in pairwise(values)]
+        if distinct > max(1, MAX_DISTINCT * len(values)) and sum(steps) < MIN_COUNTED * len(steps):
+            return False
+    return True
 
 
 def is_page_number(line: str) -> bool:

@@ -16,7 +16,8 @@ _BASE = re.compile(r"(?:[\d)\]]|(?<![^\W\d_])[^\W\d_]{1,3})\Z")
 def keep_marks(soup: Any) -> None:
     """Write what only HTML can show as text: 10^6, readings in parentheses, and the value of each spanned cell.
 
-    Links within a document become their text, because their addresses say nothing.
+    Links within a document become their text, because their addresses say nothing; one to a footnote is its number in
+    brackets.
     """
     for mark in soup.find_all("sup"):
         text = mark.get_text(strip=True)
@@ -25,7 +26,13 @@ def keep_marks(soup: Any) -> None:
             before = before or (mark.previous_sibling.get_text() if mark.previous_sibling is not None else "")
             mark.replace_with(f"^{text}" if _BASE.search(before) else f"[{text}]")
     for link in soup.find_all("a", href=_WITHIN):
-        link.unwrap()
+        text = link.get_text(strip=True)
+        if text.isdigit():
+            link.replace_with(f"[{text}]")
+        else:
+            if getattr(link.next_sibling, "name", None) == "a":
+                link.insert_after(" ")
+            link.unwrap()
     for reading in soup.find_all("rt"):
         text = reading.get_text(strip=True)
         reading.replace_with(f"({text})" if text else "")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from sizewise.documents.pdf_layout import Block, Line
 
 MAX_OUTLINE, MAX_LEVEL = 5_000, 6
-MIN_FOUND = 0.5
-"""Share of an outline's titles that must be lines on their pages; else the outline isn't used."""
-LARGER, MAX_SIZES, MAX_HEADING = 1.15, 4, 120
-"""Height of a heading relative to that of most of the text, number of heights, and length."""
-MAX_SHARE = 0.2
-"""Share of the text above which large type isn't a heading, as on slides."""
+MIN_FOUND, MIN_OF_LARGE = 0.5, 0.5
+"""An outline is used if so many of its titles are lines on their pages, and as many as that share of the headings in
+large type."""
+LARGER, MAX_SIZES, MAX_HEADING, MAX_LINES = 1.15, 4, 120, 3
+"""Size of a heading relative to that of most of the text, number of sizes, length, and number of its lines."""
+MAX_SHARE, MAX_RUN = 0.2, 2.0
+"""Share of the text above which large type isn't a heading, as on slides, and mean number of paragraphs in one size
+that follow each other, as in an invoice with small print."""
 _SPACE = re.compile(r"\s+")
-_NUMBER = re.compile(r"\A\W*(?:[A-Za-z]{1,10}\s+)?(?:\d+(?:\.\d+)*|[IVXLC]+)[.:)]*\s+")
-_LETTER = re.compile(r"[^\W\d_]")
+_NUMBER = re.compile(r"\A\W*(?:[^\W\d_]{1,12}\s+)?(?:\d+(?:\.\d+)*|[IVXLC]+)[.:)]*\s+")
+_WORD = re.compile(r"[^\W\d_]{3,}|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_ENDS_TEXT = (".", ",", ";", "\u3002", "\uff0c")
+
+Pages = Sequence[Sequence[Block]]
+Place = tuple[int, int, int]
+"""Page, block and line."""
 
 
 class Title(NamedTuple):
@@ -27,18 +37,6 @@ class Title(NamedTuple):
     level: int
     """1 for the coarsest."""
     text: str
-
-
-class Line(NamedTuple):
-    """A line of a page."""
-
-    text: str
-    height: float
-    """Height of its type, in points."""
-    above: str = ""
-    """The line above it in its paragraph, if any."""
-    below: str = ""
-    """The line below it in its paragraph, if any."""
 
 
 def read_outline(data: bytes) -> list[Title]:
@@ -58,99 +56,111 @@ def read_outline(data: bytes) -> list[Title]:
     return found
 
 
-def headings_by_page(outline: Sequence[Title], pages: Sequence[Sequence[Line]]) -> list[dict[str, int]]:
-    """Find the lines that are headings.
+def with_headings(pages: Pages, outline: Sequence[Title]) -> list[list[Block]]:
+    """Give the lines that are headings their level.
 
     Args:
+        pages: the blocks of each page.
         outline: entries of the outline.
-        pages: the lines of each page.
-
-    Returns:
-        For each page, line -> level, 1 for the coarsest.
     """
-    return _by_outline(outline, pages) or _by_size(pages)
-
-
-def _by_outline(outline: Sequence[Title], pages: Sequence[Sequence[Line]]) -> list[dict[str, int]]:
-    found: list[dict[str, int]] = [{} for _ in pages]
-    wanted = [title for title in outline if title.page < len(pages) and _LETTER.search(title.text)]
-    names = [_names(lines) for lines in pages]
-    count = 0
-    for title in wanted:
-        line = names[title.page].get(_name(title.text)) or names[title.page].get(_name(_NUMBER.sub("", title.text)))
-        if line is not None:
-            found[title.page].setdefault(line, title.level)
-            count += 1
-    return found if count and count >= MIN_FOUND * len(wanted) else []
-
-
-def _names(lines: Sequence[Line]) -> Mapping[str, str]:
-    """Map what a line says, with its number and without, to the line; a long page number comes last."""
-    names: dict[str, str] = {}
-    for line in lines:
-        names.setdefault(_name(line.text), line.text)
-    for line in lines:
-        names.setdefault(_name(_NUMBER.sub("", line.text)), line.text)
-    return names
-
-
-def _name(text: str) -> str:
-    return _SPACE.sub("", text).casefold()
-
-
-def _by_size(pages: Sequence[Sequence[Line]]) -> list[dict[str, int]]:
-    """Take lines in larger type than most of the text as headings, the largest as the coarsest."""
-    sizes: Counter[float] = Counter()
-    for lines in pages:
-        for line in lines:
-            sizes[_rounded(line.height)] += len(line.text)
-    if not sizes:
-        return []
-    body = max(sizes, key=lambda size: (sizes[size], size))
-    larger = [[line for line in lines if _rounded(line.height) >= LARGER * body] for lines in pages]
-    chosen = [[line for line in lines if _can_be_heading(line, {one.text for one in lines})] for lines in larger]
-    if sum(len(line.text) for lines in chosen for line in lines) > MAX_SHARE * sizes.total():
-        return []
-    used = sorted({_rounded(line.height) for lines in chosen for line in lines}, reverse=True)[:MAX_SIZES]
-    levels = {size: level for level, size in enumerate(used, start=1)}
+    stated, large = _by_outline(pages, outline), _by_size(pages)
+    levels = stated if stated and len(stated) >= MIN_OF_LARGE * len(large) else large
     return [
-        {line.text: levels[_rounded(line.height)] for line in lines if _rounded(line.height) in levels}
-        for lines in chosen
+        [
+            block._replace(
+                lines=tuple(
+                    line._replace(level=levels.get((number, place, i), 0)) for i, line in enumerate(block.lines)
+                )
+            )
+            for place, block in enumerate(page)
+        ]
+        for number, page in enumerate(pages)
     ]
 
 
-def _rounded(height: float) -> float:
-    return round(2 * height) / 2
+def title_name(text: str) -> str:
+    """Return a title without its number and spaces, to compare it with others."""
+    return _SPACE.sub("", _NUMBER.sub("", text, count=1)).casefold()
 
 
-def _can_be_heading(line: Line, large: Collection[str]) -> bool:
-    """Check that a line in large type begins its paragraph and doesn't go on as text, like one with a footnote mark."""
-    text = line.text
-    begins = not line.above or line.above in large
-    goes_on = line.below[:1].islower() or text.endswith((".", ",", ";", "\u3002", "\uff0c"))
-    return begins and not goes_on and len(text) <= MAX_HEADING and bool(_LETTER.search(text))
+def _by_outline(pages: Pages, outline: Sequence[Title]) -> dict[Place, int]:
+    wanted = [title for title in outline if title.page < len(pages) and title_name(title.text)]
+    places = {number: _named(pages[number]) for number in {title.page for title in wanted}}
+    found: dict[Place, int] = {}
+    count = 0
+    for title in wanted:
+        candidates = places[title.page].get(title_name(title.text), [])
+        if candidates:
+            *_, place, lines = max(candidates, key=lambda one: one[:2])
+            for line in lines:
+                found.setdefault((title.page, place, line), title.level)
+            count += 1
+    return found if count >= MIN_FOUND * len(wanted) else {}
 
 
-def lines_of(page: Any) -> list[Line]:
-    """Return the lines of a page of pdfplumber, with those above and below in their paragraphs."""
-    near: dict[str, tuple[str, str]] = {}
-    for box in page.textboxhorizontals:
-        texts = ["", *(text.strip() for text in str(box["text"]).splitlines()), ""]
-        for above, text, below in zip(texts, texts[1:], texts[2:], strict=False):
-            near.setdefault(text, (above, below))
-    found = []
-    for line in page.textlinehorizontals:
-        text = str(line["text"]).strip()
-        found.append(Line(text, float(line["height"]), *near.get(text, ("", ""))))
+def _named(page: Sequence[Block]) -> dict[str, list[tuple[bool, float, int, range]]]:
+    """Map what lines say, alone and with those below, to (whether outside the margins, size, block, lines)."""
+    named: dict[str, list[tuple[bool, float, int, range]]] = defaultdict(list)
+    for place, block in enumerate(page):
+        for i, line in enumerate(block.lines):
+            for end in range(i + 1, min(i + MAX_LINES, len(block.lines)) + 1):
+                text = " ".join(one.text for one in block.lines[i:end])
+                if len(text) <= 2 * MAX_HEADING:
+                    named[title_name(text)].append((not line.in_margin, line.size, place, range(i, end)))
+    return named
+
+
+def _by_size(pages: Pages) -> dict[Place, int]:
+    """Take lines in larger type than most of the text as headings, the largest as the coarsest."""
+    sizes: Counter[float] = Counter()
+    for _, line in _lines(pages):
+        sizes[line.size] += len(line.text)
+    sizes.pop(0.0, None)
+    if not sizes:
+        return {}
+    body = max(sizes, key=lambda size: (sizes[size], size))
+    headings: dict[float, list[tuple[Place, int]]] = defaultdict(list)
+    letters = 0
+    for number, page in enumerate(pages):
+        for place, block in enumerate(page):
+            count = _lines_of_heading(block, LARGER * body)
+            if count:
+                headings[block.lines[0].size].append(((number, place, 0), count))
+                letters += sum(len(line.text) for line in block.lines[:count])
+    if letters > MAX_SHARE * sizes.total():
+        return {}
+    apart = [size for size, places in headings.items() if _mean_run(pages, size) <= MAX_RUN and places]
+    found = {}
+    for level, size in enumerate(sorted(apart, reverse=True)[:MAX_SIZES], start=1):
+        for (number, place, _), count in headings[size]:
+            found.update({(number, place, i): level for i in range(count)})
     return found
 
 
-def mark_headings(text: str, levels: Mapping[str, int]) -> str:
-    """Write the lines of a paragraph that are headings as Markdown, each as a paragraph of its own."""
-    if not levels:
-        return text
-    marked = []
-    for line in text.splitlines():
-        level = levels.get(line.strip())
-        marked.append(f"\n{'#' * level} {line.strip()}\n" if level else line)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(marked)).strip("\n")
+def _lines(pages: Pages) -> Iterator[tuple[Place, Line]]:
+    for number, page in enumerate(pages):
+        for place, block in enumerate(page):
+            for i, line in enumerate(block.lines):
+                yield (number, place, i), line
+
+
+def _lines_of_heading(block: Block, least: float) -> int:
+    """Return how many lines of a block are a heading: those in one large size at its beginning."""
+    lines = block.lines
+    count = next((i for i, line in enumerate(lines) if line.size < least or line.size != lines[0].size), len(lines))
+    text = " ".join(line.text for line in lines[:count])
+    goes_on = count < len(lines) and lines[count].text[:1].islower()
+    if not 0 < count <= MAX_LINES or len(text) > MAX_HEADING or goes_on:
+        return 0
+    return count if _WORD.search(text) and not text.endswith(_ENDS_TEXT) else 0
+
+
+def _mean_run(pages: Pages, size: float) -> float:
+    """Compute how many blocks that begin in a size follow each other, on average."""
+    runs = [
+        sum(1 for _ in run)
+        for page in pages
+        for of_size, run in groupby(page, key=lambda block: bool(block.lines) and block.lines[0].size == size)
+        if of_size
+    ]
+    return sum(runs) / len(runs) if runs else 0.0

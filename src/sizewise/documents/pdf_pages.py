@@ -1,29 +1,30 @@
-"""Convert PDF to Markdown, page by page: paragraphs, ruled tables, and which pages have no text."""
+"""Convert PDF to Markdown, page by page: headings, paragraphs, ruled tables, and which pages have no text."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from sizewise.documents import ocr
-from sizewise.documents.boilerplate import is_page_number, join_hyphenated, near_recurring, recurring_forms
+from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recurring_forms
 from sizewise.documents.boilerplate import line_form as form_of
-from sizewise.documents.contents_lists import LEADERS
+from sizewise.documents.contents_lists import MIN_ROWS, row_of
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
-from sizewise.documents.pdf_headings import Line, headings_by_page, lines_of, mark_headings, read_outline
+from sizewise.documents.pdf_headings import read_outline, title_name, with_headings
+from sizewise.documents.pdf_layout import Block, Box, Line, paragraphs_of
 
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
 NEAR_EDGE, MAX_SHIFT = 0.25, 0.01
 """Share of a page's height within which a table that goes on over the edge ends and begins, and shift of its sides."""
-MIN_DOTTED, DOTS = 0.15, ".\u00b7\u2022\u2024\u2025\u2026"
-"""Share of a page's characters that are dots, from which it has dotted lines and is read row by row."""
-MARGIN = 0.1
-"""Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
+MIN_OF_CONTENTS = 0.5
+"""Share of a page's rows that end with a page number, from which it is read row by row: dots between a title and its
+page number make columns of them."""
 ENDS = (".", "!", "?", ":", ";", "\u3002", "\uff1f", "\uff01")
 SCANNED = "scanned pages read by OCR, possibly with errors"
 NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chinese and Japanese"
@@ -38,30 +39,13 @@ _NO_TITLE = re.compile(
 """What programs fill in; a file name is no title either, because the name of the PDF is a better one."""
 
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as a share of the page's width or height."""
-
-
-class Block(NamedTuple):
-    """A paragraph or table of a page."""
+class Kept(NamedTuple):
+    """What is kept of a block."""
 
     text: str
     """Text as Markdown."""
-    is_table: bool = False
-    """Whether it is a table."""
     box: Box | None = None
-    """Place of a table on its page."""
-
-
-class PageText(NamedTuple):
-    """The text of a page."""
-
-    blocks: list[Block]
-    """Paragraphs and tables in reading order."""
-    edge_lines: list[str]
-    """Lines in the upper and lower margin, where running headers and page numbers are."""
-    lines: list[Line]
-    """All lines, with the height of their type."""
+    """Place of a table on its page; None for a paragraph."""
 
 
 def convert_pdf(data: bytes) -> Conversion:
@@ -70,21 +54,21 @@ def convert_pdf(data: bytes) -> Conversion:
 
     if b"%PDF" not in data[:1024]:
         raise CannotConvert("not a PDF file")
-    pages: list[PageText] = []
+    pages: list[list[Block]] = []
     scanned = 0
     with pdfplumber.open(io.BytesIO(data), laparams={}) as pdf:
         title = pdf.metadata.get("Title") if isinstance(pdf.metadata, dict) else ""
         if len(pdf.pages) > MAX_PAGES:
             raise CannotConvert(f"has more than {MAX_PAGES:,} pages; split it")
         for page in pdf.pages:
-            pages.append(PageText(_blocks(page), _edge_lines(page), lines_of(page)))
-            if not pages[-1].blocks and page.images and ocr.can_read():
-                pages[-1].blocks.extend(Block(text) for text in ocr.page_text(page).split("\n\n") if text)
-                scanned += bool(pages[-1].blocks)
+            pages.append(_blocks(page))
+            if not pages[-1] and page.images and ocr.can_read():
+                pages[-1].extend(_paragraph(text) for text in ocr.page_text(page).split("\n\n") if text)
+                scanned += bool(pages[-1])
             page.close()
     found = Conversion(removed=Counter({SCANNED: scanned}))
-    text = _text_of(pages, headings_by_page(read_outline(data), [page.lines for page in pages]), found.removed)
-    empty = [number for number, page in enumerate(pages, start=1) if not page.blocks]
+    text = _text_of(with_headings(pages, read_outline(data)), found.removed)
+    empty = [number for number, page in enumerate(pages, start=1) if not page]
     if empty and len(empty) < len(pages):
         have = "have" if len(empty) > 1 else "has"
         why = OCR_FAILED if ocr.can_read() else NEEDS_OCR
@@ -127,42 +111,41 @@ def page_ranges(numbers: list[int]) -> str:
 
 def _blocks(page: Any) -> list[Block]:
     """Return paragraphs and tables in reading order."""
-    boxes = page.textboxhorizontals + page.textboxverticals
-    if _is_dotted("".join(str(box["text"]) for box in boxes)):
-        return [
-            Block(
-                "\n".join(LEADERS.sub(" .... ", row) for row in page.extract_text(x_tolerance_ratio=0.15).split("\n"))
-            )
-        ]
+    rows = _rows_of_contents(page)
+    if rows:
+        return [_paragraph(rows)]
     tables = _tables(page)
     blocks: list[Block] = []
     placed: set[int] = set()
-    for box in boxes:
-        middle = ((box["x0"] + box["x1"]) / 2, (box["top"] + box["bottom"]) / 2)
-        inside = next(
-            (
-                index
-                for index, ((x0, top, x1, bottom), _) in enumerate(tables)
-                if x0 <= middle[0] <= x1 and top <= middle[1] <= bottom
-            ),
-            None,
-        )
+    for block in paragraphs_of(page):
+        x, y = block.middle
+        places = enumerate(place for place, _ in tables)
+        inside = next((i for i, (x0, top, x1, bottom) in places if x0 <= x <= x1 and top <= y <= bottom), None)
         if inside is None:
-            text = str(box["text"]).strip()
-            if text:
-                blocks.append(Block(text))
+            blocks.append(block)
         elif inside not in placed:
             placed.add(inside)
             x0, top, x1, bottom = tables[inside][0]
-            box = (x0 / page.width, top / page.height, x1 / page.width, bottom / page.height)
-            blocks.append(Block(tables[inside][1], is_table=True, box=box))
+            place = (x0 / page.width, top / page.height, x1 / page.width, bottom / page.height)
+            blocks.append(Block(table=tables[inside][1], box=place))
     return blocks
 
 
-def _is_dotted(text: str) -> bool:
-    """Check for dotted lines between titles and page numbers, which are far apart, so that a row isn't one line."""
-    dots = sum(map(text.count, DOTS))
-    return dots >= MIN_DOTTED * (len(text) - text.count(" ") - text.count("\n")) > 0
+def _paragraph(text: str) -> Block:
+    return Block(tuple(Line(line.strip()) for line in text.split("\n") if line.strip()))
+
+
+def _rows_of_contents(page: Any) -> str:
+    """Return a page of a table of contents, row by row; empty for other pages."""
+    if sum("." in str(line["text"]) for line in page.textlinehorizontals) < MIN_ROWS:
+        return ""
+    lines = str(page.extract_text(x_tolerance_ratio=0.15)).split("\n")
+    rows = [row if (row := row_of(line)) and row.has_dots else None for line in lines]
+    if sum(map(bool, rows)) < max(MIN_ROWS, MIN_OF_CONTENTS * len(lines)):
+        return ""
+    return "\n".join(
+        line if row is None else f"{row.title} .... {row.number}" for line, row in zip(lines, rows, strict=True)
+    )
 
 
 def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
@@ -177,41 +160,72 @@ def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
     return [(place, text) for place, text in found if text]
 
 
-def _edge_lines(page: Any) -> list[str]:
-    upper, lower = MARGIN * page.height, (1 - MARGIN) * page.height
-    lines = [line for line in page.textlinehorizontals if line["bottom"] <= upper or line["top"] >= lower]
-    return [str(line["text"]).strip() for line in lines]
-
-
-def _text_of(pages: list[PageText], headings: Sequence[Mapping[str, int]], removed: Counter[str]) -> str:
-    """Join the pages without what recurs in their margins, with the headings of each page marked."""
-    recurring = recurring_forms([page.edge_lines for page in pages])
-    kept: list[Block] = []
-    near = near_recurring([page.edge_lines for page in pages])
-    for page, levels, running in zip(pages, headings or [{}] * len(pages), near, strict=True):
+def _text_of(pages: Sequence[Sequence[Block]], removed: Counter[str]) -> str:
+    """Join the pages without what recurs in their margins, with headings as Markdown."""
+    recurring = recurring_forms(
+        [[line.text for block in page for line in block.lines if line.in_margin] for page in pages]
+    )
+    titles = _titles_by_page(pages)
+    kept: list[Kept] = []
+    for number, page in enumerate(pages):
         before = len(kept)
-        edge = (running - levels.keys()) | {
-            line for line in page.edge_lines if form_of(line) in recurring or (len(pages) > 1 and is_page_number(line))
-        }
-        for block in page.blocks:
-            text = block.text
-            if not block.is_table:
-                text, dropped = _without_lines(text, edge)
-                text, joined = join_hyphenated(mark_headings(text, levels))
-                removed[HEADERS] += dropped
+        for block in page:
+            one = Kept(block.table, block.box)
+            if not block.table:
+                lines = [
+                    line
+                    for line in block.lines
+                    if not (line.in_margin and _is_boilerplate(line, number, recurring, titles, len(pages)))
+                ]
+                text, joined = join_hyphenated(_markdown(lines))
+                one = Kept(text)
+                removed[HEADERS] += len(block.lines) - len(lines)
                 removed[HYPHENS] += joined
-            if before and len(kept) == before and _continues(kept[-1], block):
-                kept[-1] = block._replace(text=_joined_tables(kept[-1].text, text))
-                before = 0  # only the first block of a page continues the page before
-            elif before and len(kept) == before and _goes_on(kept[-1], text, block.is_table):
-                kept[-1] = block._replace(text=f"{kept[-1].text}\n{text}")
+            first = bool(before) and len(kept) == before  # only the first block of a page continues the page before
+            if first and _continues(kept[-1], one):
+                kept[-1] = one._replace(text=_joined_tables(kept[-1].text, one.text))
                 before = 0
-            elif text:
-                kept.append(block._replace(text=text))
-    return "\n\n".join(block.text for block in kept)
+            elif first and _goes_on(kept[-1], one):
+                kept[-1] = Kept(f"{kept[-1].text}\n{one.text}")
+                before = 0
+            elif one.text:
+                kept.append(one)
+    return "\n\n".join(one.text for one in kept)
 
 
-def _continues(above: Block, below: Block) -> bool:
+def _titles_by_page(pages: Sequence[Sequence[Block]]) -> dict[str, int]:
+    """Map the name of each heading to the page that it is on first."""
+    titles: dict[str, int] = {}
+    for number, page in enumerate(pages):
+        for block in page:
+            for level, some in groupby(block.lines, key=lambda line: line.level):
+                if level:
+                    titles.setdefault(title_name(" ".join(line.text for line in some)), number)
+    return titles
+
+
+def _is_boilerplate(line: Line, page: int, recurring: Collection[str], titles: Mapping[str, int], pages: int) -> bool:
+    """Check whether a line in a margin is a page number, recurs on most pages, or names a chapter that began before."""
+    if line.level:
+        return False
+    name = title_name(line.text)
+    cut = name.removesuffix("\u2026")
+    of_chapter = titles.get(name, page) < page or (
+        len(cut) < len(name) and any(title.startswith(cut) and first < page for title, first in titles.items())
+    )
+    return of_chapter or form_of(line.text) in recurring or (pages > 1 and is_page_number(line.text))
+
+
+def _markdown(lines: Sequence[Line]) -> str:
+    """Join the lines of a paragraph; those of a heading become one line, with empty lines around it."""
+    parts = []
+    for level, some in groupby(lines, key=lambda line: line.level):
+        texts = [line.text for line in some]
+        parts.append(f"\n{'#' * level} {' '.join(texts)}\n" if level else "\n".join(texts))
+    return "\n".join(parts).strip("\n")
+
+
+def _continues(above: Kept, below: Kept) -> bool:
     """Check whether the first block of a page continues a table that the page before ends with."""
     if above.box is None or below.box is None:
         return False
@@ -220,10 +234,10 @@ def _continues(above: Block, below: Block) -> bool:
     return same_sides and over_the_edge and _columns(above.text) == _columns(below.text)
 
 
-def _goes_on(above: Block, text: str, is_table: bool) -> bool:
+def _goes_on(above: Kept, below: Kept) -> bool:
     """Check whether a page begins in the middle of a sentence of the page before."""
-    ended = above.is_table or above.text.endswith(ENDS) or above.text.rpartition("\n")[2].startswith("#")
-    return not is_table and not ended and text[:1].islower()
+    ended = above.box is not None or above.text.endswith(ENDS) or above.text.rpartition("\n")[2].startswith("#")
+    return below.box is None and not ended and below.text[:1].islower()
 
 
 def _columns(table: str) -> int:
@@ -234,9 +248,3 @@ def _joined_tables(above: str, below: str) -> str:
     """Append the rows of a table to one whose columns it has; a header that is repeated on each page is left out."""
     header, _, *rows = below.splitlines()
     return "\n".join([above, *([] if header == above.splitlines()[0] else [header]), *rows])
-
-
-def _without_lines(text: str, dropped: set[str]) -> tuple[str, int]:
-    lines = text.splitlines()
-    kept = [line for line in lines if line.strip() not in dropped]
-    return "\n".join(kept), len(lines) - len(kept)
