@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 from sizewise.documents.pdf_layout import Block, Line
@@ -19,14 +19,23 @@ LARGER, MAX_SIZES, MAX_HEADING, MAX_LINES = 1.15, 4, 120, 3
 MAX_SHARE, MAX_RUN = 0.2, 2.0
 """Share of the text above which large type isn't a heading, as on slides, and mean number of paragraphs in one size
 that follow each other, as in an invoice with small print."""
-_SPACE = re.compile(r"\s+")
-_NUMBER = re.compile(r"\A\W*(?:[^\W\d_]{1,12}\s+)?(?:\d+(?:\.\d+)*|[IVXLC]+)[.:)]*\s+")
+_NUMBER = re.compile(r"\A\W*(?:[^\W\d_]{1,12}\s+)?(?:\d+(?:\.\d+)*[.:)]*|[IVXLC]+[.:)]+)\s+")
+_NO_LETTER = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENDS_TEXT = (".", ",", ";", "\u3002", "\uff0c")
 
 Pages = Sequence[Sequence[Block]]
 Place = tuple[int, int, int]
 """Page, block and line."""
+
+
+class Mark(NamedTuple):
+    """What is known of a line that is a heading."""
+
+    level: int
+    """1 for the coarsest."""
+    goes_on: bool
+    """Whether it goes on with the heading of the line before."""
 
 
 class Title(NamedTuple):
@@ -57,7 +66,7 @@ def read_outline(data: bytes) -> list[Title]:
 
 
 def with_headings(pages: Pages, outline: Sequence[Title]) -> list[list[Block]]:
-    """Give the lines that are headings their level.
+    """Set the level of the lines that are headings; a heading over two blocks becomes one.
 
     Args:
         pages: the blocks of each page.
@@ -65,52 +74,60 @@ def with_headings(pages: Pages, outline: Sequence[Title]) -> list[list[Block]]:
     """
     stated, large = _by_outline(pages, outline), _by_size(pages)
     levels = stated if stated and len(stated) >= MIN_OF_LARGE * len(large) else large
-    return [
-        [
-            block._replace(
-                lines=tuple(
-                    line._replace(level=levels.get((number, place, i), 0)) for i, line in enumerate(block.lines)
-                )
-            )
-            for place, block in enumerate(page)
-        ]
-        for number, page in enumerate(pages)
-    ]
+    return [_marked(page, number, levels) for number, page in enumerate(pages)]
 
 
-def title_name(text: str) -> str:
-    """Return a title without its number and spaces, to compare it with others."""
-    return _SPACE.sub("", _NUMBER.sub("", text, count=1)).casefold()
+def _marked(page: Sequence[Block], number: int, levels: Mapping[Place, Mark]) -> list[Block]:
+    marked: list[Block] = []
+    for place, block in enumerate(page):
+        marks = [levels.get((number, place, i)) for i in range(len(block.lines))]
+        lines = [line._replace(level=mark.level if mark else 0) for line, mark in zip(block.lines, marks, strict=True)]
+        if marks and marks[0] and marks[0].goes_on and marked:
+            count = sum(1 for _ in takewhile(lambda mark: mark and mark.goes_on, marks))
+            marked[-1] = marked[-1]._replace(lines=(*marked[-1].lines, *lines[:count]))
+            lines = lines[count:]
+        if lines or block.table:
+            marked.append(block._replace(lines=tuple(lines)))
+    return marked
 
 
-def _by_outline(pages: Pages, outline: Sequence[Title]) -> dict[Place, int]:
-    wanted = [title for title in outline if title.page < len(pages) and title_name(title.text)]
+def title_names(text: str) -> set[str]:
+    """Return the letters and digits of a title, with its number and without, to compare it with others."""
+    names = {_NO_LETTER.sub("", one).casefold() for one in (text, _NUMBER.sub("", text, count=1))}
+    return names - {""}
+
+
+def _by_outline(pages: Pages, outline: Sequence[Title]) -> dict[Place, Mark]:
+    wanted = [title for title in outline if title.page < len(pages) and title_names(title.text)]
     places = {number: _named(pages[number]) for number in {title.page for title in wanted}}
-    found: dict[Place, int] = {}
+    found: dict[Place, Mark] = {}
     count = 0
     for title in wanted:
-        candidates = places[title.page].get(title_name(title.text), [])
+        candidates = [one for name in title_names(title.text) for one in places[title.page].get(name, ())]
         if candidates:
-            *_, place, lines = max(candidates, key=lambda one: one[:2])
-            for line in lines:
-                found.setdefault((title.page, place, line), title.level)
+            *_, places_of_lines = max(candidates, key=lambda one: one[:2])
+            for i, (place, line) in enumerate(places_of_lines):
+                found.setdefault((title.page, place, line), Mark(title.level, i > 0))
             count += 1
     return found if count >= MIN_FOUND * len(wanted) else {}
 
 
-def _named(page: Sequence[Block]) -> dict[str, list[tuple[bool, float, int, range]]]:
-    """Map what lines say, alone and with those below, to (whether outside the margins, size, block, lines)."""
-    named: dict[str, list[tuple[bool, float, int, range]]] = defaultdict(list)
-    for place, block in enumerate(page):
-        for i, line in enumerate(block.lines):
-            for end in range(i + 1, min(i + MAX_LINES, len(block.lines)) + 1):
-                text = " ".join(one.text for one in block.lines[i:end])
-                if len(text) <= 2 * MAX_HEADING:
-                    named[title_name(text)].append((not line.in_margin, line.size, place, range(i, end)))
+def _named(page: Sequence[Block]) -> dict[str, list[tuple[bool, float, list[tuple[int, int]]]]]:
+    """Map what lines say, alone and with those below, to (whether outside the margins, size, blocks and lines)."""
+    named: dict[str, list[tuple[bool, float, list[tuple[int, int]]]]] = defaultdict(list)
+    lines = [((place, i), line) for place, block in enumerate(page) for i, line in enumerate(block.lines)]
+    for start, (_, first) in enumerate(lines):
+        for end in range(start + 1, min(start + MAX_LINES, len(lines)) + 1):
+            some = lines[start:end]
+            text = " ".join(line.text for _, line in some)
+            if len(text) > 2 * MAX_HEADING or any(line.size != first.size for _, line in some):
+                break
+            for name in title_names(text):
+                named[name].append((not first.in_margin, first.size, [place for place, _ in some]))
     return named
 
 
-def _by_size(pages: Pages) -> dict[Place, int]:
+def _by_size(pages: Pages) -> dict[Place, Mark]:
     """Take lines in larger type than most of the text as headings, the largest as the coarsest."""
     sizes: Counter[float] = Counter()
     for _, line in _lines(pages):
@@ -130,10 +147,10 @@ def _by_size(pages: Pages) -> dict[Place, int]:
     if letters > MAX_SHARE * sizes.total():
         return {}
     apart = [size for size, places in headings.items() if _mean_run(pages, size) <= MAX_RUN and places]
-    found = {}
+    found: dict[Place, Mark] = {}
     for level, size in enumerate(sorted(apart, reverse=True)[:MAX_SIZES], start=1):
         for (number, place, _), count in headings[size]:
-            found.update({(number, place, i): level for i in range(count)})
+            found.update({(number, place, i): Mark(level, i > 0) for i in range(count)})
     return found
 
 

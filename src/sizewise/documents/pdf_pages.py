@@ -14,7 +14,7 @@ from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recu
 from sizewise.documents.boilerplate import line_form as form_of
 from sizewise.documents.contents_lists import MIN_ROWS, row_of
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
-from sizewise.documents.pdf_headings import read_outline, title_name, with_headings
+from sizewise.documents.pdf_headings import read_outline, title_names, with_headings
 from sizewise.documents.pdf_layout import Block, Box, Line, paragraphs_of
 
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
@@ -199,8 +199,8 @@ def _titles_by_page(pages: Sequence[Sequence[Block]]) -> dict[str, int]:
     for number, page in enumerate(pages):
         for block in page:
             for level, some in groupby(block.lines, key=lambda line: line.level):
-                if level:
-                    titles.setdefault(title_name(" ".join(line.text for line in some)), number)
+                for name in title_names(" ".join(line.text for line in some)) if level else ():
+                    titles.setdefault(name, number)
     return titles
 
 
@@ -208,11 +208,11 @@ def _is_boilerplate(line: Line, page: int, recurring: Collection[str], titles: M
     """Check whether a line in a margin is a page number, recurs on most pages, or names a chapter that began before."""
     if line.level:
         return False
-    name = title_name(line.text)
-    cut = name.removesuffix("\u2026")
-    of_chapter = titles.get(name, page) < page or (
-        len(cut) < len(name) and any(title.startswith(cut) and first < page for title, first in titles.items())
-    )
+    before = {title for title, first in titles.items() if first < page}
+    names = title_names(line.text)
+    of_chapter = bool(names & before)
+    if line.text.endswith("\u2026"):
+        of_chapter |= any(title.startswith(name) for name in names for title in before)
     return of_chapter or form_of(line.text) in recurring or (pages > 1 and is_page_number(line.text))
 
 
@@ -220,8 +220,8 @@ def _markdown(lines: Sequence[Line]) -> str:
     """Join the lines of a paragraph; those of a heading become one line, with empty lines around it."""
     parts = []
     for level, some in groupby(lines, key=lambda line: line.level):
-        texts = [line.text for line in some]
-        parts.append(f"\n{'#' * level} {' '.join(texts)}\n" if level else "\n".join(texts))
+        text = "\n".join(line.text for line in some)
+        parts.append(f"\n{'#' * level} {' '.join(join_hyphenated(text)[0].split())}\n" if level else text)
     return "\n".join(parts).strip("\n")
 
 
