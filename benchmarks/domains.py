@@ -64,7 +64,7 @@ VISIT_TASK = (
 )
 SPAM_TASK = "Is this text message spam or ham? Answer with one word.\n\n"
 SPAM_MESSAGES = 2_000
-DISEASE_SECTIONS = 300
+DISEASE_SECTIONS, KNOWLEDGE_MINUTES = 300, 9.0
 LARGER = '[[candidates]]\nname = "Qwen2.5-Coder-1.5B{0}"\nmodel = "pkg:qwen2.5-coder-1.5b"\n{1}\n[needs]\n'
 WITH_DOCUMENTS = ("[needs]\n", LARGER.format(" with the documents", "retrieve = true\n"))
 TURNS = 3
@@ -261,7 +261,10 @@ def support(out: Path) -> Material:
 
 
 def diseases(out: Path) -> Material:
-    """Prepare articles on diseases as files, and the question on each of their sections."""
+    """Prepare articles on diseases as files, the question on each of their sections, and what is synthesized of them.
+
+    The trained candidates get the minutes in which they see each article about thirty times.
+    """
     rows = closed_book_data.sections(DATA)[:DISEASE_SECTIONS]
     closed_book_data.write_articles(rows, out / "articles")
     examples = [
@@ -269,8 +272,16 @@ def diseases(out: Path) -> Material:
          "source": closed_book_data.file_of(row["focus"])}
         for number, row in enumerate(rows)
     ]  # fmt: skip
+    synthetic = out / "synthetic.jsonl"
+    if not synthetic.is_file():
+        formats = [part for name in closed_book_data.FORMATS for part in ("--format", name)]
+        options = ["--by", "extractive", *formats, "--count", "5000", "--train-only", "--out", str(synthetic)]
+        subprocess.run([sys.executable, "-m", "sizewise", "synthesize", str(out / "articles"), *options], check=True)
+    questions = write_rows(out / "questions.jsonl", examples)
     return Material(
-        (str(out / "articles"),), (write_rows(out / "questions.jsonl", examples),), changes=(WITH_DOCUMENTS,)
+        (str(out / "articles"),),
+        (questions, str(synthetic)),
+        changes=(WITH_DOCUMENTS, ("minutes = 3.2", f"minutes = {KNOWLEDGE_MINUTES}")),
     )
 
 

@@ -34,6 +34,9 @@ ABOUT_DOCUMENTS = (
     '# The documents are studied, and unseen questions about them are asked; "documents" asks about unseen documents.',
     'split = "questions"',
 )
+KNOWLEDGE_EPOCHS = 32
+"""Passes over documents and examples at most, where facts are to be learned. With tokens for 24 passes over 200 short
+sections, half of them synthesized, SmolLM2-135M answered nearly all questions; with 12, half (docs/results/knowledge.md)."""
 FACTS = ("reference_recall",)
 """Further metrics of what models know of documents."""
 LADDER = (
@@ -182,6 +185,7 @@ def _ask_about(documents: tuple[str, ...], examples: tuple[str, ...], columns: R
 
 def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
     """Format the candidates: a small model, the same model fine-tuned, with retrieval and both, and a larger one."""
+    trained = f'method = "lora", minutes = {minutes}' + (f", max_epochs = {KNOWLEDGE_EPOCHS}" if both else "")
     with_documents = [
         "# Training may not be needed: the same model, with retrieval from the documents.",
         "[[candidates]]",
@@ -196,7 +200,7 @@ def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
         'name = "SmolLM2-135M fine-tuned, with the documents"',
         'model = "pkg:smollm2-135m"',
         "retrieve = true",
-        f'train = {{ method = "lora", minutes = {minutes}, passage_share = 0.5, context = 1024 }}',
+        f"train = {{ {trained}, passage_share = 0.5, context = 1024 }}",
         "",
     ]
     return [
@@ -207,7 +211,7 @@ def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
         "[[candidates]]",
         'name = "SmolLM2-135M fine-tuned"',
         'model = "pkg:smollm2-135m"',
-        f'train = {{ method = "lora", minutes = {minutes} }}',
+        f"train = {{ {trained} }}",
         "",
         *(with_documents if retrieve else []),
         *(trained_with_documents if both else []),
