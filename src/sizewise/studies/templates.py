@@ -35,8 +35,8 @@ ABOUT_DOCUMENTS = (
     'split = "questions"',
 )
 KNOWLEDGE_EPOCHS = 32
-"""Passes over documents and examples at most, where facts are to be learned. With tokens for 24 passes over 200 short
-sections, half of them synthesized, SmolLM2-135M answered nearly all questions; with 12, half (docs/results/knowledge.md)."""
+"""Passes over documents and examples at most, where facts are to be learned: with tokens for 24 passes over 200 short
+sections, half of them synthesized, SmolLM2-135M knew nearly all answers; with 12, half (docs/results/knowledge.md)."""
 FACTS = ("reference_recall",)
 """Further metrics of what models know of documents."""
 LADDER = (
