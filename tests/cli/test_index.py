@@ -160,3 +160,14 @@ def test_a_damaged_index_of_a_served_folder_is_made_again(
     for path in store.home.glob("index/*/files-*/vectors.npy"):
         path.write_bytes(path.read_bytes()[:-9])
     assert open_documents(lambda: documents, "data-1", store).state == first.state
+
+
+def test_a_document_that_cannot_be_read_now_stays_in_the_index(folder: Path, tmp_path: Path) -> None:
+    (folder / "fee.html").write_text("<p>The fee abroad is pending.</p>", encoding="utf-8")
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    (folder / "fee.html").write_bytes(b"\0\0 broken")
+    with pytest.raises(SizewiseError, match=r"fee\.html is in the index .* couldn't be read now"):
+        run(folder, "--out", tmp_path / "index")
+    assert run(folder, "--out", tmp_path / "index", "--words-only", "--rebuild")["added"] == 2
+    (folder / "fee.html").unlink()
+    assert run(folder, "--out", tmp_path / "index")["unchanged"] == 2

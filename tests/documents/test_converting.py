@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -195,3 +196,20 @@ def test_hundreds_of_mixed_files_take_bounded_time_and_memory(tmp_path: Path) ->
     assert len(reading.not_read) == 1
     assert len(reading.notes) < 10
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the time that a process computed is read from /proc")
+def test_a_converter_that_waits_for_a_processor_gets_more_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_text("<p>All the words of a page.</p>", encoding="utf-8")
+    with Converter(seconds=2) as converter:
+        converter.convert(path)
+        assert converter._process is not None
+        pid = converter._process.pid
+        os.kill(pid, signal.SIGSTOP)
+        go_on = threading.Timer(3, os.kill, (pid, signal.SIGCONT))
+        go_on.start()
+        try:
+            assert converter.convert(path).parts[0].text == "All the words of a page."
+        finally:
+            go_on.join()

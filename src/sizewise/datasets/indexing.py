@@ -92,7 +92,7 @@ def index_paths(
     documents, asked = _read_documents(paths, (out, store.home), reporter)
     old = facts_of(out) if is_index(out) and not rebuild else None
     if old is not None:
-        _check_some_are_kept(out, old.documents, documents)
+        _check_removed(out, old.documents, documents, paths)
     if encoder == AUTO:
         texts = [document.text for document in documents]
         encoder = f"pkg:{encoder_for(texts)}" if old is None else old.encoder
@@ -111,14 +111,31 @@ def index_paths(
     return made
 
 
-def _check_some_are_kept(out: Path, before: Collection[str], documents: Sequence[Document]) -> None:
-    """Refuse to remove all documents of an index."""
-    if not any(document.id in before for document in documents):
+def _check_removed(
+    out: Path, before: Collection[str], documents: Sequence[Document], paths: Sequence[str | Path]
+) -> None:
+    """Refuse to remove all documents of an index, or those whose files are there but couldn't be read this time."""
+    gone = set(before).difference(document.id for document in documents)
+    if len(gone) == len(before):
         raise SizewiseError(
             f"None of the {len(before):,} documents of the index {out} is among the {len(documents):,} that "
             "were read, so all of them would be removed.",
             "all documents that the index is to have, named from the same folder as before",
             "name the old and the new folders together, or add --rebuild",
+        )
+    files = [Path(path).expanduser() for path in paths]
+    unread = sorted(
+        name
+        for name in gone
+        if any((path / name.partition("#")[0]).is_file() or (path.name == name and path.is_file()) for path in files)
+    )
+    if unread:
+        several = f" and {len(unread) - 1:,} more are" if len(unread) > 1 else " is"
+        raise SizewiseError(
+            f"{unread[0]}{several} in the index {out}, but couldn't be read now, so the update would remove what the "
+            "index has of it. The index stays as it was.",
+            "files that can be read; the reason stands above",
+            "try again, take the file out of the folder, or add --rebuild",
         )
 
 

@@ -32,6 +32,9 @@ ROW_KINDS = (".xlsx", ".xlsm")
 """Files that are converted only if they turn out to hold no rows."""
 SECONDS, SECONDS_PER_MB, PAGE_SECONDS, MAX_SECONDS = 60.0, 20.0, 1.0, 3600.0
 OCR_FACTOR = 20
+BUSY, MAX_WAITS = 0.5, 9
+"""Share of the time limit that a process must have computed to be ended; otherwise the machine is busy, and the process
+gets its time again, so often at most."""
 MEMORY_BYTES = 4 * 2**30
 AHEAD = 4
 """Files per worker that are converted before their turn."""
@@ -40,30 +43,57 @@ Named = tuple[Path, str]
 
 
 class _TimeLimit:
-    """Kills a process after some seconds, unless it is left before."""
+    """Kills a process after some seconds, unless it is left before; one that waits for a processor gets more."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         self._process = process
         self.seconds = seconds
         self.passed = False
+        self._waits, self._left = 0, False
+        self._computed = _processor_seconds(process.pid)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> _TimeLimit:
-        self._timer = threading.Timer(self.seconds, self._end)
-        self._timer.start()
+        self._begin()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._timer.cancel()
+        with self._lock:
+            self._left = True
+            self._timer.cancel()
 
     def extend(self, seconds: float) -> None:
         """Start again with more time."""
-        self._timer.cancel()
-        self.seconds = min(self.seconds + seconds, MAX_SECONDS)
-        self.__enter__()
+        with self._lock:
+            self._timer.cancel()
+            self.seconds = min(self.seconds + seconds, MAX_SECONDS)
+            self._begin()
+
+    def _begin(self) -> None:
+        self._timer = threading.Timer(self.seconds, self._end)
+        self._timer.start()
 
     def _end(self) -> None:
-        self.passed = True
-        self._process.kill()
+        with self._lock:
+            if self._left:
+                return
+            now = _processor_seconds(self._process.pid)
+            computed = self.seconds if now is None or self._computed is None else now - self._computed
+            if computed < BUSY * self.seconds and self._waits < MAX_WAITS:
+                self._waits += 1
+                self._begin()
+                return
+            self.passed = True
+            self._process.kill()
+
+
+def _processor_seconds(pid: int) -> float | None:
+    """Return how long a process has computed; None where the operating system doesn't say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
 
 
 class Converter:
