@@ -124,7 +124,7 @@ MEASURED = {
     "1.5B, closed book": Measurement(LARGE, engine="openvino"),
     "1.5B, no answer": Measurement(LARGE, "absent", engine="openvino"),
 }
-GRADED = ("base, right passage", "mix, seed 0", "mix, 4x", "both, retrieval", "1.5B, right passage")
+GRADED = ("base, right passage", "mix, seed 0", "mix, 4x", "retrieval, context", "1.5B, right passage")
 """Measurements whose answers are graded blind."""
 LOST = (("both, closed book", "both, retrieval"), ("mix, 4x", "mix 4x, retrieval"),
         ("1.5B, closed book", "retrieval, 1.5B"))  # fmt: skip
