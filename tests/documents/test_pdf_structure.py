@@ -84,7 +84,7 @@ def test_a_sentence_that_goes_on_over_the_page_stays_whole() -> None:
         [(40, 700, BODY), (40, 60, "The dues are paid in")],
         [(40, 700, "the office of the harbor."), (40, 600, BODY)],
     ]
-    assert "The dues are paid in\nthe office of the harbor." in text_of(pdf(pages))
+    assert "The dues are paid in the office of the harbor." in text_of(pdf(pages))
     pages[1][0] = (40, 700, "The office is closed.")
     assert "paid in\n\nThe office" in text_of(pdf(pages))
 
@@ -150,6 +150,47 @@ def test_ratings_and_two_columns_are_not_read_as_rows_of_contents() -> None:
     assert text_of(pdf([page])).count("Easy .....") == 8
 
 
+def test_lines_that_wrap_are_joined_and_those_of_an_address_or_a_list_are_not() -> None:
+    wrapped = [(40, 700, f"{BODY} It opens"), (40, 686, "early, and closes late. Then it is dark.")]
+    address = [
+        (40, 600, "Harbor office of the town of Lower Quay"),
+        (40, 586, "12 Long Street"),
+        (40, 572, "Lower Quay"),
+    ]
+    items = [
+        (40, 500, "- boats of more than twelve meters, with a crew"),
+        (40, 486, "- boats of less than twelve meters"),
+    ]
+    wide = [(40, 400 - 40 * n, f"{BODY} At noon.") for n in range(6)]
+    text = text_of(pdf([[*wrapped, *address, *items, *wide]]))
+    assert f"{BODY} It opens early, and closes late. Then it is dark." in text
+    assert "Lower Quay\n12 Long Street\nLower Quay" in text
+    assert "with a crew\n- boats" in text
+
+
+def test_what_a_margin_says_of_a_chapter_only_once_stays() -> None:
+    pages = [*pages_of(("Harbor dues", "Kayak")), [(40, 700, BODY), (40, 50, "EUR 20 Kayak")], [(40, 700, BODY)]]
+    assert "EUR 20 Kayak" in text_of(pdf(pages, outline=[("Harbor dues", 0), ("Kayak", 1)]))
+
+
+def test_a_title_is_not_joined_across_a_table_and_prompts_are_no_headings() -> None:
+    rules = "\n".join(
+        [f"40 {y} m 340 {y} l S" for y in (600, 620, 640)] + [f"{x} 600 m {x} 640 l S" for x in (40, 140, 340)]
+    )
+    cells = [(50, 626, "North"), (150, 626, "12"), (50, 606, "South"), (150, 606, "15")]
+    page = [(40, 660, "Prices"), *cells, (40, 580, "of the year 2024"), (40, 500, "# make install")]
+    text = text_of(pdf([page], rules, outline=[("Prices of the year 2024", 0)]))
+    assert "of the year 2024" in text
+    assert headings(text) == []
+    assert "\\# make install" in text
+
+
+def test_titles_that_follow_each_other_are_headings_each() -> None:
+    page = [(40, 700, "Alpha part"), (40, 686, "Beta part"), (40, 640, BODY)]
+    outline = [("Alpha part", 0), ("Beta part", 0)]
+    assert headings(text_of(pdf([page], outline=outline))) == ["# Alpha part", "# Beta part"]
+
+
 def test_a_heading_on_two_lines_is_one_and_single_letters_or_figures_are_none() -> None:
     large = ["On the mooring of boats", "and of their tenders", "O", "5 M"]
     page = [(40, 720, large[0]), (40, 702, large[1]), (300, 500, "O"), (300, 400, "5 M"),
@@ -181,7 +222,9 @@ def test_contents_of_a_text_file_with_titles_on_two_lines_and_roman_numbers() ->
 def test_a_list_of_links_to_headings_is_left_out_and_another_list_stays() -> None:
     titles = "\n".join(f"- {number}. {title}" for number, title in enumerate(CHAPTERS, start=1))
     body = "\n\n".join(f"## {number}. {title}\n\n{BODY}" for number, title in enumerate(CHAPTERS, start=1))
-    assert without_contents(f"# Rules\n\n{titles}\n\n{body}") == (f"# Rules\n\n{body}", len(CHAPTERS))
+    contents = f"# Rules\n\n## Table of contents\n\n{titles}\n\n{body}"
+    assert without_contents(contents) == (f"# Rules\n\n## Table of contents\n\n{body}", len(CHAPTERS))
+    assert without_contents(f"# Rules\n\nForbidden:\n\n{titles}\n\n{body}")[1] == 0
     other = "\n".join(f"- {title} are free" for title in CHAPTERS)
     assert without_contents(f"# Rules\n\n{other}\n\n{body}")[1] == 0
     assert len(headings_of(body)) == len(CHAPTERS)

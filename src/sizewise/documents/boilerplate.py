@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 MIN_PAGES = 3
 """Pages that a line must recur on, at least."""
 MIN_SHARE = 0.4
 """Share of pages that a line must recur on; less than half, because left and right pages may differ."""
 MAX_LINE = 200
-MAX_DISTINCT, MIN_COUNTED = 0.5, 0.6
-"""Share of the pages that may have numbers of their own in a running header, unless in that share of the steps from one
-page to the next the number counts the pages. An invoice's number and its total are neither."""
+MAX_OFFSET = 999
+"""Number of a first page at most: an invoice's number counts the pages, too."""
 _NUMBER = re.compile(r"\d+|\b[ivxlc]+\b", re.IGNORECASE)
 _PAGE_NUMBER = re.compile(
     r"\W*(?:(?:page|seite|página|pagina|side|sida|sivu|стр\.?|страница|第|صفحة|पृष्ठ|หน้า)?\s*\d{1,4}\s*"
@@ -29,33 +28,43 @@ def line_form(line: str) -> str:
     return _NUMBER.sub("#", " ".join(line.split())).casefold()
 
 
-def recurring_forms(pages: Sequence[Sequence[str]]) -> set[str]:
-    """Return the forms of lines that recur on many pages, with numbers that repeat or count the pages.
+def recurring_lines(pages: Sequence[Sequence[str]]) -> set[tuple[int, str]]:
+    """Find the lines that recur on many pages: each of their numbers is on another page, too, or counts the pages.
 
     Args:
         pages: The lines at the edges of each page.
+
+    Returns:
+        (index of the page, line).
     """
-    places: dict[str, list[tuple[int, list[int]]]] = {}
+    places: dict[tuple[str, int], list[tuple[int, str]]] = {}
     for number, page in enumerate(pages):
-        for form, line in {line_form(line): line for line in page if len(line) <= MAX_LINE}.items():
-            places.setdefault(form, []).append((number, [int(digits) for digits in re.findall(r"\d+", line)]))
+        for line in dict.fromkeys(page):
+            if len(line) <= MAX_LINE:
+                places.setdefault((line_form(line), len(_numbers(line))), []).append((number, line))
     least = max(MIN_PAGES, MIN_SHARE * sum(map(bool, pages)))
-    return {form for form, found in places.items() if len(found) >= least and _numbers_recur(found)}
+    found: set[tuple[int, str]] = set()
+    for (_, columns), on in places.items():
+        enough = 2 if columns and is_page_number(on[0][1]) else least
+        if len({page for page, _ in on}) >= enough:
+            fits = [_fitting([(page, _numbers(line)[column]) for page, line in on]) for column in range(columns)]
+            found.update(one for place, one in enumerate(on) if all(column[place] for column in fits))
+    return found
 
 
-def _numbers_recur(found: Sequence[tuple[int, list[int]]]) -> bool:
-    """Check that each number of a line repeats on other pages or counts the pages.
+def _numbers(line: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", line)]
+
+
+def _fitting(values: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return which numbers are on another page, too, or count the pages as another one does.
 
     Args:
-        found: (page, numbers of the line on it).
+        values: (page, number).
     """
-    for place in range(max(len(numbers) for _, numbers in found)):
-        values = [(page, numbers[place]) for page, numbers in found if place < len(numbers)]
-        distinct = len({value for _, value in values})
-        steps = [after[1] - before[1] == after[0] - before[0] for before, after in pairwise(values)]
-        if distinct > max(1, MAX_DISTINCT * len(values)) and sum(steps) < MIN_COUNTED * len(steps):
-            return False
-    return True
+    repeated = Counter(value for _, value in values)
+    offsets = Counter(value - page for page, value in values)
+    return [repeated[value] > 1 or (offsets[value - page] > 1 and value - page <= MAX_OFFSET) for page, value in values]
 
 
 def is_page_number(line: str) -> bool:

@@ -11,8 +11,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 CONTENTS = "lines of tables of contents left out"
-MIN_ROWS, MIN_DOTS = 5, 4
-"""Rows of a table at least, and dots before a page number; four, because three end a sentence."""
+MIN_ROWS, MIN_UNTITLED, MIN_DOTS = 5, 20, 4
+"""Rows of a table at least, those of a list without a title, and dots before a page number; four, because three end a
+sentence."""
 MAX_BETWEEN, MAX_ROW, MAX_APART = 2, 200, 15
 """Lines without a page number within a table, such as the first half of a long title; length of a row; lines between a
 table and its title, or the table that it continues."""
@@ -127,7 +128,7 @@ def _with_pages(
             and len(found.intersection(dotted)) >= MIN_FOUND * len(dotted)
         ):
             highest = max((rows[number].page for number in found), default=0)
-            others = [number for number in dotted if rows[number].page <= highest]
+            others = [number for number in dotted if number < max(found) and rows[number].page <= highest]
             dropped.update(found, others, _first_halves(run, lines, rows, last))
             ends.append(run.stop)
     return dropped
@@ -154,8 +155,9 @@ def _lists(
     for run in _runs(sorted(items), lines, 0):
         listed = [number for number in run if number in items]
         found = [number for number in listed if headings.get(_name(items[number]), 0) >= run.stop]
-        least = MIN_LISTED if _follows(run, titles, lines) else 1.0
-        if len(listed) >= MIN_ROWS and len(found) >= least * len(listed):
+        has_title = _follows(run, titles, lines)
+        least = MIN_LISTED if has_title else 1.0
+        if len(listed) >= (MIN_ROWS if has_title else MIN_UNTITLED) and len(found) >= least * len(listed):
             dropped.update(found)
     return dropped
 

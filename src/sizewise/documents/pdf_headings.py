@@ -19,7 +19,7 @@ LARGER, MAX_SIZES, MAX_HEADING, MAX_LINES = 1.15, 4, 120, 3
 MAX_SHARE, MAX_RUN = 0.2, 2.0
 """Share of the text above which large type isn't a heading, as on slides, and mean number of paragraphs in one size
 that follow each other, as in an invoice with small print."""
-_NUMBER = re.compile(r"\A\W*(?:[^\W\d_]{1,12}\s+)?(?:\d+(?:\.\d+)*[.:)]*|[IVXLC]+[.:)]+)\s+")
+NUMBER = re.compile(r"\A\W*(?:[^\W\d_]{1,12}\s+)?(?:\d+(?:\.\d+)*[.:)]*|[IVXLC]+[.:)]+)\s+")
 _NO_LETTER = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENDS_TEXT = (".", ",", ";", "\u3002", "\uff0c")
@@ -81,7 +81,10 @@ def _marked(page: Sequence[Block], number: int, levels: Mapping[Place, Mark]) ->
     marked: list[Block] = []
     for place, block in enumerate(page):
         marks = [levels.get((number, place, i)) for i in range(len(block.lines))]
-        lines = [line._replace(level=mark.level if mark else 0) for line, mark in zip(block.lines, marks, strict=True)]
+        lines = [
+            line if mark is None else line._replace(level=mark.level, goes_on=mark.goes_on)
+            for line, mark in zip(block.lines, marks, strict=True)
+        ]
         if marks and marks[0] and marks[0].goes_on and marked:
             count = sum(1 for _ in takewhile(lambda mark: mark and mark.goes_on, marks))
             marked[-1] = marked[-1]._replace(lines=(*marked[-1].lines, *lines[:count]))
@@ -93,7 +96,7 @@ def _marked(page: Sequence[Block], number: int, levels: Mapping[Place, Mark]) ->
 
 def title_names(text: str) -> set[str]:
     """Return the letters and digits of a title, with its number and without, to compare it with others."""
-    names = {_NO_LETTER.sub("", one).casefold() for one in (text, _NUMBER.sub("", text, count=1))}
+    names = {_NO_LETTER.sub("", one).casefold() for one in (text, NUMBER.sub("", text, count=1))}
     return names - {""}
 
 
@@ -120,7 +123,9 @@ def _named(page: Sequence[Block]) -> dict[str, list[tuple[bool, float, list[tupl
         for end in range(start + 1, min(start + MAX_LINES, len(lines)) + 1):
             some = lines[start:end]
             text = " ".join(line.text for _, line in some)
-            if len(text) > 2 * MAX_HEADING or any(line.size != first.size for _, line in some):
+            is_apart = any(line.size != first.size for _, line in some) or some[-1][0][0] - some[0][0][0] > MAX_LINES
+            has_table = any(page[place].table for place in range(some[0][0][0], some[-1][0][0]))
+            if len(text) > 2 * MAX_HEADING or is_apart or has_table:
                 break
             for name in title_names(text):
                 named[name].append((not first.in_margin, first.size, [place for place, _ in some]))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sizewise.documents import ocr
-from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recurring_forms
-from sizewise.documents.boilerplate import line_form as form_of
-from sizewise.documents.contents_lists import MIN_ROWS, row_of
+from sizewise.documents.boilerplate import join_hyphenated, recurring_lines
+from sizewise.documents.contents_lists import MIN_ORDERED, MIN_ROWS, row_of
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
-from sizewise.documents.pdf_headings import read_outline, title_names, with_headings
-from sizewise.documents.pdf_layout import Block, Box, Line, paragraphs_of
+from sizewise.documents.pdf_headings import NUMBER, read_outline, with_headings
+from sizewise.documents.pdf_layout import Block, Box, Line, joined, paragraphs_of
 
 MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
@@ -26,6 +25,7 @@ MIN_OF_CONTENTS = 0.5
 """Share of a page's rows that end with a page number, from which it is read row by row: dots between a title and its
 page number make columns of them."""
 ENDS = (".", "!", "?", ":", ";", "\u3002", "\uff1f", "\uff01")
+_LIKE_HEADING = re.compile(r"(?m)^#{1,6}(?=\s)")
 SCANNED = "scanned pages read by OCR, possibly with errors"
 NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chinese and Japanese"
 OCR_FAILED = "OCR found none; it reads Latin letters, Chinese and Japanese"
@@ -46,6 +46,8 @@ class Kept(NamedTuple):
     """Text as Markdown."""
     box: Box | None = None
     """Place of a table on its page; None for a paragraph."""
+    sizes: tuple[float, float] = (0.0, 0.0)
+    """Size of the type of a paragraph's first and last line."""
 
 
 def convert_pdf(data: bytes) -> Conversion:
@@ -114,7 +116,7 @@ def _blocks(page: Any) -> list[Block]:
     rows = _rows_of_contents(page)
     if rows:
         return [_paragraph(rows)]
-    tables = _tables(page)
+    tables = _tables(page) if page.width and page.height else []
     blocks: list[Block] = []
     placed: set[int] = set()
     for block in paragraphs_of(page):
@@ -141,7 +143,9 @@ def _rows_of_contents(page: Any) -> str:
         return ""
     lines = str(page.extract_text(x_tolerance_ratio=0.15)).split("\n")
     rows = [row if (row := row_of(line)) and row.has_dots else None for line in lines]
-    if sum(map(bool, rows)) < max(MIN_ROWS, MIN_OF_CONTENTS * len(lines)):
+    pages = [row.page for row in rows if row]
+    falls = sum(after < before for before, after in pairwise(pages))
+    if len(pages) < max(MIN_ROWS, MIN_OF_CONTENTS * len(lines)) or falls > (1 - MIN_ORDERED) * len(pages):
         return ""
     return "\n".join(
         line if row is None else f"{row.title} .... {row.number}" for line, row in zip(lines, rows, strict=True)
@@ -162,67 +166,98 @@ def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
 
 def _text_of(pages: Sequence[Sequence[Block]], removed: Counter[str]) -> str:
     """Join the pages without what recurs in their margins, with headings as Markdown."""
-    recurring = recurring_forms(
-        [[line.text for block in page for line in block.lines if line.in_margin] for page in pages]
-    )
-    titles = _titles_by_page(pages)
+    left_out = _margins_left_out(pages)
     kept: list[Kept] = []
     for number, page in enumerate(pages):
         before = len(kept)
         for block in page:
             one = Kept(block.table, block.box)
             if not block.table:
-                lines = [
-                    line
-                    for line in block.lines
-                    if not (line.in_margin and _is_boilerplate(line, number, recurring, titles, len(pages)))
-                ]
-                text, joined = join_hyphenated(_markdown(lines))
-                one = Kept(text)
+                lines = [line for line in block.lines if not (line.in_margin and (number, line.text) in left_out)]
                 removed[HEADERS] += len(block.lines) - len(lines)
-                removed[HYPHENS] += joined
+                text, hyphens = _markdown(lines)
+                removed[HYPHENS] += hyphens
+                one = Kept(text, sizes=(lines[0].size, lines[-1].size) if lines else (0.0, 0.0))
             first = bool(before) and len(kept) == before  # only the first block of a page continues the page before
             if first and _continues(kept[-1], one):
                 kept[-1] = one._replace(text=_joined_tables(kept[-1].text, one.text))
                 before = 0
             elif first and _goes_on(kept[-1], one):
-                kept[-1] = Kept(f"{kept[-1].text}\n{one.text}")
+                kept[-1] = Kept(f"{kept[-1].text} {one.text}")
                 before = 0
             elif one.text:
                 kept.append(one)
     return "\n\n".join(one.text for one in kept)
 
 
-def _titles_by_page(pages: Sequence[Sequence[Block]]) -> dict[str, int]:
-    """Map the name of each heading to the page that it is on first."""
-    titles: dict[str, int] = {}
+def _margins_left_out(pages: Sequence[Sequence[Block]]) -> set[tuple[int, str]]:
+    """Return which lines in the margins of which pages are no part of the text.
+
+    They recur on most pages, or on some, and name a chapter that began before.
+    """
+    margins = [
+        [line.text for block in page for line in block.lines if line.in_margin and not line.level] for page in pages
+    ]
+    left_out = recurring_lines(margins)
+    counts = Counter(line for page in margins for line in set(page))
+    titles: set[str] = set()
     for number, page in enumerate(pages):
+        for line in margins[number]:
+            names = _names(line)
+            is_cut = line.endswith("\u2026") and any(title.startswith(name) for name in names for title in titles)
+            if counts[line] > 1 and (is_cut or not titles.isdisjoint(names)):
+                left_out.add((number, line))
         for block in page:
-            for level, some in groupby(block.lines, key=lambda line: line.level):
-                for name in title_names(" ".join(line.text for line in some)) if level else ():
-                    titles.setdefault(name, number)
-    return titles
+            for lines in _headings(block.lines):
+                titles.update(_names(" ".join(line.text for line in lines)))
+    return left_out
 
 
-def _is_boilerplate(line: Line, page: int, recurring: Collection[str], titles: Mapping[str, int], pages: int) -> bool:
-    """Check whether a line in a margin is a page number, recurs on most pages, or names a chapter that began before."""
-    if line.level:
-        return False
-    before = {title for title, first in titles.items() if first < page}
-    names = title_names(line.text)
-    of_chapter = bool(names & before)
-    if line.text.endswith("\u2026"):
-        of_chapter |= any(title.startswith(name) for name in names for title in before)
-    return of_chapter or form_of(line.text) in recurring or (pages > 1 and is_page_number(line.text))
+def _names(title: str) -> set[str]:
+    """Return a title without spaces and capitals, with its number and without."""
+    title = title.rstrip("\u2026 ")
+    names = {"".join(one.split()).casefold() for one in (title, NUMBER.sub("", title, count=1))}
+    return names - {""}
 
 
-def _markdown(lines: Sequence[Line]) -> str:
-    """Join the lines of a paragraph; those of a heading become one line, with empty lines around it."""
-    parts = []
-    for level, some in groupby(lines, key=lambda line: line.level):
-        text = "\n".join(line.text for line in some)
-        parts.append(f"\n{'#' * level} {' '.join(join_hyphenated(text)[0].split())}\n" if level else text)
-    return "\n".join(parts).strip("\n")
+def _headings(lines: Sequence[Line]) -> list[list[Line]]:
+    """Return the lines of each heading."""
+    found: list[list[Line]] = []
+    for line in lines:
+        if line.level and line.goes_on and found:
+            found[-1].append(line)
+        elif line.level:
+            found.append([line])
+    return found
+
+
+def _markdown(lines: Sequence[Line]) -> tuple[str, int]:
+    """Join the lines of a paragraph; those of a heading become one line, with empty lines around it.
+
+    Returns:
+        The text and the number of hyphenated words joined.
+    """
+    parts: list[list[Line]] = []
+    for line in lines:
+        if parts and line.level == parts[-1][-1].level and (not line.level or line.goes_on):
+            parts[-1].append(line)
+        else:
+            parts.append([line])
+    texts, hyphens = [], 0
+    for part in parts:
+        text, count = join_hyphenated("\n".join(line.text for line in part))
+        hyphens += count
+        level = part[0].level
+        rows = text.split("\n")
+        wraps = [bool(level) or line.wraps for line in part]
+        text = joined(list(zip(rows, wraps, strict=True))) if len(rows) == len(part) else text
+        texts.append(f"\n{'#' * level} {text.strip()}\n" if level else _escaped(text))
+    return "\n".join(texts).strip("\n"), hyphens
+
+
+def _escaped(text: str) -> str:
+    """Escape what would be a heading in Markdown, such as a command after the prompt `#`."""
+    return _LIKE_HEADING.sub(r"\\\g<0>", text)
 
 
 def _continues(above: Kept, below: Kept) -> bool:
@@ -235,9 +270,10 @@ def _continues(above: Kept, below: Kept) -> bool:
 
 
 def _goes_on(above: Kept, below: Kept) -> bool:
-    """Check whether a page begins in the middle of a sentence of the page before."""
+    """Check whether a page begins in the middle of a sentence of the page before, and in its type."""
     ended = above.box is not None or above.text.endswith(ENDS) or above.text.rpartition("\n")[2].startswith("#")
-    return below.box is None and not ended and below.text[:1].islower()
+    is_alike = above.sizes[1] == below.sizes[0]
+    return below.box is None and not ended and is_alike and below.text[:1].islower()
 
 
 def _columns(table: str) -> int:
