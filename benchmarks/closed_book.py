@@ -348,6 +348,7 @@ PAIRS = (
     ("mix, 4x", "retrieval, 1.5B"),
     ("both, retrieval", "mix, 4x"),
     ("both, retrieval", "mix 4x, retrieval"),
+    ("both, retrieval", "retrieval, base"),
     ("1.5B, right passage", "base, closed book"),
     ("1.5B, right passage", "mix, seed 0"),
     ("context, right passage", "base, right passage"),
