@@ -84,6 +84,7 @@ def test_from_reading_to_choosing(
         (("evaluate", "fake:echo", "--suite", "bias", "--max-tokens", "5"), 2, "--max-tokens"),
         (("train", "pkg:smollm2-135m", "--data", "x"), 2, "--minutes"),
         (("train", "scratch", "--data", "x", "--tokens", "5", "--method", "lora"), 2, "lora"),
+        (("train", "scratch", "--data", "x", "--tokens", "5", "--max-epochs", "0"), 2, "greater than 0"),
         (("compare", "../../etc", "b"), 1, "not a record id"),
     ],
 )

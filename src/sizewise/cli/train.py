@@ -85,6 +85,15 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="N", rich_help_panel=LIMITS, help="Stop after N validations without improvement; 0: never."
             ),
         ] = 3,
+        max_epochs: Annotated[
+            float | None,
+            typer.Option(
+                metavar="N",
+                rich_help_panel=LIMITS,
+                show_default="8, or 16 from scratch",
+                help="Passes over the data at most; learning facts takes 20 or more.",
+            ),
+        ] = None,
         dry_run: Annotated[
             bool, typer.Option("--dry-run", rich_help_panel=LIMITS, help="Only estimate time, memory and cost.")
         ] = False,
@@ -292,6 +301,7 @@ def register(app: typer.Typer, panel: str) -> None:
             canaries=canaries,
             balance=balance,
             patience=patience,
+            max_epochs=max_epochs,
             checkpointing=checkpointing,
             device=device,
             optimizer=optimizer,

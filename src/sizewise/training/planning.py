@@ -326,7 +326,10 @@ def _max_tokens(recipe: Recipe, start: Start, material: Material) -> int:
 def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
     max_epochs, max_tokens = recipe.max_epochs or MAX_EPOCHS[start.mode], _max_tokens(recipe, start, material)
     if tokens > max_tokens:
-        notes.append(f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens")
+        notes.append(
+            f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens; --max-epochs "
+            "allows more, which learning facts takes"
+        )
         tokens = max_tokens
     if start.mode == "scratch":
         made = folders.parameters_of(start.network)
