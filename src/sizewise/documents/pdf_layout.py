@@ -62,13 +62,19 @@ def paragraphs_of(page: Any) -> list[Block]:
     boxes = [[_Row.of(next(placed), line) for line in lines] for lines in _boxes_of(page.layout)]
     edges = _right_edges([row for rows in boxes for row in rows])
     upper, lower = MARGIN * page.height + page.bbox[1], (1 - MARGIN) * page.height + page.bbox[1]
-    found = []
+    found: list[Block] = []
+    above: _Row | None = None
     for box, rows in zip(page.textboxhorizontals, boxes, strict=True):
         lines = [
             Line(row.text, row.size, row.bottom <= upper or row.top >= lower, _wraps(row, below, edges))
             for row, below in zip_longest(rows, rows[1:])
         ]
-        found.append(_paragraph(lines, box))
+        if above is not None and rows and _goes_on(above, rows[0], edges):
+            *before, last = found[-1].lines
+            found[-1] = found[-1]._replace(lines=(*before, last._replace(wraps=True), *lines))
+        else:
+            found.append(_paragraph(lines, box))
+        above = rows[-1] if rows and rows[-1].text and found[-1].lines else None
     for box in page.textboxverticals:
         found.append(_paragraph([Line(text.strip()) for text in str(box["text"]).split("\n")], box))
     return [one for one in found if one.lines]
@@ -109,6 +115,12 @@ def _wraps(row: _Row, below: _Row | None, edges: Mapping[int, float]) -> bool:
     word = 1 if _WIDE.match(below.text) else len(below.text.split(maxsplit=1)[0]) + 1
     needed = (below.right - below.left) * word / len(below.text)
     return row.right + needed > edges[int(row.left // COLUMN)]
+
+
+def _goes_on(above: _Row, below: _Row, edges: Mapping[int, float]) -> bool:
+    """Check whether a box only continues the one above it, whose last line wraps."""
+    is_near = 0 <= below.top - above.bottom < above.size
+    return is_near and below.text[:1].islower() and _wraps(above, below, edges)
 
 
 def _paragraph(lines: list[Line], box: dict[str, Any]) -> Block:

@@ -205,7 +205,7 @@ def _margins_left_out(pages: Sequence[Sequence[Block]]) -> set[tuple[int, str]]:
         for line in margins[number]:
             names = _names(line)
             is_cut = line.endswith("\u2026") and any(title.startswith(name) for name in names for title in titles)
-            if counts[line] > 1 and (is_cut or not titles.isdisjoint(names)):
+            if is_cut or (counts[line] > 1 and not titles.isdisjoint(names)):
                 left_out.add((number, line))
         for block in page:
             for lines in _headings(block.lines):
