@@ -94,6 +94,7 @@ ARMS = {
     "plain, 4x": Arm(CLOSED, PLAIN, 4),
     "context": Arm("others", CONTEXT, 3),
     "both": Arm("given", CONTEXT | {"passage_share": 0.5, "example_share": 0.7}, 4),
+    "studied context": Arm("given", CONTEXT, 3),
 }
 MEASURED = {
     "base, closed book": Measurement(BASE),
@@ -107,6 +108,9 @@ MEASURED = {
     "plain, seed 0": Measurement("plain, seed 0"),
     "both, retrieval": Measurement("both", retrieve=True),
     "both, closed book": Measurement("both"),
+    "retrieval, studied context": Measurement("studied context", retrieve=True),
+    "studied context, closed book": Measurement("studied context"),
+    "studied context, no answer": Measurement("studied context", "absent"),
     "retrieval, 1.5B": Measurement(LARGE, retrieve=True, engine="openvino"),
     "mix, seed 1": Measurement("mix, seed 1"),
     "plain, seed 1": Measurement("plain, seed 1"),
@@ -358,6 +362,8 @@ PAIRS = (
     ("retrieval, context", "mix, seed 0"),
     ("mix, retrieval", "retrieval, base"),
     ("both, retrieval", "retrieval, context"),
+    ("retrieval, studied context", "retrieval, context"),
+    ("retrieval, studied context", "both, retrieval"),
     ("both, retrieval", "both, closed book"),
     ("retrieval, context", "retrieval, 1.5B"),
     ("both, retrieval", "retrieval, 1.5B"),
