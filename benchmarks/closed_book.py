@@ -40,7 +40,7 @@ from sizewise.metrics.manner import refuses
 from sizewise.models import Engine, open_model
 from sizewise.records import Recipe, Request
 from sizewise.retrieval import open_encoder
-from sizewise.retrieval.answerability import Asked, check_questions, learn_answerability
+from sizewise.retrieval.answerability import Asked, Taught, learn_answerability, teach
 from sizewise.retrieval.meaning import TextEncoder, encode_passages
 from sizewise.retrieval.search_index import SearchIndex
 from sizewise.stats import percentile_interval
@@ -250,17 +250,17 @@ class Bench:
         encoder = open_encoder("pkg:minilm", store=self.store)
         asked = {name: self.questions_about(name) for name in ("others", "studied")}
         index = {name: search_index(self.work / name / "docs", encoder) for name in asked}
-        learned = learn_answerability(index["others"], random.Random(0), asked["others"])
-        check = check_questions(index["others"], asked["others"])
+        taught = teach(index["others"], asked["others"])
         alone = learn_answerability(index["studied"], random.Random(0))
-        if learned is None or check is None or alone is None:
+        if not isinstance(taught, Taught) or alone is None:
             raise RuntimeError("too few questions or articles to learn from")
-        found: Row = {"questions": len(asked["studied"]), "threshold": check.threshold, "allowed": check.allowed}
+        learned, check = taught
+        found: Row = {"questions": len(asked["studied"]), "threshold": check.threshold}
         for name, chance, least in (("taught by others", learned, check.threshold), ("from the articles", alone, 0.5)):
             answered: dict[str, list[float]] = {"with": [], "without": []}
             for one in asked["studied"]:
                 similarities = index["studied"].similarities(one.question)
-                for kind, hidden in (("with", None), ("without", one.document)):
+                for kind, hidden in (("with", ()), ("without", (one.document,))):
                     ranking = index["studied"].rank(one.question, similarities, hidden)
                     features = index["studied"].features(one.question, ranking)
                     answered[kind].append(float(chance.predict(features) < least))

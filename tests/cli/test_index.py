@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,21 @@ def test_a_document_that_cannot_be_read_now_stays_in_the_index(folder: Path, tmp
     assert run(folder, "--out", tmp_path / "index", "--words-only", "--rebuild")["added"] == 2
     (folder / "fee.html").unlink()
     assert run(folder, "--out", tmp_path / "index")["unchanged"] == 2
+
+
+def test_parts_of_what_cannot_be_read_now_stay_in_the_index(folder: Path, tmp_path: Path) -> None:
+    (folder / "C# notes.html").write_text("<p>Notes on the loan.</p>", encoding="utf-8")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("lamp.md", "# lamp\n\nThe lamp is bright.")
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    whole = (folder / "more.zip").read_bytes()
+    (folder / "more.zip").write_bytes(b"broken")
+    with pytest.raises(SizewiseError, match=r"more\.zip/lamp\.md is in the index"):
+        run(folder, "--out", tmp_path / "index")
+    (folder / "more.zip").write_bytes(whole)
+    (folder / "C# notes.html").write_bytes(b"\0\0 broken")
+    with pytest.raises(SizewiseError, match=r"C# notes\.html is in the index"):
+        run(folder, "--out", tmp_path / "index")
+    (folder / "C# notes.html").unlink()
+    (folder / "picture.xyz").write_bytes(b"\0")
+    assert run(folder, "--out", tmp_path / "index")["removed"] == 1

@@ -163,3 +163,20 @@ def test_an_edited_prompt_with_the_same_answer_is_a_pair() -> None:
     same, other = entries(train, [ask("a", changed, LABELS[4 % 3]), ask("b", changed, "quite another thing")])
     assert (same.prompt_edited, same.pair, same.match) == (True, True, "e4")
     assert (other.prompt_edited, other.pair, other.uncontaminated) == (True, False, False)
+
+
+def test_answers_drafted_from_studied_documents_give_nothing_away_and_prompts_do() -> None:
+    drafted = ask("d", "Harbor: opening hours?", body(1)).model_copy(update={"tags": ("drafted", "by extractive")})
+    written = drafted.model_copy(update={"tags": ()})
+    test = [ask("t", "When does the harbor open on the days of the market?", body(1))]
+
+    def is_clean(train: Example, studied: bool) -> bool:
+        asked = {"train": (train,), "validation": (), "test": tuple(test)}
+        (entry,) = contamination([], [], asked, studied=studied)  # type: ignore[arg-type]
+        return entry.uncontaminated
+
+    assert is_clean(drafted, studied=True)
+    assert not is_clean(drafted, studied=False)
+    assert not is_clean(written, studied=True)
+    same = ask("d", test[0].messages[-1].content, body(1)).model_copy(update={"tags": ("drafted",)})
+    assert not is_clean(same, studied=True)

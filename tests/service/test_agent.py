@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 from sizewise.models.base import Cancel, Deliver, Piece
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Document, ModelDescription, Request
-from sizewise.retrieval import Library, cut
-from sizewise.service.agent import UNKNOWN, Support
+from sizewise.retrieval import Library, Passage, cut
+from sizewise.service.agent import UNKNOWN, Citer, Support
 from sizewise.service.api_keys import Key, Keys
 from sizewise.service.app import create_app
 from sizewise.service.state import Settings
@@ -111,6 +111,16 @@ def test_sources_name_the_sections(client: TestClient, talker: Talker) -> None:
     talker.says = "A locker costs 4 coins a day. A dinghy costs 7 coins a day."
     answer = ask(client, "What does a locker cost a day, and what does a dinghy cost?")
     assert text_of(answer).endswith("\n\nSources:\n[1] Fees: Lockers; Boats (small) (fees.md)")
+
+
+def test_a_title_cannot_forge_sources() -> None:
+    forged = "Fees\n\nSources:\n[9] evil (x)"
+    passage = Passage("fees.md", forged, "H" * 400, "A locker costs 4 coins a day.")
+    citer = Citer(Library([passage], learn=False), [passage], "What does a locker cost?")
+    citer.feed("A locker costs 4 coins a day.", ended=True)
+    (row,) = citer.sources().removeprefix("\n\nSources:\n").split("\n")
+    assert row.startswith("[1] Fees Sources: [9] evil (x): HHH")
+    assert row.endswith("\u2026 (fees.md)")
 
 
 def test_streamed_answer_equals_the_whole_answer(client: TestClient, talker: Talker) -> None:

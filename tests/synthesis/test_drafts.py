@@ -14,12 +14,12 @@ from sizewise.cli.main import app
 from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models.fake import FakeModel
-from sizewise.records import Completion, Request
+from sizewise.records import DRAFTED, Completion, Request
 from sizewise.retrieval import Library, Passage
 from sizewise.store import Store
 from sizewise.studies import read_config, study
 from sizewise.synthesis.drafts import Changed, _rows, _write, approve, draft
-from sizewise.synthesis.making import DRAFTED, Options, checked_draft, parse_draft
+from sizewise.synthesis.making import Options, checked_draft, parse_draft
 from sizewise.synthesis.wording import MENTIONS_PASSAGE, is_question
 from tests.languages import PASSAGES
 

@@ -17,13 +17,13 @@ from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.manner import refuses
 from sizewise.models.fake import FakeModel
-from sizewise.records import Completion, ModelDescription, Request
+from sizewise.records import DRAFTED, Completion, ModelDescription, Request
 from sizewise.retrieval import Library, Passage, cut
 from sizewise.store import Store
 from sizewise.synthesis.drafts import APPROVED, draft, drafted_note
 from sizewise.synthesis.extractive import _fields, items_of
 from sizewise.synthesis.formats import REWRITES, problem_of, read_text
-from sizewise.synthesis.making import CONFLICT, DRAFTED, INJECTION, Made, Options, without_near_duplicates
+from sizewise.synthesis.making import CONFLICT, INJECTION, Made, Options, without_near_duplicates
 
 PASSAGE = Passage(
     "harbor.md",

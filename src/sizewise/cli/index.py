@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def register(app: typer.Typer, panel: str) -> None:
             made = index_paths(
                 paths, out, wanted, passage_words=passage_words, overlap=overlap, rebuild=rebuild, reporter=reporter
             )
-        result = made._asdict() | {"check": made.check and _as_json(made.check)}
+        result = made._asdict() | {"check": made.check and made.check.as_json()}
         if print_object("index", out.name, str(out.resolve()), result, json):
             return
         uri = facts_of(out).encoder
@@ -93,13 +93,9 @@ def register(app: typer.Typer, panel: str) -> None:
         print_path(f"index: {out}")
 
 
-def _as_json(check: QuestionCheck) -> dict[str, Any]:
-    from sizewise.retrieval.answerability import Share
-
-    return {name: one._asdict() if isinstance(one, Share) else one for name, one in check._asdict().items()}
-
-
 def _print_check(check: QuestionCheck) -> None:
+    from sizewise.retrieval.answerability import SURE
+
     rows = [
         ["right document first", _share(check.first)],
         ["right document among the first three", _share(check.among_three)],
@@ -109,10 +105,11 @@ def _print_check(check: QuestionCheck) -> None:
     print_table(
         ["questions", "share"], rows, f"{check.questions:,} questions that name their document, cross-validated"
     )
-    print_line(
-        f"--min-confidence {check.threshold:.2f} declines {check.allowed:.0%} of them by mistake, and "
-        f"{_share(check.declined_there)} with the document hidden."
-    )
+    if check.threshold != SURE:
+        print_line(
+            f"serve --min-confidence {check.threshold:.2f} declines {_share(check.refused_there)} by mistake, and "
+            f"{_share(check.declined_there)} with the document hidden."
+        )
 
 
 def _share(share: Share) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from sizewise.datasets.copies import Copies
 from sizewise.datasets.keys import answer_hash, folded_prompt, key_hash, min_template_count, prompt_key, prompt_text
 from sizewise.datasets.spool import Spool, repeated, shared
-from sizewise.records import ContaminationEntry, ContaminationReport, Document, Example, Split
+from sizewise.records import DRAFTED, ContaminationEntry, ContaminationReport, Document, Example, Split
 from sizewise.text.ngrams import (
     NGRAM,
     NO_HASHES,
@@ -133,8 +133,10 @@ class _Comparison:
         passages: Iterable[Text],
         examples: Mapping[Split, Sequence[Example]],
         derived: bool,
+        studied: bool,
         folder: Path,
     ) -> None:
+        self._studied = studied
         self._documents, self._passages, self._examples = documents, passages, examples
         self._templates = Templates(examples, derived, folder)
         self._folder = folder
@@ -213,6 +215,8 @@ class _Comparison:
             self._key_of.setdefault(key_hash(folded_prompt(example)), set()).update(answers)
             words = hash_words(prompt_text(example))
             yield PROMPTS, words, left_out(words, self._templates.prompts), example.id, answers
+            if self._studied and DRAFTED in example.tags:
+                continue  # its answer says what a document says that is studied as well
             for answer in (*example.references, *example.rejected):
                 words = hash_words(answer)
                 yield ANSWERS, words, left_out(words, self._templates.answers), example.id, answers
@@ -312,6 +316,7 @@ def contamination(
     examples: Mapping[Split, Sequence[Example]],
     derived: bool = False,
     folder: Path | None = None,
+    studied: bool = False,
 ) -> Iterator[ContaminationEntry]:
     """Check every test passage and test example against the training split.
 
@@ -321,9 +326,11 @@ def contamination(
         examples: Examples of all splits.
         derived: Whether the examples were derived from the documents.
         folder: Folder for working files, up to fifteen times as large as the text; the system's own by default.
+        studied: Whether unseen questions are asked about documents that models study. Then the answers of examples that
+            were drafted from the documents give nothing away that the documents don't; their prompts count.
     """
     with TemporaryDirectory(dir=folder, prefix=".contamination-") as working:
-        yield from _Comparison(documents, passages, examples, derived, Path(working)).entries()
+        yield from _Comparison(documents, passages, examples, derived, studied, Path(working)).entries()
 
 
 class Tally:

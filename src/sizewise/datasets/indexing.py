@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sizewise.documents import Reading, read_paths
@@ -24,7 +25,7 @@ from sizewise.retrieval import (
     open_index,
     update_index,
 )
-from sizewise.retrieval.answerability import MIN_QUESTIONS, Asked
+from sizewise.retrieval.answerability import Asked
 from sizewise.retrieval.meaning import text_to_encode
 from sizewise.retrieval.packaged_encoders import encoder_for, encoders_at_hand
 from sizewise.retrieval.searching import SEARCH_VERSION
@@ -39,6 +40,10 @@ WAIT_S = 900.0
 """Longest wait for another process that indexes the same documents, such as another replica that starts."""
 MAX_MEASURED = 300
 """Passages whose length in tokens is compared with what the encoder reads."""
+MAX_QUESTION_CHARACTERS = 4_000
+ROW_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
+"""Files whose documents have ids of their own."""
+_AGAIN = re.compile(r"~\d+\Z")
 AUTO = "auto"
 """The encoder that made the index; for a new one, the packaged encoder that knows the documents' languages."""
 
@@ -89,10 +94,10 @@ def index_paths(
         raise SizewiseError(
             f"{out} is a folder with other files.", "a new folder, or one with an index", "--out NEW-FOLDER"
         )
-    documents, asked = _read_documents(paths, (out, store.home), reporter)
+    documents, asked, unread = _read_documents(paths, (out, store.home), reporter)
     old = facts_of(out) if is_index(out) and not rebuild else None
     if old is not None:
-        _check_removed(out, old.documents, documents, paths)
+        _check_removed(out, old.documents, documents, unread)
     if encoder == AUTO:
         texts = [document.text for document in documents]
         encoder = f"pkg:{encoder_for(texts)}" if old is None else old.encoder
@@ -111,9 +116,7 @@ def index_paths(
     return made
 
 
-def _check_removed(
-    out: Path, before: Collection[str], documents: Sequence[Document], paths: Sequence[str | Path]
-) -> None:
+def _check_removed(out: Path, before: Collection[str], documents: Sequence[Document], unread: Collection[str]) -> None:
     """Refuse to remove all documents of an index, or those whose files are there but couldn't be read this time."""
     gone = set(before).difference(document.id for document in documents)
     if len(gone) == len(before):
@@ -123,28 +126,31 @@ def _check_removed(
             "all documents that the index is to have, named from the same folder as before",
             "name the old and the new folders together, or add --rebuild",
         )
-    files = [Path(path).expanduser() for path in paths]
-    unread = sorted(
-        name
-        for name in gone
-        if any((path / name.partition("#")[0]).is_file() or (path.name == name and path.is_file()) for path in files)
-    )
-    if unread:
-        several = f" and {len(unread) - 1:,} more are" if len(unread) > 1 else " is"
+    rows = [name for name in unread if name.endswith(ROW_KINDS)]
+    lost = sorted(name for name in gone if any(_is_of_file(name, file) for file in unread)) or sorted(gone) * bool(rows)
+    if lost:
+        several = f" and {len(lost) - 1:,} more are" if len(lost) > 1 else " is"
         raise SizewiseError(
-            f"{unread[0]}{several} in the index {out}, but couldn't be read now, so the update would remove what the "
+            f"{lost[0]}{several} in the index {out}, but couldn't be read now, so the update would remove what the "
             "index has of it. The index stays as it was.",
             "files that can be read; the reason stands above",
             "try again, take the file out of the folder, or add --rebuild",
         )
 
 
+def _is_of_file(document: str, file: str) -> bool:
+    """Check whether a document comes from a file: it is the file, a part of it, or a member of an archive."""
+    name = _AGAIN.sub("", document)
+    return name == file or name.startswith((f"{file}#", f"{file}/"))
+
+
 def _read_documents(
     paths: Sequence[Path | str], excluded: Sequence[Path], reporter: Reporter
-) -> tuple[list[Document], list[Asked]]:
-    """Read the documents of files and folders, each with an id of its own, and the questions that name one of them.
+) -> tuple[list[Document], list[Asked], set[str]]:
+    """Read the documents of files and folders, each with an id of its own; an index among them is not read.
 
-    An index among them is not read.
+    Returns:
+        The documents, the questions that name one of them, and the names of files that couldn't be read.
     """
     if indexes := [path for path in map(Path, paths) if is_index(path)]:
         raise UsageError(
@@ -173,23 +179,59 @@ def _read_documents(
         several = "s" * (len(renamed) > 1)
         named = ", ".join(renamed[:3])
         reporter.say(f"{len(renamed):,} document{several} had the id of another and got a new one: {named}")
-    return documents, _asked(reading, used, reporter)
+    return documents, _asked(reading, used, reporter), reading.unread
 
 
 def _asked(reading: Reading, documents: Collection[str], reporter: Reporter) -> list[Asked]:
     """Return the questions of examples that name their document; those of a test split stay unseen."""
     examples = reading.examples
     wanted = [example for example in examples if example.split != "test" and example.messages]
-    asked = [Asked(one.messages[-1].content, one.source) for one in wanted if one.source in documents]
-    if len(examples):
-        several = "s are" if len(examples) > 1 else " is"
-        reporter.say(f"{len(examples):,} example{several} not indexed: only documents are searched")
-    if asked:
-        needs = "" if len(asked) >= MIN_QUESTIONS else f"; that takes {MIN_QUESTIONS}"
-        reporter.say(
-            f"{len(asked):,} of their questions name a document, and can teach the index when to answer{needs}"
-        )
-    return asked
+    found = _Names(documents)
+    asked = {Asked(_shortened(one.messages[-1].content), found.of(one.source)) for one in wanted}
+    named = sorted(one for one in asked if one.document)
+    if not len(examples):
+        return named
+    several = "s are" if len(examples) > 1 else " is"
+    reporter.say(f"{len(examples):,} example{several} not indexed: only documents are searched")
+    others = [one.source for one in wanted if one.source not in (one.id, "") and not found.of(one.source)]
+    if others:
+        like = next(iter(sorted(documents)))
+        reporter.say(f"{len(others):,} of them name no document of the index, such as '{others[0]}'; one is '{like}'")
+    if named:
+        reporter.say(f"{len(named):,} different questions name a document, and can teach the index when to answer")
+    return named
+
+
+class _Names:
+    """Finds documents by their id, or by a name that only one of them has: with other folders, case or extension."""
+
+    def __init__(self, documents: Collection[str]) -> None:
+        self._ids = frozenset(documents)
+        self._forms: dict[str, set[str]] = {}
+        for name in documents:
+            for form in self._forms_of(name):
+                self._forms.setdefault(form, set()).add(name)
+
+    def of(self, source: str) -> str:
+        """Return the id of the document that a source names; empty if there is none, or several."""
+        if source in self._ids:
+            return source
+        for form in self._forms_of(source):
+            found = self._forms.get(form, set())
+            if len(found) == 1:
+                return next(iter(found))
+        return ""
+
+    @staticmethod
+    def _forms_of(name: str) -> list[str]:
+        """Return forms of a name, the most exact one first."""
+        whole = name.casefold().removeprefix("./")
+        last = whole.rstrip("/").rpartition("/")[2].partition("#")[0]
+        return [whole, last, PurePosixPath(last).stem]
+
+
+def _shortened(question: str) -> str:
+    return question[:MAX_QUESTION_CHARACTERS]
 
 
 def _note_truncated(documents: Sequence[Document], cutting: Cutting, encoder: Encoder, reporter: Reporter) -> None:
@@ -213,7 +255,7 @@ def open_folder(path: Path, store: Store, reporter: Reporter) -> Opened:
     if is_index(path):
         library = open_index(path, _opener(store, reporter.say), reporter.say)
         return Opened(library, library.documents, library.search_state)
-    documents, asked = _read_documents([path], (store.home,), reporter)
+    documents, asked, _ = _read_documents([path], (store.home,), reporter)
     return _searched(lambda: documents, ["folder", str(path.resolve())], store, reporter, asked)
 
 

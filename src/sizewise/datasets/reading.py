@@ -43,7 +43,7 @@ from sizewise.store import RowFile, Saved, Store, make_folder, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-DATASET_VERSION = 6
+DATASET_VERSION = 7
 """Incremented when splits, deduplication, contamination or label rules change; part of a dataset's id."""
 
 MIN_DOCUMENTS = 10
@@ -224,7 +224,7 @@ def _contamination_report(
 ) -> ContaminationReport:
     """Compare the test split with training, and count answers that stand in studied documents."""
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
-    report = writer.check_contamination(derived, split not in STUDIED).report(listing.duplicates)
+    report = writer.check_contamination(derived, split in STUDIED).report(listing.duplicates)
     if split not in STUDIED:
         return report
     return with_verbatim_answers(report, writer.documents["train"], writer.examples["test"], notes)
@@ -359,12 +359,12 @@ class _Writer:
                         self._write_example(example, split)
         return repeated
 
-    def check_contamination(self, derived: bool, documents_count: bool) -> Tally:
-        """Compare the test split with the training split."""
-        documents = self.documents["train"] if documents_count else ()
+    def check_contamination(self, derived: bool, studied: bool) -> Tally:
+        """Compare the test split with the training split; with its examples only, if its documents are studied."""
+        documents = () if studied else self.documents["train"]
         tally = Tally()
         passages_of_test = _Passages(self.documents["test"])
-        for entry in contamination(documents, passages_of_test, self.examples, derived, self._folder):
+        for entry in contamination(documents, passages_of_test, self.examples, derived, self._folder, studied):
             self.entries.append(tally.add(entry))
         return tally
 

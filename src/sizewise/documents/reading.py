@@ -95,6 +95,7 @@ class Reading:
         documents: Cleaned texts.
         examples: Prompts, with reference answers where there are any.
         not_read: Reason -> number of files that were skipped for it.
+        unread: Names of those files.
         notes: Remarks that matter for interpreting scores.
         forms: Detected row format -> number of rows.
         rejected: Rows that could not be used.
@@ -124,6 +125,7 @@ class Reading:
     excluded: tuple[Path, ...] = ()
     folder: Path | None = None
     question: StatedQuestion | None = None
+    unread: set[str] = field(default_factory=set)
 
     def add_document(self, document: Document) -> None:
         """Add a document; personal data in it is masked, or the document dropped, if that was chosen."""
@@ -145,6 +147,7 @@ class Reading:
 
     def skip(self, name: str, reason: str) -> None:
         """Take note that a file was not read."""
+        self.unread.add(name)
         reason = self.personal.words(shown_path(reason))
         self.not_read[reason] = self.not_read.get(reason, 0) + 1
         names = self.skipped.setdefault(reason, [])

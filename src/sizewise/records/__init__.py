@@ -118,6 +118,7 @@ from sizewise.records.service import (
     Source,
 )
 from sizewise.records.text import (
+    DRAFTED,
     SPLITS,
     ContaminationEntry,
     ContaminationReport,
@@ -154,6 +155,7 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "DRAFTED",
     "MAX_GUIDELINES",
     "NONE",
     "REASONS",

@@ -13,6 +13,8 @@ from sizewise.records.questions import Question
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DRAFTED = "drafted"
+"""Tag of examples that were synthesized from documents."""
 
 
 def _without_unset(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ passage answers. Neither needs a model.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -26,6 +27,9 @@ MAX_QUESTIONS, MIN_QUESTIONS = 400, 20
 MAX_ASKED, FOLDS, MAX_REFUSED = 2_000, 5, 0.05
 """Questions that people asked of which it is learned, parts of the documents for cross-validation, and share of the
 answered questions that may be declined by mistake."""
+MIN_AUC, COPY = 0.6, 0.7
+"""Chance that a question with its document gets a higher probability than one without, below which questions teach
+nothing; and share of terms in common from which a document is a version of another."""
 SURE, PASSAGES = 0.5, 3
 MAX_PASSAGES = 20_000
 """Passages that it is learned from; of larger collections, a sample of the documents."""
@@ -77,19 +81,38 @@ class QuestionCheck(NamedTuple):
 
     questions: int
     first: Share
-    """The document that answers comes first."""
+    """The document that answers, or a version of it, comes first."""
     among_three: Share
     """It is among the first three documents."""
     refused: Share
     """Questions declined though their document is there, at a probability of 0.5."""
     declined: Share
     """Questions declined when their document is hidden, at the same probability."""
-    allowed: float
-    """Share of the questions that may be declined by mistake at the threshold."""
     threshold: float
-    """Probability below which so many are."""
+    """Probability below which about `MAX_REFUSED` of the questions are declined by mistake, rounded down."""
+    refused_there: Share
+    """Questions declined at that probability though their document is there."""
     declined_there: Share
     """Questions declined at that probability when their document is hidden."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, shares as objects."""
+        return {name: one._asdict() if isinstance(one, Share) else one for name, one in self._asdict().items()}
+
+
+def question_check_of(written: Mapping[str, Any] | None) -> QuestionCheck | None:
+    """Return what `as_json` wrote."""
+    if not written:
+        return None
+    values: dict[str, Any] = {name: Share(**one) if isinstance(one, dict) else one for name, one in written.items()}
+    return QuestionCheck(**values)
+
+
+class Taught(NamedTuple):
+    """What questions taught."""
+
+    probability: AnswerProbability
+    check: QuestionCheck
 
 
 def learn_answerability(
@@ -100,21 +123,24 @@ def learn_answerability(
     Args:
         index: the passages.
         rng: chooses documents and sentences.
-        asked: questions that people asked; with fewer than `MIN_QUESTIONS`, sentences are used.
+        asked: questions that people asked; those that teach nothing (see `teach`) are replaced by sentences.
     """
-    known = _sampled(index, asked)
-    if len(known) >= MIN_QUESTIONS:
-        features, signs, _ = _of_questions(index, known)
-        return _fit(features, signs)
-    return _learn_from_sentences(index, rng)
+    taught = teach(index, asked)
+    return taught.probability if isinstance(taught, Taught) else _learn_from_sentences(index, rng)
 
 
-def check_questions(index: SearchIndex, asked: Sequence[Asked]) -> QuestionCheck | None:
-    """Measure search and the probability of an answer on questions that people asked; None if there are too few."""
-    known = _sampled(index, asked)
+def teach(index: SearchIndex, asked: Sequence[Asked]) -> Taught | str:
+    """Fit the probability on questions that people asked, and measure it on documents that it didn't learn from.
+
+    Returns:
+        What was learned, or why nothing was.
+    """
+    known = [one for one in dict.fromkeys(asked) if one.question.strip() and index.documents.get(one.document)]
+    known = known if len(known) <= MAX_ASKED else random.Random(0).sample(known, MAX_ASKED)
     documents = sorted({one.document for one in known})
     if len(known) < MIN_QUESTIONS or len(documents) < FOLDS:
-        return None
+        needed = f"{MIN_QUESTIONS} of {FOLDS} documents are needed"
+        return f"{len(known):,} different questions of {len(documents):,} documents; {needed}"
     features, signs, ranks = _of_questions(index, known)
     random.Random(0).shuffle(documents)
     fold = {document: i % FOLDS for i, document in enumerate(documents)}
@@ -125,20 +151,19 @@ def check_questions(index: SearchIndex, asked: Sequence[Asked]) -> QuestionCheck
         learned = _fit(features[~held], signs[~held])
         chance[held] = [learned.predict(row) for row in features[held]]
     there, hidden = chance[::2], chance[1::2]
-    threshold = float(np.quantile(there, MAX_REFUSED, method="lower"))
-    return QuestionCheck(
+    above, equal = there[:, None] > hidden, there[:, None] == hidden
+    if float((above + 0.5 * equal).mean()) < MIN_AUC:
+        return "search finds as much for the questions with their documents hidden as with them there"
+    threshold = math.floor(100 * float(np.quantile(there, MAX_REFUSED, method="lower"))) / 100
+    check = QuestionCheck(
         len(known), _share(ranks < 1), _share(ranks < PASSAGES), _share(there < SURE), _share(hidden < SURE),
-        MAX_REFUSED, threshold, _share(hidden < threshold),
+        threshold, _share(there < threshold), _share(hidden < threshold),
     )  # fmt: skip
-
-
-def _sampled(index: SearchIndex, asked: Sequence[Asked]) -> list[Asked]:
-    known = [one for one in dict.fromkeys(asked) if one.question.strip() and index.documents.get(one.document)]
-    return known if len(known) <= MAX_ASKED else random.Random(0).sample(known, MAX_ASKED)
+    return Taught(_fit(features, signs), check)
 
 
 def _of_questions(index: SearchIndex, asked: Sequence[Asked]) -> tuple[Array, Array, npt.NDArray[np.intp]]:
-    """Compute the features of each question, with its document and with it hidden.
+    """Compute the features of each question, with its document and with it and its versions hidden.
 
     Returns:
         (2 questions, features), (2 questions,) 1 or -1, and how many documents come before the one that answers.
@@ -146,17 +171,25 @@ def _of_questions(index: SearchIndex, asked: Sequence[Asked]) -> tuple[Array, Ar
     rows, signs, ranks = [], [], []
     for question, document in asked:
         similarities = index.similarities(question)
-        for hidden in (None, document):
-            ranking = index.rank(question, similarities, hidden)
-            rows.append(index.features(question, ranking) if len(ranking.positions) else None)
-            signs.append(1.0 if hidden is None else -1.0)
-            if hidden is None:
-                best = [index.passages[place].document for place in ranking.positions[: 10 * PASSAGES].tolist()]
-                found = list(dict.fromkeys(best))
-                ranks.append(found.index(document) if document in found else len(found) + PASSAGES)
-    width = next((len(row) for row in rows if row is not None), 0)
-    filled = [np.zeros(width) if row is None else row for row in rows]
-    return np.array(filled), np.array(signs), np.array(ranks)
+        ranking = index.rank(question, similarities)
+        best = [index.passages[place].document for place in ranking.positions[: 10 * PASSAGES].tolist()]
+        found = list(dict.fromkeys(best))
+        versions = {document, *(one for one in found if _is_version(index, one, document))}
+        ranks.append(next((i for i, one in enumerate(found) if one in versions), len(found) + PASSAGES))
+        for one, sign in ((ranking, 1.0), (index.rank(question, similarities, versions), -1.0)):
+            rows.append(index.features(question, one) if len(one.positions) else np.zeros(index.feature_count))
+            signs.append(sign)
+    return np.array(rows), np.array(signs), np.array(ranks)
+
+
+def _is_version(index: SearchIndex, one: str, other: str) -> bool:
+    """Check whether a document has most terms in common with another one."""
+    first, second = _terms_of(index, one), _terms_of(index, other)
+    return len(first & second) >= COPY * len(first | second)
+
+
+def _terms_of(index: SearchIndex, document: str) -> set[str]:
+    return {term for place in index.documents[document] for term in index.term_index.terms_of(place)}
 
 
 def _share(hits: npt.NDArray[np.bool_]) -> Share:
@@ -183,11 +216,11 @@ def _learn_from_sentences(index: SearchIndex, rng: random.Random) -> AnswerProba
     rows, labels = [], []
     for question, document in questions:
         similarities = without.similarities(question)
-        for hidden in (None, document):
+        for hidden in ((), (document,)):
             ranking = without.rank(question, similarities, hidden)
             if len(ranking.positions):
                 rows.append(without.features(question, ranking))
-                labels.append(1.0 if hidden is None else -1.0)
+                labels.append(-1.0 if hidden else 1.0)
     return _fit(np.array(rows), np.array(labels))
 
 

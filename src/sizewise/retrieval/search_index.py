@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Self
 
@@ -117,13 +117,13 @@ class SearchIndex:
         """Compute the similarity of each passage to a question; None if passages have no vectors."""
         return None if self.meaning is None else self.meaning.similarities(question)
 
-    def rank(self, question: str, similarities: Array | None, hidden: str | None = None) -> Ranking:
-        """Rank passages, excluding those of a hidden document."""
+    def rank(self, question: str, similarities: Array | None, hidden: Collection[str] = ()) -> Ranking:
+        """Rank passages, excluding those of hidden documents."""
         asked = self._read_query(question)
         parts = [term for of_compound in asked.parts.values() for term in sorted(of_compound)]
         words = self.term_index.scores([*asked.terms, *parts])
-        if hidden is not None:
-            places = list(self.documents[hidden])
+        if hidden:
+            places = [place for document in sorted(hidden) for place in self.documents[document]]
             words[places] = 0.0
             if similarities is not None:
                 similarities = similarities.copy()
@@ -151,6 +151,11 @@ class SearchIndex:
     def coverage(self, weights: Weights, text: str) -> float:
         """Compute the weighted share of terms that occur in a text."""
         return weighted_share(weights, frozenset(index_terms(text, self.stop_words)))
+
+    @property
+    def feature_count(self) -> int:
+        """Number of `features`."""
+        return 6 if self.meaning is None else 8
 
     def features(self, question: str, ranking: Ranking) -> Array:
         """Compute the features that predict an answer.

@@ -25,8 +25,10 @@ from sizewise.retrieval.answerability import (
     AnswerProbability,
     Asked,
     QuestionCheck,
-    check_questions,
+    Taught,
     learn_answerability,
+    question_check_of,
+    teach,
 )
 from sizewise.retrieval.lines import Lines
 from sizewise.retrieval.meaning import BLOCK, Meaning, TextEncoder, Vectors, text_to_encode
@@ -163,8 +165,8 @@ def update_index(
         encoder: encodes passages; None for an index that is searched by words only.
         cutting: how documents are split into passages; by default as the index was made.
         rebuild: make the index anew.
-        asked: questions that people asked, from which the probability of an answer is learned; by default those that
-            the index has. None learns none.
+        asked: questions that people asked, from which the probability of an answer is learned, besides those that the
+            index has. None learns none.
         reporter: receives progress.
         wait_s: how long to wait for another process that updates the index.
 
@@ -180,13 +182,14 @@ def update_index(
             for left in folder.glob(f"{BUILDING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             old = None if rebuild or not is_index(folder) else _read(folder)
+            before = _questions_before(folder, old)
             if old is not None:
                 name = None if encoder is None else encoder.encoder.fingerprint
                 _check_encoder(folder, old.manifest, name, None if encoder is None else encoder.uri)
             if cutting is None:
                 cutting = Cutting() if old is None else Cutting(**old.manifest["cutting"])
             cutting.check()
-            return _Updating(folder, old, documents, encoder, cutting, reporter, asked).run()
+            return _Updating(folder, old, documents, encoder, cutting, reporter, asked, before).run()
     except Timeout as error:
         raise SizewiseError(
             f"Another process updates the index {folder}.", "one process for each index", "wait for it to end"
@@ -207,10 +210,11 @@ class _Updating:
         cutting: Cutting,
         reporter: Reporter,
         asked: Sequence[Asked] | None,
+        before: Sequence[Asked],
     ) -> None:
-        before = [] if old is None else _read_questions(old.folder)
-        self._learns, self._asked = asked is not None, list(asked or before)
-        self._asks_others = self._learns and self._asked != before
+        later = {one.question: one for one in [*before, *(asked or ())]}
+        self._learns, self._asked = asked is not None, list(later.values())
+        self._asks_others = self._learns and self._asked != list(before)
         self._folder, self._old, self._documents = folder, old, documents
         self._named, self._cutting, self._reporter = encoder, cutting, reporter
         self._known = old.spans() if old else {}
@@ -229,7 +233,8 @@ class _Updating:
         changed = len(names) - added - sum(same)
         same_documents = not (added or removed or changed) and names == list(self._known)
         if self._old is not None and same_documents and not self._asks_others:
-            return Update(0, 0, 0, len(names), len(self._old.passages), 0)
+            check = question_check_of(self._old.manifest.get("check"))
+            return Update(0, 0, 0, len(names), len(self._old.passages), 0, check)
         stop_words = stop_words_of(self._sampled_texts())
         building = self._folder / f"{BUILDING}{os.getpid()}"
         building.mkdir()
@@ -318,15 +323,18 @@ class _Updating:
 
     def _publish(self, building: Path, index: SearchIndex, vectors: Vectors | None) -> QuestionCheck | None:
         """Learn the probability of an answer, name the folder and write the manifest; return what questions say."""
-        learned = {WORDS: learn_answerability(index, random.Random(0), self._asked)} if self._learns else {}
+        learned, check = {}, None
+        if self._learns:
+            learned[WORDS], check = self._learn(index)
         encoder: dict[str, Any] | None = None
         if self._named is not None and vectors is not None:
             meaning = index.add_meaning(self._named.encoder, vectors)
             state = {"fingerprint": meaning.encoder.fingerprint, "width": meaning.encoder.width}
             encoder = {"uri": self._named.uri, **state, "words_share": meaning.words_share}
             if self._learns:
-                learned[MEANING] = learn_answerability(index, random.Random(0), self._asked)
-        check = check_questions(index, self._asked) if self._learns else None
+                learned[MEANING], check = self._learn(index)
+        if self._asked and self._learns and check is None:
+            self._reporter.say(f"the questions teach the index nothing: {teach(index, self._asked)}")
         _sync_files(building)
         name = f"files-{fingerprint([self._rows, list(self._cutting), os.urandom(8).hex()])}"
         building.rename(self._folder / name)
@@ -338,6 +346,7 @@ class _Updating:
             "cutting": self._cutting._asdict(),
             "encoder": encoder,
             "stop_words": sorted(index.stop_words),
+            "check": check and check.as_json(),
             "answerability": {kind: one.as_lists() for kind, one in learned.items() if one is not None},
         }
         write_atomically(self._folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
@@ -345,6 +354,11 @@ class _Updating:
             if left.name != name:
                 shutil.rmtree(left, ignore_errors=True)
         return check
+
+    def _learn(self, index: SearchIndex) -> tuple[AnswerProbability | None, QuestionCheck | None]:
+        """Learn from the questions, or else from sentences of the documents."""
+        taught = teach(index, self._asked)
+        return taught if isinstance(taught, Taught) else (learn_answerability(index, random.Random(0)), None)
 
     def _spans(self) -> dict[str, range]:
         spans, start = {}, 0
@@ -434,10 +448,23 @@ def _read_files(folder: Path) -> _Stored:
     return _Stored(files, manifest, rows, passages, terms, vectors)
 
 
-def _read_questions(folder: Path) -> list[Asked]:
-    """Read the questions from which an index learned; an index without any has no file of them."""
-    path = folder / QUESTIONS
-    return [Asked(*row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+def _questions_before(folder: Path, old: _Stored | None) -> list[Asked]:
+    """Read the questions that an index learned from; those of one that is made anew as well, if they can be read.
+
+    Raises:
+        DamagedIndexError: the questions of an index that is updated can't be read.
+    """
+    paths = [old.folder / QUESTIONS] if old is not None else sorted(folder.glob(f"files-*/{QUESTIONS}"))
+    for path in paths:
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            return [Asked(str(question), str(document)) for question, document in rows]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError) as error:
+            if old is not None:
+                raise _damaged(folder, error) from error
+    return []
 
 
 class IndexFacts(NamedTuple):

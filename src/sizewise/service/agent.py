@@ -40,6 +40,8 @@ MAX_REPETITION = 0.8
 MAX_QUOTED = 3
 SHORT_QUESTION = 6
 MAX_PASSAGE_WORDS, MAX_ANSWER_TOKENS = 320, 200
+MAX_SOURCE = 300
+"""Characters of a source in the list: its title and the headings of its passages."""
 MAX_QUESTION_CHARACTERS = 4_000
 """Characters of a question used for retrieval, from both ends: it is compared with every sentence found."""
 
@@ -419,7 +421,9 @@ class Citer:
         rows = []
         for document, number in self._numbers.items():
             headings = "; ".join(self._headings.get(document, ()))
-            rows.append(f"[{number}] {titles[document]}{': ' + headings if headings else ''} ({document})")
+            place = " ".join(f"{titles[document]}{': ' + headings if headings else ''}".split())
+            short = place if len(place) <= MAX_SOURCE else f"{place[:MAX_SOURCE]}\u2026"
+            rows.append(f"[{number}] {short} ({document})")
         return "\n\nSources:\n" + "\n".join(rows)
 
 

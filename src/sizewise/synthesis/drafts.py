@@ -21,14 +21,13 @@ from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.progress import Reporter, Silent
-from sizewise.records import SPLITS, Document, Score, Synthesis, fingerprint
+from sizewise.records import DRAFTED, SPLITS, Document, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store, make_folder, read_jsonl, write_atomically
 from sizewise.synthesis import extractive
 from sizewise.synthesis.extractive import EXTRACTIVE
 from sizewise.synthesis.formats import FORMATS, QUESTION, check_formats
 from sizewise.synthesis.making import (
-    DRAFTED,
     FORMAT_TAG,
     Draft,
     Made,

@@ -18,7 +18,7 @@ from sizewise.errors import SizewiseError
 from sizewise.metrics.content import content_match
 from sizewise.models.given_passages import PASSAGE_COUNTS, before_question, not_given, passage_text
 from sizewise.models.retrieving import has_signals
-from sizewise.records import Completion, Message, Request, Score, fingerprint
+from sizewise.records import DRAFTED, Completion, Message, Request, Score, fingerprint
 from sizewise.retrieval import Library, Passage
 from sizewise.synthesis.extractive import Item, items_of
 from sizewise.synthesis.formats import (
@@ -41,7 +41,6 @@ from sizewise.text import count_words, detect_language, words_of
 from sizewise.text.languages import NAMES
 from sizewise.text.ngrams import hash_words
 
-DRAFTED = "drafted"
 DUPLICATE, CONFLICT = "duplicate question", "documents answer the same question differently"
 INJECTION = "the passage has signs of prompt injection"
 FORMAT_TAG = 2
