@@ -144,6 +144,13 @@ def test_links_within_a_page_are_text_and_footnotes_keep_their_brackets() -> Non
     )
 
 
+def test_a_command_after_a_prompt_is_no_heading() -> None:
+    page = "<h1>Setup</h1><p># make install</p><p>#1 of all</p><ul><li># ls</li></ul><pre># in code\n</pre>"
+    text = convert_bytes(page.encode(), ".html").parts[0].text
+    assert [line for line in text.splitlines() if line.startswith("#")] == ["# Setup", "#1 of all", "# in code"]
+    assert "\\# make install" in text
+
+
 def test_running_headers_hyphens_and_empty_pages_of_a_pdf(tmp_path: Path) -> None:
     sections = ["Fees are paid in the harbor infor-", "Boats must leave before the well-", "A well-known rule: infor-"]
     pages = [

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 MAX_SPAN, MAX_ADDED = 200, 20_000
+_LIKE_HEADING = re.compile(r"\s*#{1,6}\s")
 _WITHIN = re.compile(r"\A#")
 _POWER = re.compile(r"[-+\u2212]?[\dn]{1,6}")
 _BASE = re.compile(r"(?:[\d)\]]|(?<![^\W\d_])[^\W\d_]{1,3})\Z")
@@ -25,14 +26,8 @@ def keep_marks(soup: Any) -> None:
             before = str(mark.previous_sibling or "") if not getattr(mark.previous_sibling, "name", None) else ""
             before = before or (mark.previous_sibling.get_text() if mark.previous_sibling is not None else "")
             mark.replace_with(f"^{text}" if _BASE.search(before) else f"[{text}]")
-    for link in soup.find_all("a", href=_WITHIN):
-        text = link.get_text(strip=True)
-        if text.isdigit():
-            link.replace_with(f"[{text}]")
-        else:
-            if getattr(link.next_sibling, "name", None) == "a":
-                link.insert_after(" ")
-            link.unwrap()
+    _escape_prompts(soup)
+    _unwrap_links(soup)
     for reading in soup.find_all("rt"):
         text = reading.get_text(strip=True)
         reading.replace_with(f"({text})" if text else "")
@@ -45,6 +40,27 @@ def keep_marks(soup: Any) -> None:
     for cell in soup.find_all(["td", "th"]):
         for text in cell.find_all(string=re.compile(r"\|")):
             text.replace_with(text.replace("|", "\\|"))
+
+
+def _escape_prompts(soup: Any) -> None:
+    """Escape the `#` of a command after a prompt, or of a comment, which would be a heading."""
+    for paragraph in soup.find_all(["p", "li"]):
+        first: Any = next(iter(paragraph.children), None)
+        is_text = first is not None and first.name is None
+        if is_text and _LIKE_HEADING.match(str(first)) and paragraph.find_parent("pre") is None:
+            first.replace_with(f"\\{str(first).lstrip()}")
+
+
+def _unwrap_links(soup: Any) -> None:
+    """Replace links within the document by their text, and those to footnotes by numbers in brackets."""
+    for link in soup.find_all("a", href=_WITHIN):
+        text = link.get_text(strip=True)
+        if text.isdigit():
+            link.replace_with(f"[{text}]")
+        else:
+            if getattr(link.next_sibling, "name", None) == "a":
+                link.insert_after(" ")
+            link.unwrap()
 
 
 def _fill_spans(table: Any) -> int:

@@ -200,7 +200,7 @@ def _candidates(minutes: float, retrieve: bool, both: bool) -> list[str]:
         'name = "SmolLM2-135M fine-tuned, with the documents"',
         'model = "pkg:smollm2-135m"',
         "retrieve = true",
-        f"train = {{ {trained}, passage_share = 0.5, context = 1024 }}",
+        f"train = {{ {trained}, passage_share = 1.0, example_share = 0.9, context = 1024 }}",
         "",
     ]
     return [
