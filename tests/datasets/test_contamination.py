@@ -178,5 +178,8 @@ def test_answers_drafted_from_studied_documents_give_nothing_away_and_prompts_do
     assert is_clean(drafted, studied=True)
     assert not is_clean(drafted, studied=False)
     assert not is_clean(written, studied=True)
+    gap = ask("d", f"Harbor\n\n{body(1)} ____", body(2)).model_copy(update={"tags": ("drafted",)})
+    assert is_clean(gap, studied=True)
+    assert not is_clean(gap, studied=False)
     same = ask("d", test[0].messages[-1].content, body(1)).model_copy(update={"tags": ("drafted",)})
     assert not is_clean(same, studied=True)

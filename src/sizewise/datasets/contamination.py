@@ -42,6 +42,8 @@ MAX_LABEL_WORDS = 3
 MIN_CANNED_PROMPTS = 3  # an answer or phrase that this many prompts share is canned
 SHORT_NGRAM = 7
 DOCUMENTS, ANSWERS, PROMPTS = KINDS = ("documents", "answers", "prompts")
+DRAFTED_PROMPTS = "drafted prompts"
+"""Kind of prompts that were drafted from studied documents and may quote them: a copy counts for test prompts only."""
 NO_ANSWERS: frozenset[int] = frozenset()
 
 
@@ -164,7 +166,7 @@ class _Comparison:
             yield passage.item, None, [_Part(hash_words(passage.text), None, KINDS)]
         for example in self._examples["test"]:
             prompt = hash_words(prompt_text(example))
-            parts = [_Part(prompt, left_out(prompt, self._templates.prompts), KINDS)]
+            parts = [_Part(prompt, left_out(prompt, self._templates.prompts), (*KINDS, DRAFTED_PROMPTS))]
             yield example.id, example, [*parts, *map(self._answer_part, example.references)]
 
     def _answer_part(self, answer: str) -> _Part:
@@ -188,7 +190,7 @@ class _Comparison:
                 asked = hash_words(_asked(example))
                 self._wanted[0].add(asked.whole())
                 self._wanted[SHORT_NGRAM].update(ngrams(asked, SHORT_NGRAM).hashes.tolist())
-        self._seen = {kind: _Seen(self._wanted, Spool(self._folder, kind, 1)) for kind in KINDS}
+        self._seen = {kind: _Seen(self._wanted, Spool(self._folder, kind, 1)) for kind in (*KINDS, DRAFTED_PROMPTS)}
         for kind, words, common, item, answers in self._training_texts():
             self._seen[kind].add(words, common)
             copies.add(letters_of(words, common))
@@ -214,8 +216,10 @@ class _Comparison:
             answers = frozenset(map(answer_hash, example.references))
             self._key_of.setdefault(key_hash(folded_prompt(example)), set()).update(answers)
             words = hash_words(prompt_text(example))
-            yield PROMPTS, words, left_out(words, self._templates.prompts), example.id, answers
-            if self._studied and DRAFTED in example.tags:
+            is_drafted = self._studied and DRAFTED in example.tags
+            kind = DRAFTED_PROMPTS if is_drafted else PROMPTS
+            yield kind, words, left_out(words, self._templates.prompts), example.id, answers
+            if is_drafted:
                 continue  # its answer says what a document says that is studied as well
             for answer in (*example.references, *example.rejected):
                 words = hash_words(answer)
@@ -236,7 +240,9 @@ class _Comparison:
         overlap = _combined(found) if found else _Overlap(False, 0, False, 0)
         prompted = self._overlap(prompt, numbers[0])
         given = frozenset(map(answer_hash, example.references))
-        copied = [self._train[item] for kind, item in self._copies.get(numbers[0], ()) if kind == PROMPTS]
+        copied = [
+            self._train[item] for kind, item in self._copies.get(numbers[0], ()) if kind in (PROMPTS, DRAFTED_PROMPTS)
+        ]
         same = self._key_of.get(key_hash(folded_prompt(example)), set())
         return ContaminationEntry(
             item=example.id,
@@ -265,7 +271,7 @@ class _Comparison:
             return False
         if any(asked.whole() in self._seen[kind].whole for kind in (DOCUMENTS, ANSWERS)):
             return True
-        searched = (DOCUMENTS, ANSWERS) if template else KINDS
+        searched = (DOCUMENTS, ANSWERS) if template else part.kinds
         short = ngrams(asked, SHORT_NGRAM).hashes
         is_long = len(ngrams(asked, NGRAM).starts) > 0
         return not is_long and len(short) > 0 and any(self._seen[kind].holds(short) for kind in searched)
