@@ -7,7 +7,8 @@
     python benchmarks/closed_book.py --table
 
 SIZEWISE_TEST_DATA names the folder with MedQuAD, SIZEWISE_HOME keeps models and answers: a step that was done isn't
-done again, and one that was stopped goes on where it was. Results go to benchmarks/results/closed_book.json.
+done again, and one that was stopped goes on where it was. Results go to benchmarks/results/closed_book.json; the
+answers stay in the work folder, and their hash is in the results.
 
 An answer is right with half of the content words of its reference, which agreed best with blind grades; half of the
 rarest ones (`key_facts`) is stricter, because a model that learned only the style says what all references say.
@@ -18,6 +19,7 @@ differences are paired by question.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -283,6 +285,8 @@ class Bench:
         answers = self.answers()
         self.parts["differences"] = differences(answers)
         self.parts["lost"] = lost(answers)
+        files = sorted((self.work / "answers").glob("*.json"))
+        self.parts["answers_sha256"] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
         result = {
             "name": "closed_book",
             "ratio": None,
