@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from sizewise.documents.chapters import headings_of
 from sizewise.documents.contents_lists import without_contents
+from sizewise.documents.pdf_layout import joined
 from sizewise.documents.worker import convert_bytes
 from tests.documents.builders import pdf
 
@@ -166,6 +169,25 @@ def test_lines_that_wrap_are_joined_and_those_of_an_address_or_a_list_are_not() 
     assert f"{BODY} It opens early, and closes late. Then it is dark." in text
     assert "Lower Quay\n12 Long Street\nLower Quay" in text
     assert "with a crew\n- boats" in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ((("The harbor", True), ("is open.", False), ("Ask us.", False)), "The harbor is open.\nAsk us."),
+        (
+            (("\u6e2f\u53e3\u958b\u653e", True), ("\u65f6\u95f4\u3002", False)),
+            "\u6e2f\u53e3\u958b\u653e\u65f6\u95f4\u3002",
+        ),
+        (
+            (("\u0e17\u0e48\u0e32\u0e40\u0e23\u0e37\u0e2d", True), ("\u0e40\u0e1b\u0e34\u0e14", False)),
+            "\u0e17\u0e48\u0e32\u0e40\u0e23\u0e37\u0e2d\u0e40\u0e1b\u0e34\u0e14",
+        ),
+        ((("Open in \u6e2f", True), ("city", False)), "Open in \u6e2f city"),
+    ],
+)
+def test_lines_are_joined_as_their_script_wants(lines: tuple[tuple[str, bool], ...], text: str) -> None:
+    assert joined(lines) == text
 
 
 def test_what_a_margin_says_of_a_chapter_only_once_stays() -> None:

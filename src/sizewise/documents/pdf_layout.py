@@ -20,6 +20,7 @@ MIN_PROSE, MIN_WIDE = 35, 15
 """Characters of a line that may wrap, also in scripts with wide characters; shorter lines are those of an address or a
 list."""
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff01-\uff60]")
+_NO_SPACE = re.compile(rf"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]|{_WIDE.pattern}")
 _ITEM = re.compile(r"[\u2022\u25aa\u25e6\u00b7*\-\u2013\u2014]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|#")
 
 
@@ -152,6 +153,6 @@ def joined(lines: Sequence[tuple[str, bool]]) -> str:
     """
     text = ""
     for (line, wraps), (below, _) in zip_longest(lines, lines[1:], fillvalue=("", False)):
-        between = "\n" if not wraps else "" if _WIDE.search(line[-1:]) and _WIDE.match(below) else " "
+        between = "\n" if not wraps else "" if _NO_SPACE.search(line[-1:]) and _NO_SPACE.match(below) else " "
         text += line + between
     return text.strip("\n")
