@@ -190,3 +190,19 @@ def test_parts_of_what_cannot_be_read_now_stay_in_the_index(folder: Path, tmp_pa
     (folder / "C# notes.html").unlink()
     (folder / "picture.xyz").write_bytes(b"\0")
     assert run(folder, "--out", tmp_path / "index")["removed"] == 1
+
+
+def test_an_unread_table_that_is_no_document_does_not_hold_up_an_update(folder: Path, tmp_path: Path) -> None:
+    (folder / "settings.json").write_bytes(b"\0 broken")
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    (folder / "loan.md").unlink()
+    assert run(folder, "--out", tmp_path / "index")["removed"] == 1
+
+
+def test_a_table_of_documents_that_cannot_be_read_now_keeps_them(folder: Path, tmp_path: Path) -> None:
+    table = folder / "more.jsonl"
+    table.write_text('{"id": "lamps", "text": "The lamp is bright and warm."}\n', encoding="utf-8")
+    run(folder, "--out", tmp_path / "index", "--words-only")
+    table.write_bytes(b"\0 broken")
+    with pytest.raises(SizewiseError, match="lamps is in the index"):
+        run(folder, "--out", tmp_path / "index")

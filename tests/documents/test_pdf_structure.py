@@ -88,6 +88,9 @@ def test_a_sentence_that_goes_on_over_the_page_stays_whole() -> None:
         [(40, 700, "the office of the harbor."), (40, 600, BODY)],
     ]
     assert "The dues are paid in the office of the harbor." in text_of(pdf(pages))
+    pages[1:1] = [[(40, 400, "the office, in")]]
+    assert "The dues are paid in the office, in the office of the harbor." in text_of(pdf(pages))
+    pages[1:3] = [pages[2]]
     pages[1][0] = (40, 700, "The office is closed.")
     assert "paid in\n\nThe office" in text_of(pdf(pages))
 
@@ -115,6 +118,13 @@ def test_what_a_list_of_headings_says_besides_stays() -> None:
     text, left_out = without_contents(f"Contents\n\n{listed}\n\n{body}")
     assert left_out == len(box)
     assert "- Voucher of 20 EUR for prints" in text
+
+
+def test_many_titles_and_tables_take_no_time() -> None:
+    began = time.process_time()
+    run = "Contents\n\n" + "\n".join(f"a{i} ..... {i}" for i in range(5)) + "\n\nx x\ny y\nz z\n"
+    without_contents(run * 5_000)
+    assert time.process_time() - began < 10  # seconds
 
 
 def test_long_rows_of_dots_and_tabs_take_no_time() -> None:

@@ -142,6 +142,9 @@ def test_examples_beside_the_documents_teach_but_for_a_test_split(tmp_path: Path
         for n, one in enumerate(ASKED)
     ]
     rows.append({"prompt": "Who is it?", "references": ["nobody"]})
+    rows += [
+        {"id": place, "prompt": f"Who is {place}?", "references": ["nobody"]} for place in PLACES
+    ]  # name no document
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     paths = [str(folder), str(tmp_path / "questions.jsonl")]
     out = run("--out", str(tmp_path / "index"))

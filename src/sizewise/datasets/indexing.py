@@ -42,7 +42,7 @@ MAX_MEASURED = 300
 """Passages whose length in tokens is compared with what the encoder reads."""
 MAX_QUESTION_CHARACTERS = 4_000
 ROW_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".gz")
-"""Files whose documents have ids of their own."""
+"""Files whose documents have ids of their own, mostly without an extension."""
 _AGAIN = re.compile(r"~\d+\Z")
 AUTO = "auto"
 """The encoder that made the index; for a new one, the packaged encoder that knows the documents' languages."""
@@ -126,8 +126,8 @@ def _check_removed(out: Path, before: Collection[str], documents: Sequence[Docum
             "all documents that the index is to have, named from the same folder as before",
             "name the old and the new folders together, or add --rebuild",
         )
-    rows = [name for name in unread if name.endswith(ROW_KINDS)]
-    lost = sorted(name for name in gone if any(_is_of_file(name, file) for file in unread)) or sorted(gone) * bool(rows)
+    has_rows = any(name.endswith(ROW_KINDS) for name in unread)
+    lost = sorted(name for name in gone if _is_unread(name, unread) or (has_rows and not PurePosixPath(name).suffix))
     if lost:
         several = f" and {len(lost) - 1:,} more are" if len(lost) > 1 else " is"
         raise SizewiseError(
@@ -138,10 +138,10 @@ def _check_removed(out: Path, before: Collection[str], documents: Sequence[Docum
         )
 
 
-def _is_of_file(document: str, file: str) -> bool:
-    """Check whether a document comes from a file: it is the file, a part of it, or a member of an archive."""
+def _is_unread(document: str, unread: Collection[str]) -> bool:
+    """Check whether a document comes from an unread file: it is the file, a part of it, or a member of an archive."""
     name = _AGAIN.sub("", document)
-    return name == file or name.startswith((f"{file}#", f"{file}/"))
+    return name in unread or any(name[: mark.start()] in unread for mark in re.finditer("[#/]", name))
 
 
 def _read_documents(
@@ -187,7 +187,11 @@ def _asked(reading: Reading, documents: Collection[str], reporter: Reporter) -> 
     examples = reading.examples
     wanted = [example for example in examples if example.split != "test" and example.messages]
     found = _Names(documents)
-    asked = {Asked(_shortened(one.messages[-1].content), found.of(one.source)) for one in wanted}
+    asked = {
+        Asked(one.messages[-1].content[:MAX_QUESTION_CHARACTERS], found.of(one.source))
+        for one in wanted
+        if one.source in documents or one.source != one.id
+    }
     named = sorted(one for one in asked if one.document)
     if not len(examples):
         return named
@@ -228,10 +232,6 @@ class _Names:
         whole = name.casefold().removeprefix("./")
         last = whole.rstrip("/").rpartition("/")[2].partition("#")[0]
         return [whole, last, PurePosixPath(last).stem]
-
-
-def _shortened(question: str) -> str:
-    return question[:MAX_QUESTION_CHARACTERS]
 
 
 def _note_truncated(documents: Sequence[Document], cutting: Cutting, encoder: Encoder, reporter: Reporter) -> None:

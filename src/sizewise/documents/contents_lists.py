@@ -6,6 +6,7 @@ A table of contents matches every question about the document and answers none.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,6 +18,7 @@ sentence."""
 MAX_BETWEEN, MAX_ROW, MAX_APART = 2, 200, 15
 """Lines without a page number within a table, such as the first half of a long title; length of a row; lines between a
 table and its title, or the table that it continues."""
+MAX_TITLE = 60
 MIN_ORDERED, MIN_FOUND, MIN_LISTED = 0.8, 0.5, 0.8
 """Share of the page numbers that don't fall, of their titles that are lines further down, and of the items of a list
 without page numbers that are headings further down."""
@@ -91,16 +93,22 @@ def without_contents(text: str) -> tuple[str, int]:
     items = {number: item["title"] for number, line in enumerate(lines) if (item := _ITEM.fullmatch(line))}
     if max(sum(row.has_dots for row in rows.values()), len(items)) < MIN_ROWS:
         return text, 0
+    titles = [number for number, line in enumerate(lines) if _is_title(line)]
+    if not titles and len(items) < MIN_UNTITLED:
+        return text, 0
     short = [line if len(line) <= MAX_ROW else "" for line in lines]
     last = {_name(f"{line} {below}"): number for number, (line, below) in enumerate(pairwise(short))}
     last |= {_name(line): number for number, line in enumerate(short)}
     headings = {_name(line): number for number, line in enumerate(lines) if line.startswith("#")}
-    titles = [number for number, line in enumerate(lines) if _SPACE.sub("", line.strip("#*_: ")).casefold() in TITLES]
     dropped = {*_with_pages(lines, rows, last, titles), *_lists(lines, items, headings, titles)}
     if not dropped:
         return text, 0
     kept = "\n".join(line for number, line in enumerate(lines) if number not in dropped)
     return _BLANK_LINES.sub("\n\n", kept).strip(), len(dropped)
+
+
+def _is_title(line: str) -> bool:
+    return len(line) <= MAX_TITLE and _SPACE.sub("", line.strip("#*_: ")).casefold() in TITLES
 
 
 def _with_pages(
@@ -115,7 +123,7 @@ def _with_pages(
         titles: line numbers of the titles of tables.
     """
     dropped: set[int] = set()
-    ends = list(titles)
+    ends = list(titles)  # in order, so that a table that ends is put where it belongs
     for run in _runs(sorted(rows), lines, MAX_BETWEEN):
         dotted = [number for number in run if number in rows and rows[number].has_dots]
         found = {number for number in run if number in rows and last.get(_name(rows[number].title), 0) >= run.stop}
@@ -130,7 +138,7 @@ def _with_pages(
             highest = max((rows[number].page for number in found), default=0)
             others = [number for number in dotted if number < max(found) and rows[number].page <= highest]
             dropped.update(found, others, _first_halves(run, lines, rows, last))
-            ends.append(run.stop)
+            insort(ends, run.stop)
     return dropped
 
 
@@ -164,8 +172,11 @@ def _lists(
 
 def _follows(run: range, ends: Sequence[int], lines: Sequence[str]) -> bool:
     """Check that a run stands below a title, or goes on where a table ended."""
-    end = max((end for end in ends if end <= run.start), default=None)
-    return end is not None and sum(bool(line.strip()) for line in lines[end : run.start][: 4 * MAX_APART]) <= MAX_APART
+    place = bisect_right(ends, run.start)
+    if not place:
+        return False
+    end = ends[place - 1]
+    return sum(bool(line.strip()) for line in lines[end : run.start][: 4 * MAX_APART]) <= MAX_APART
 
 
 def _runs(rows: Sequence[int], lines: Sequence[str], max_between: int) -> Iterator[range]:

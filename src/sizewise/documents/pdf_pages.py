@@ -183,7 +183,7 @@ def _text_of(pages: Sequence[Sequence[Block]], removed: Counter[str]) -> str:
                 kept[-1] = one._replace(text=_joined_tables(kept[-1].text, one.text))
                 before = 0
             elif first and _goes_on(kept[-1], one):
-                kept[-1] = Kept(f"{kept[-1].text} {one.text}")
+                kept[-1] = Kept(f"{kept[-1].text} {one.text}", sizes=(kept[-1].sizes[0], one.sizes[1]))
                 before = 0
             elif one.text:
                 kept.append(one)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -169,12 +170,13 @@ def _of_questions(index: SearchIndex, asked: Sequence[Asked]) -> tuple[Array, Ar
         (2 questions, features), (2 questions,) 1 or -1, and how many documents come before the one that answers.
     """
     rows, signs, ranks = [], [], []
+    terms_of = lru_cache(MAX_ASKED)(lambda name: _terms_of(index, name))
     for question, document in asked:
         similarities = index.similarities(question)
         ranking = index.rank(question, similarities)
         best = [index.passages[place].document for place in ranking.positions[: 10 * PASSAGES].tolist()]
         found = list(dict.fromkeys(best))
-        versions = {document, *(one for one in found if _is_version(index, one, document))}
+        versions = {document, *(one for one in found if _are_versions(terms_of(one), terms_of(document)))}
         ranks.append(next((i for i, one in enumerate(found) if one in versions), len(found) + PASSAGES))
         for one, sign in ((ranking, 1.0), (index.rank(question, similarities, versions), -1.0)):
             rows.append(index.features(question, one) if len(one.positions) else np.zeros(index.feature_count))
@@ -182,9 +184,8 @@ def _of_questions(index: SearchIndex, asked: Sequence[Asked]) -> tuple[Array, Ar
     return np.array(rows), np.array(signs), np.array(ranks)
 
 
-def _is_version(index: SearchIndex, one: str, other: str) -> bool:
-    """Check whether a document has most terms in common with another one."""
-    first, second = _terms_of(index, one), _terms_of(index, other)
+def _are_versions(first: set[str], second: set[str]) -> bool:
+    """Check whether two documents have most of their terms in common."""
     return len(first & second) >= COPY * len(first | second)
 
 
