@@ -4,7 +4,8 @@ SmolLM2-135M is fine-tuned on the demo's text with the same rank and targets, an
 bits per byte. Ours is `train()` with all its own choices; its minutes include compiling and validating. The peer is a
 plain loop over packed rows (SDPA, AdamW, warm-up and cosine) in the processor's native precision, with the rate that
 was best of three in short trials; it gets `--factor` times the minutes, counted from its first step. Finished arms are
-kept in benchmarks/results/equal_minutes.json, so a killed benchmark continues. Ends stdout with one JSON line.
+kept in benchmarks/results/equal_minutes.json, so a killed benchmark continues. The two arms may run side by side, each
+on its own core: `taskset -c 0 ... --only sizewise` and `taskset -c 1 ... --only peer`. Ends stdout with one JSON line.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from loops import BETAS, RANK, pretrained
 from reporter import StderrReporter
@@ -40,6 +45,18 @@ START, CONTEXT, ROWS = "pkg:smollm2-135m", 512, 4
 PEER_RATES = (3e-4, 1e-3, 3e-3)
 TRIAL_SHARE = 0.15
 """Length of a trial of a rate, as a share of the peer's time; the trials come on top."""
+
+
+class Plan(NamedTuple):
+    """What both arms train on, and for how long."""
+
+    data: str
+    rows: Path
+    minutes: float
+    factor: float
+    precision: str
+    name: str
+    """The peer's time and the machine, as in the name of an arm."""
 
 
 def peer_step(network: Any, trained: list[Any], optimiser: Any, ids: torch.Tensor, rate: float, bf16: bool) -> float:
@@ -81,9 +98,10 @@ def peer(rows_file: str, seconds: float, rate: float, seed: int, bf16: bool, out
 
 
 def run_peer(rows: Path, seconds: float, rate: float, seed: int, bf16: bool, out: str = "") -> dict[str, Any]:
-    """Run the peer in a process of its own."""
+    """Run the peer in a process of its own, with torch's default memory as in a plain script."""
     command = [sys.executable, __file__, "--peer", str(rows), str(seconds), str(rate), str(seed), str(int(bf16)), out]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    plain = {"THP_MEM_ALLOC_ENABLE": "0"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | plain).stdout
     found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
     return found
 
@@ -94,10 +112,38 @@ def score(model: str, data: str, store: Store) -> dict[str, Any]:
     return {"bits_per_byte": found.value, "low": found.ci_low, "high": found.ci_high, "n": found.n}
 
 
-def keep(arms: dict[str, Any]) -> None:
-    """Write the finished arms."""
+@contextmanager
+def kept() -> Iterator[dict[str, Any]]:
+    """Read the finished arms, and write them with what was added; a second process waits."""
     KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
+    with FileLock(f"{KEPT}.lock"):
+        arms: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))["arms"] if KEPT.is_file() else {}
+        yield arms
+        KEPT.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
+
+
+def train_ours(plan: Plan, seed: int, store: Store) -> dict[str, Any]:
+    """Train with all choices of the product."""
+    begun = time.monotonic()
+    recipe = Recipe(start=START, rank=RANK, minutes=plan.minutes, example_share=0.0, seed=seed)
+    run = train(recipe, plan.data, store=store, reporter=StderrReporter())
+    seconds = time.monotonic() - begun
+    return {"tokens": run.record.tokens, "seconds": seconds} | score(f"run:{run.id}", plan.data, store)
+
+
+def train_peer(plan: Plan, seed: int, store: Store) -> dict[str, Any]:
+    """Train the plain loop at its best rate of three, which the first seed looks for."""
+    seconds, bf16 = 60 * plan.minutes * plan.factor, plan.precision == "bf16"
+    with kept() as arms:
+        trials = arms.get(f"trials of rates, {plan.name}", {})
+    if not trials:
+        trials = {str(r): run_peer(plan.rows, TRIAL_SHARE * seconds, r, seed, bf16)["last_loss"] for r in PEER_RATES}
+        with kept() as arms:
+            arms[f"trials of rates, {plan.name}"] = trials
+    rate = float(min(trials, key=lambda r: trials[r]))
+    out = str(plan.rows.parent / f"peer-{seed}")
+    told = run_peer(plan.rows, seconds, rate, seed, bf16, out)
+    return score(out, plan.data, store) | told | {"rate": rate}
 
 
 def main() -> None:
@@ -105,37 +151,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--factor", type=float, help="the peer's minutes; by default 1.8 with bf16 and 1.3 without")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", choices=["sizewise", "peer"], help="one arm; run the other at the same time")
     args = parser.parse_args()
-    store, precision = Store(), machine_precision(training=True)
+    store, precision, cores = Store(), machine_precision(training=True), len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
     factor = args.factor or (1.8 if precision == "bf16" else 1.3)
-    arms: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))["arms"] if KEPT.is_file() else {}
     folder, _, _ = resolve_folder(START, store, lambda line: print(line, file=sys.stderr))
     data = datasets.read(["demo:fhir"], store=store).id
     tokenizer, documents = load_tokenizer(folder), datasets.load(store, data).documents["train"]
     ids = [i for d in documents for i in [*text_ids(tokenizer, d.text), tokenizer.eos_token_id]]
-    with tempfile.TemporaryDirectory() as name:
-        rows = Path(name) / "rows.npz"
+    with tempfile.TemporaryDirectory() as temporary:
+        rows, on = Path(temporary) / "rows.npz", f"{precision}, {cores} core{'s' * (cores > 1)}"
         np.savez(rows, rows=np.array(ids[: len(ids) // CONTEXT * CONTEXT]).reshape(-1, CONTEXT), folder=str(folder))
-        now = datetime.now(UTC).isoformat(timespec="minutes")
-        about = {"minutes": args.minutes, "precision": precision, "at": now}
-        for seed in range(args.seeds):
-            ours = f"sizewise, {args.minutes:g} min, {precision}, seed {seed}"
-            if ours not in arms:
-                recipe = Recipe(start=START, rank=RANK, minutes=args.minutes, example_share=0.0, seed=seed)
-                run = train(recipe, data, store=store, reporter=StderrReporter())
-                arms[ours] = about | score(f"run:{run.id}", data, store) | {"tokens": run.record.tokens}
-                keep(arms)
-            theirs = f"transformers + peft, {factor:g} x {args.minutes:g} min, {precision}, seed {seed}"
-            if theirs not in arms:
-                seconds, bf16 = 60 * args.minutes * factor, precision == "bf16"
-                trials = {r: run_peer(rows, TRIAL_SHARE * seconds, r, seed, bf16)["last_loss"] for r in PEER_RATES}
-                rate = min(trials, key=lambda r: trials[r])
-                told = run_peer(rows, seconds, rate, seed, bf16, str(Path(name) / "peer"))
-                scored = score(str(Path(name) / "peer"), data, store)
-                arms[theirs] = about | scored | told | {"rate": rate, "trials": {str(r): v for r, v in trials.items()}}
-                keep(arms)
-    print(json.dumps({"benchmark": "equal_minutes", "arms": arms}))
+        plan = Plan(data, rows, args.minutes, factor, precision, f"{factor:g} x {args.minutes:g} min, {on}")
+        for seed in args.seeds:
+            for arm, name, work in (
+                ("sizewise", f"sizewise, {args.minutes:g} min, {on}, seed {seed}", train_ours),
+                ("peer", f"transformers + peft, {plan.name}, seed {seed}", train_peer),
+            ):
+                with kept() as arms:
+                    wanted = args.only in (None, arm) and name not in arms
+                if wanted:
+                    found = work(plan, seed, store) | {"at": datetime.now(UTC).isoformat(timespec="minutes")}
+                    with kept() as arms:
+                        arms[name] = found
+    with kept() as arms:
+        print(json.dumps({"benchmark": "equal_minutes", "arms": arms}))
 
 
 if __name__ == "__main__":
