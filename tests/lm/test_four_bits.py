@@ -69,3 +69,26 @@ def test_8_bit_moments_resume_where_they_were(tiny_folder: Path) -> None:
     resumed.load(saved)
     step(network, resumed)
     assert all(torch.equal(one, other) for one, other in zip(expected, network.parameters(), strict=True))
+
+
+def test_gradients_are_those_before_a_validation(tiny_folder: Path) -> None:
+    """On processors with bf16 instructions, bitsandbytes would switch to a kernel without gradients in evaluation."""
+    network = adapt.add_lora(adapt.load_in_4_bits(tiny_folder, "cpu", "fp32"), 4, 0)
+    trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for name, parameter in trained.items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    loop.prepare(network, compiled=False)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        network.zero_grad()
+        network.train()
+        loop.loss_of(network, rows()).backward()
+        return {name: parameter.grad.clone() for name, parameter in trained.items()}
+
+    first = gradients()
+    network.eval()
+    with torch.no_grad():
+        loop.loss_of(network, rows())
+    for name, second in gradients().items():
+        assert torch.allclose(second, first[name], rtol=1e-4, atol=1e-7), name

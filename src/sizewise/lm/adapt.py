@@ -114,7 +114,28 @@ def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=PRECISIONS[precision],
     )
-    return load_network(folder, precision, quantization_config=config, device_map={"": device})
+    with _trainable_kernels():
+        return load_network(folder, precision, quantization_config=config, device_map={"": device})
+
+
+@contextmanager
+def _trainable_kernels() -> Iterator[None]:
+    """Keep bitsandbytes' layers from their kernel for processors with bf16 instructions.
+
+    They would rearrange their weights for it at the first forward pass in evaluation, which validation makes. It has no
+    gradient, so that adapters would then learn without what later blocks pass back.
+    """
+    from bitsandbytes.nn import modules
+
+    original = getattr(modules, "has_avx512bf16", None)
+    if original is None:  # an earlier version
+        yield
+        return
+    modules.has_avx512bf16 = lambda: False
+    try:
+        yield
+    finally:
+        modules.has_avx512bf16 = original
 
 
 @torch.no_grad()
