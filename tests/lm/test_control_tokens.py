@@ -118,7 +118,7 @@ def test_marks_that_are_not_declared_special_are_control_tokens_and_words_are_no
 @given(st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<|endoftext|>", "fox", " ", "\n", "é", "<|"])))
 def test_control_tokens_in_a_text_are_text_and_keep_their_places(parts: list[str]) -> None:
     text = "".join(parts)
-    ids, starts = encoded_text(PLAIN, text)
+    ids, starts, _ = encoded_text(PLAIN, text)
     assert text_ids(PLAIN, text) == ids[1:]
     assert not {0, 1, 2} & set(ids[1:])
     assert PLAIN.decode(ids[1:], clean_up_tokenization_spaces=False) == text
@@ -166,7 +166,7 @@ def test_other_kinds_of_tokenizers_keep_control_tokens_as_text_too(kind: str) ->
     attacked = text_ids(tokenizer, render_chat(tokenizer, conversation("no</s><s>")))
     assert [i for i in attacked if i in (1, 2)] == [1, 2]  # the template's own
     text = "no <s>the fox</s>"
-    ids, starts = encoded_text(tokenizer, text)
+    ids, starts, _ = encoded_text(tokenizer, text)
     assert ids[0] == 1
     assert not {1, 2} & set(ids[1:])
     assert tokenizer.decode(ids[-1]) == text[starts[-1] :]
@@ -191,4 +191,4 @@ def test_letters_that_become_a_control_token_once_they_are_normalised_are_text()
     assert turn in tokenizer(wide).input_ids  # what is to be kept away
     assert turn not in text_ids(tokenizer, wide)
     assert turn not in text_ids(tokenizer, render_chat(tokenizer, conversation(wide)))
-    assert encoded_text(tokenizer, wide)[1][-1] < len(wide)
+    assert encoded_text(tokenizer, wide).starts[-1] < len(wide)

@@ -15,7 +15,7 @@ from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.loss import cross_entropy
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import bits_by_position, bits_per_byte, score_ids, score_texts, windows
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.tokenizer import prefix_ids, text_ids
 from tests.conftest import make_tiny
 
 TEXT = "Each patient names the record of the code 12. A plan holds the device of the claim 7. " * 12
@@ -45,7 +45,7 @@ def test_each_token_is_predicted_exactly_once() -> None:
 
 def test_scores_equal_plain_transformers(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
-    ids = [prefix_id(tokenizer), *text_ids(tokenizer, TEXT)][:120]
+    ids = prefix_ids(tokenizer) + text_ids(tokenizer, TEXT)[:120]
     (ours,) = score_ids(network, [ids], 128)
     assert np.abs(ours - plain_nats(network, ids).numpy()).max() < 1e-4
 
@@ -64,7 +64,7 @@ def test_bits_per_byte_equals_plain_code(tiny: tuple[Any, Any]) -> None:
 def test_bits_by_position_cover_each_token_once(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     texts = ["the patient names the record of the plan " * 20, "a device holds the order"]
-    sequences = [[prefix_id(tokenizer), *text_ids(tokenizer, text)][:101] for text in texts]
+    sequences = [(prefix_ids(tokenizer) + text_ids(tokenizer, text))[:101] for text in texts]
     nats = [plain_nats(network, ids).numpy() for ids in sequences]
     places = bits_by_position(network, tokenizer, texts, 100, nearest=16)
     assert [(some.first, some.last) for some in places] == [(0, 15), (16, 31), (32, 63), (64, 99)]
@@ -77,7 +77,7 @@ def test_bits_by_position_cover_each_token_once(tiny: tuple[Any, Any]) -> None:
 def test_a_long_text_is_scored_window_by_window(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     (scores,) = score_texts(network, tokenizer, [TEXT], 32)
-    ids = [prefix_id(tokenizer), *text_ids(tokenizer, TEXT)]
+    ids = prefix_ids(tokenizer) + text_ids(tokenizer, TEXT)
     assert len(scores.nats) == len(ids) - 1
     for w in windows(len(ids), 32)[:4]:
         plain = plain_nats(network, ids[w.start : w.end])[w.first - w.start - 1 :]

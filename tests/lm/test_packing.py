@@ -14,11 +14,11 @@ from tests.clock import processor_seconds
 CONTEXT = 16
 
 
-@given(st.integers(0, 100))
-def test_a_cut_text_predicts_each_token_but_the_first_once(length: int) -> None:
+@given(st.integers(0, 100), st.integers(1, 3))
+def test_a_cut_text_predicts_each_token_after_its_prefix_once(length: int, first: int) -> None:
     ids = list(range(1000, 1000 + length))
-    targets = [token for unit in cut(ids, CONTEXT) for token in unit.ids[unit.first_target :]]
-    assert targets == ids[1:]
+    targets = [token for unit in cut(ids, CONTEXT, first) for token in unit.ids[unit.first_target :]]
+    assert targets == ids[first:]
 
 
 @given(st.lists(st.tuples(st.integers(2, CONTEXT), st.integers(1, CONTEXT - 1)), max_size=30))
@@ -76,11 +76,12 @@ def test_one_pool_alone(share: float) -> None:
 @given(st.lists(st.integers(0, 100), max_size=10))
 def test_items_are_cut_like_texts(lengths: list[int]) -> None:
     sizes = np.array(lengths, np.int64)
-    starts, cuts = cut_items(np.cumsum(sizes) - sizes, sizes, CONTEXT)
+    begins = np.array([1 + number % 3 for number in range(len(lengths))], np.int64)
+    starts, cuts, firsts = cut_items(np.cumsum(sizes) - sizes, sizes, begins, CONTEXT)
     tokens = list(range(sum(lengths)))
-    expected = [unit.ids for end, size in zip(np.cumsum(sizes), sizes, strict=True)
-                for unit in cut(tokens[end - size : end], CONTEXT)]  # fmt: skip
-    assert [tokens[a : a + n] for a, n in zip(starts, cuts, strict=True)] == expected
+    expected = [unit for first, end, size in zip(begins, np.cumsum(sizes), sizes, strict=True)
+                for unit in cut(tokens[end - size : end], CONTEXT, first)]  # fmt: skip
+    assert [(tokens[a : a + n], first) for a, n, first in zip(starts, cuts, firsts, strict=True)] == expected
 
 
 def best_fit(lengths: list[int], context: int) -> int:

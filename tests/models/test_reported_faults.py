@@ -23,7 +23,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, hf_format
 from sizewise.lm.chat_templates import learned_spans, render_chat
 from sizewise.lm.packing import pack
-from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, encoded_text, end_ids, prefix_id, text_ids
+from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, encoded_text, end_ids, prefix_ids, text_ids
 from sizewise.models import model_size, open_model
 from sizewise.models.opening import resolve_folder
 from sizewise.records import Message, Request
@@ -180,8 +180,8 @@ def test_a_token_that_ends_texts_is_no_part_of_a_prompt(tokenizer: Any) -> None:
     for form, before in ((f"$A {end}", []), (f"{begin} $A {end}", [ids[0][1]])):
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=form, pair=None, special_tokens=ids)
         assert text_ids(tokenizer, "The patient.", begin=True) == [*before, *plain]
-        assert prefix_id(tokenizer) == ids[0][1]
-        assert encoded_text(tokenizer, "The patient.")[0] == [ids[0][1], *plain]
+        assert prefix_ids(tokenizer) == [ids[0][1]]
+        assert encoded_text(tokenizer, "The patient.").ids == [ids[0][1], *plain]
 
 
 PARTS = (

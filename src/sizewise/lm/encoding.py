@@ -19,7 +19,7 @@ from sizewise.lm.packing import IntArray
 from sizewise.lm.template_dates import template_date
 from sizewise.store import make_folder, open_private, write_atomically
 
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 """Part of the name of encoded text. Increase it when the same text is encoded in another way."""
 BATCH_CHARACTERS = 1_000_000
 WINDOW, OVERLAP = 100_000, 1_000  # characters of a long text that are encoded at once

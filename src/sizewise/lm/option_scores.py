@@ -22,7 +22,7 @@ from sizewise.lm.control_tokens import Rendered, encode, hide
 from sizewise.lm.execution import execution_of
 from sizewise.lm.score import normalizers, score_ids
 from sizewise.lm.shared_rows import agreeing, can_branch
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.tokenizer import prefix_ids, text_ids
 
 PASS_TOKENS = 1024  # tokens in a forward pass
 
@@ -53,7 +53,8 @@ def continue_prompt(tokenizer: Any, prompt: str, option: str) -> Continuation:
     else:
         ends = [*starts[1:], len(prompt) + len(option)]
         first = next((i for i, end in enumerate(ends) if end > len(prompt)), len(ids))
-    return Continuation([prefix_id(tokenizer), *ids], first + 1)
+    prefix = prefix_ids(tokenizer)
+    return Continuation(prefix + ids, len(prefix) + first)
 
 
 class _Segment(NamedTuple):

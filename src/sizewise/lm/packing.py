@@ -57,19 +57,25 @@ class Rows:
         return self.ids, self.targets, self.segments, self.positions
 
 
-def cut(ids: list[int], context: int) -> list[Unit]:
-    """Split a long text into units that overlap by one token, so each token but the first is predicted once."""
-    if len(ids) < 2:
-        return []
-    return [Unit(ids[start : start + context], 1) for start in range(0, len(ids) - 1, context - 1)]
+def cut(ids: list[int], context: int, first: int = 1) -> list[Unit]:
+    """Split a long text into units that overlap by one token, so each token from `first` on is predicted once."""
+    starts = range(0, len(ids) - 1, context - 1)
+    return [Unit(ids[start : start + context], 1 if start else first) for start in starts]
 
 
-def cut_items(starts: IntArray, lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
-    """Split items like `cut`, given by their places in an array of tokens; return starts and lengths of the units."""
+def cut_items(
+    starts: IntArray, lengths: IntArray, firsts: IntArray, context: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Split items like `cut`, given by their places in an array of tokens.
+
+    Returns:
+        Starts and lengths of the units, and the first token of each that counts.
+    """
     counts = np.maximum(0, -(-(lengths - 1) // (context - 1)))
     number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     shift = number * (context - 1)
-    return np.repeat(starts, counts) + shift, np.minimum(context, np.repeat(lengths, counts) - shift)
+    lengths = np.minimum(context, np.repeat(lengths, counts) - shift)
+    return np.repeat(starts, counts) + shift, lengths, np.where(number == 0, np.repeat(firsts, counts), 1)
 
 
 class Pool:

@@ -13,7 +13,7 @@ from sizewise.lm.device import DEVICE_PASS
 from sizewise.lm.execution import Head, execution_of
 from sizewise.lm.packing import Unit
 from sizewise.lm.shared_rows import Row, can_branch, row_masks, share_rows
-from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
+from sizewise.lm.tokenizer import encoded_text, prefix_ids, text_ids
 from sizewise.progress import pulse
 
 TILE = 4096  # vocabulary entries whose logits are computed at a time; they fit in the processor's cache
@@ -249,7 +249,7 @@ def score_texts(
     """
     for group in _encoded_groups(tokenizer, texts, [0] * len(texts), prefix):
         for nats, encoded in zip(score_ids(network, [one.ids for one in group], size), group, strict=True):
-            yield TokenScores(nats, encoded.starts)
+            yield TokenScores(nats[encoded.first - 1 :], encoded.starts)
 
 
 def score_texts_after(
@@ -266,9 +266,9 @@ def score_texts_after(
         prefix: see `score_texts`.
     """
     for group in _encoded_groups(tokenizer, texts, after, prefix):
-        found = score_ends(network, [one.ids for one in group], [one.first for one in group], size)
+        found = score_ends(network, [one.ids for one in group], [one.first + one.skipped for one in group], size)
         for scores, encoded in zip(found, group, strict=True):
-            yield TokenScores(scores.nats, encoded.starts[encoded.first - 1 :])
+            yield TokenScores(scores.nats, encoded.starts[encoded.skipped :])
 
 
 class _Encoded(NamedTuple):
@@ -276,9 +276,11 @@ class _Encoded(NamedTuple):
 
     ids: list[int]
     starts: npt.NDArray[np.int64]
-    """First character of each token but the first one."""
+    """First character of each predicted token."""
     first: int
-    """Index of the first token that counts."""
+    """Index of the first predicted token."""
+    skipped: int
+    """Predicted tokens that don't count."""
 
 
 def _encoded_groups(
@@ -287,9 +289,9 @@ def _encoded_groups(
     """Encode texts and yield them in groups of limited size."""
     waiting: list[_Encoded] = []
     for number, (text, begin) in enumerate(zip(texts, after, strict=True), start=1):
-        ids, starts = encoded_text(tokenizer, text, prefix)
+        ids, starts, first = encoded_text(tokenizer, text, prefix)
         characters = np.array(starts, dtype=np.int64)
-        waiting.append(_Encoded(ids, characters, 1 + int(np.searchsorted(characters, begin))))
+        waiting.append(_Encoded(ids, characters, first, int(np.searchsorted(characters, begin))))
         if number == len(texts) or sum(len(one.ids) for one in waiting) >= GROUP_TOKENS:
             yield waiting
             waiting = []
@@ -302,9 +304,16 @@ def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int)
 
 def bits_of_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> list[float]:
     """Compute the bits of each text."""
-    prefix = prefix_id(tokenizer)
-    nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)] for text in texts], size)
+    nats = score_text_ids(network, tokenizer, [text_ids(tokenizer, text) for text in texts], size)
     return [float(values.sum() / np.log(2)) for values in nats]
+
+
+def score_text_ids(
+    network: Any, tokenizer: Any, texts: Sequence[list[int]], size: int
+) -> list[npt.NDArray[np.float64]]:
+    """Compute the negative log-likelihood in nats of every token of texts, which begin after `prefix_ids`."""
+    prefix = prefix_ids(tokenizer)
+    return [nats[len(prefix) - 1 :] for nats in score_ids(network, [prefix + ids for ids in texts], size)]
 
 
 def bits_of_answers(network: Any, sequences: Sequence[Unit], size: int) -> list[float]:
@@ -345,8 +354,8 @@ def bits_by_position(
         size: maximum tokens of each text; the rest is ignored.
         nearest: tokens in the first range.
     """
-    prefix = prefix_id(tokenizer)
-    nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)][: size + 1] for text in texts], size)
+    fitting = size + 1 - len(prefix_ids(tokenizer))
+    nats = score_text_ids(network, tokenizer, [text_ids(tokenizer, text)[:fitting] for text in texts], size)
     found, first = [], 0
     while first < size:
         end = min(size, max(nearest, 2 * first))

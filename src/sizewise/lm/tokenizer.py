@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -52,19 +52,28 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
     return fast
 
 
-def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[int], list[int]]:
-    """Encode a text with a first token that isn't predicted, and return where each predicted token begins.
+class EncodedText(NamedTuple):
+    """A text as tokens, of which the first ones aren't predicted."""
+
+    ids: list[int]
+    starts: list[int]
+    """First character of each predicted token."""
+    first: int
+    """Index of the first predicted token, at least 1."""
+
+
+def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> EncodedText:
+    """Encode a text after tokens that aren't predicted.
 
     Args:
         tokenizer: the model's tokenizer.
         text: the text.
-        prefix: put `prefix_id` before the text. If False, only the tokenizer's own beginning-of-text token is added;
-            without one, the first token of the text isn't predicted.
+        prefix: put `prefix_ids` before the text. If False, only the tokenizer's own beginning-of-text tokens are added;
+            without any, the first token of the text isn't predicted.
     """
     ids, starts = encode(tokenizer, hide(tokenizer, text))
-    if prefix or begin_ids(tokenizer):
-        return [prefix_id(tokenizer), *ids], starts
-    return ids, starts[1:]
+    before = prefix_ids(tokenizer) if prefix else begin_ids(tokenizer)
+    return EncodedText([*before, *ids], starts, len(before)) if before else EncodedText(ids, starts[1:], 1)
 
 
 def begin_ids(tokenizer: Any) -> list[int]:
@@ -75,23 +84,23 @@ def begin_ids(tokenizer: Any) -> list[int]:
     return [int(token) for token in marked[: next(found, 0)]]
 
 
-def prefix_id(tokenizer: Any) -> int:
-    """Return the token to put before a text, so that its first token is predicted too.
+def prefix_ids(tokenizer: Any) -> list[int]:
+    """Return the tokens to put before a text, so that its first token is predicted too; none of them counts itself.
 
-    This is the beginning-of-text token if the tokenizer adds one, else the end-of-text token that separated documents
-    in pretraining, else any token that begins or ends a text.
+    These are the beginning-of-text tokens that the tokenizer adds (GLM adds two), else the end-of-text token that
+    separated documents in pretraining, else any token that begins or ends a text.
 
     Raises:
         SizewiseError: the tokenizer has no such token.
     """
     if before := begin_ids(tokenizer):
-        return before[0]
+        return before
     known = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
     if known is not None and tokenizer.convert_ids_to_tokens(known) == END_OF_TEXT:  # otherwise it's the unknown token
-        return int(known)
+        return [int(known)]
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
-            return int(token)
+            return [int(token)]
     raise SizewiseError(
         "The tokenizer has no token that begins or ends a text.", "a tokenizer with a bos or eos token", ""
     )

@@ -17,7 +17,7 @@ from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.execution import execution_of
 from sizewise.lm.loss import token_nats
 from sizewise.lm.packing import NO_TARGET, IntArray, Rows, Unit, cut, pack
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.tokenizer import prefix_ids, text_ids
 
 VALIDATION_ROWS = 4
 
@@ -56,8 +56,8 @@ class Held(NamedTuple):
     @classmethod
     def of_texts(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
         """Encode and pack complete texts."""
-        prefix = prefix_id(tokenizer)
-        cuts = [cut([prefix, *text_ids(tokenizer, text)], context) for text in texts]
+        prefix = prefix_ids(tokenizer)
+        cuts = [cut(prefix + text_ids(tokenizer, text), context, len(prefix)) for text in texts]
         owners = [number for number, units in enumerate(cuts) for _ in units]
         return cls.of(tokenizer, [unit for units in cuts for unit in units], texts, context, owners)
 

@@ -127,9 +127,9 @@ class LocalModel(Model):
 
     def signature(self) -> str:
         """Return how log-likelihoods are computed."""
-        from sizewise.lm.tokenizer import prefix_id
+        from sizewise.lm.tokenizer import prefix_ids
 
-        prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
+        prefix = "".join(self._tokenizer.convert_ids_to_tokens(prefix_ids(self._tokenizer)))
         return (
             f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
             f"|precision:{self._description.precision}|engine:{ENGINE}"

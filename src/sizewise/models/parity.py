@@ -17,7 +17,7 @@ from sizewise.documents.python_manual import read_manual_topics
 from sizewise.lm.generate import generate, near_best, next_tokens
 from sizewise.lm.score import score_ids
 from sizewise.lm.template_dates import today
-from sizewise.lm.tokenizer import prefix_id, render_chat, text_ids
+from sizewise.lm.tokenizer import prefix_ids, render_chat, text_ids
 from sizewise.models import llamacpp, openvino
 from sizewise.models.prompts import question_prompt
 from sizewise.records import Message, Parity, Score
@@ -142,10 +142,10 @@ def make_reference(
         answers[answer.prompt] = answer.ids
     pairs = list(zip(prompts, answers, strict=True))
     near = near_best(network, [p + a for p, a in pairs], [len(p) for p, _ in pairs], TIE)
-    prefix = prefix_id(tokenizer)
-    sequences = [[prefix, *text_ids(tokenizer, text)[:text_tokens]] for text in material.texts]
-    shortened = [tokenizer.decode(ids[1:], clean_up_tokenization_spaces=False) for ids in sequences]
-    firsts, sizes = [1] * len(sequences), list(map(_bytes, shortened))
+    prefix = prefix_ids(tokenizer)
+    sequences = [prefix + text_ids(tokenizer, text)[:text_tokens] for text in material.texts]
+    shortened = [tokenizer.decode(ids[len(prefix) :], clean_up_tokenization_spaces=False) for ids in sequences]
+    firsts, sizes = [len(prefix)] * len(sequences), list(map(_bytes, shortened))
     for prompt, reply in zip(prompts, material.replies, strict=True):
         text = reply if tokenizer.chat_template or not reply else f" {reply}"
         ids = text_ids(tokenizer, text)[:answer_tokens] if text and prompt else []
@@ -333,7 +333,9 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         if reader.encode(conversation) != reference.prompts[i]
     ]
     encoded = [reader.encode(text) for text in reference.texts]
-    wrong_texts = [i for i, ids in enumerate(encoded) if not _is_alike(ids, reference.sequences[i][1:])]
+    wrong_texts = [
+        i for i, ids in enumerate(encoded) if not _is_alike(ids, reference.sequences[i][reference.firsts[i] :])
+    ]
     reasons = []
     if wrong:
         reasons.append(

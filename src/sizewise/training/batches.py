@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sizewise.datasets import DatasetContents
 from sizewise.lm.encoding import EncodedItems, Item, encode_texts
 from sizewise.lm.packing import IntArray, Mix, Pool, Unit, cut_items
-from sizewise.lm.tokenizer import prefix_id
+from sizewise.lm.tokenizer import prefix_ids
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
@@ -124,8 +124,8 @@ class _Units:
     def add_texts(self, items: EncodedItems, context: int, index: IntArray | None = None) -> None:
         """Add texts, each cut into units that overlap by one token."""
         chosen = np.arange(len(items)) if index is None else index
-        starts, lengths = cut_items(items.starts[chosen], items.lengths[chosen], context)
-        self.add(items, starts, lengths, np.ones(len(starts), np.int64))
+        columns = (items.starts[chosen], items.lengths[chosen], items.firsts[chosen])
+        self.add(items, *cut_items(*columns, context))
 
     def pool(self, context: int, padding: int) -> Pool:
         empty = np.zeros(0, np.int64)
@@ -175,8 +175,9 @@ def make_mix(
         # no rows are drawn from the prose then, so the units must be among the conversations
         (conversations if only_examples else prose).add_whole(_in_memory(additions.units))
     if recipe.start != "scratch" and recipe.control_share:
-        prefix = prefix_id(tokenizer)
-        texts = _in_memory(Unit([prefix, *ids], 1) for ids in encode_texts(tokenizer, additions.control))
+        prefix = prefix_ids(tokenizer)
+        encoded = encode_texts(tokenizer, additions.control)
+        texts = _in_memory(Unit([*prefix, *ids], len(prefix)) for ids in encoded)
         control.add_texts(texts, recipe.context)
     share = recipe.example_share if len(prose) and len(conversations) else float(bool(len(conversations)))
     context, padding = recipe.context, tokenizer.pad_token_id

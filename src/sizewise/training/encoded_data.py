@@ -26,7 +26,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import Rendered, hide
 from sizewise.lm.encoding import ENCODING_VERSION, EncodedItems, Ids, Item, ItemFile, encode_texts, tokenizer_settings
 from sizewise.lm.packing import IntArray, Unit
-from sizewise.lm.tokenizer import missing_end, prefix_id, text_ids
+from sizewise.lm.tokenizer import missing_end, prefix_ids, text_ids
 from sizewise.lm.turns import Part, conversation_parts, earlier_answers
 from sizewise.models.prompts import question_prompt
 from sizewise.progress import Reporter, Silent
@@ -94,9 +94,9 @@ class EncodedData:
         return self._text_ids(document.text for document in documents)
 
     def _text_ids(self, texts: Iterable[str]) -> Iterator[list[Item]]:
-        prefix = np.array([prefix_id(self._tokenizer)], np.int32)
+        prefix = np.array(prefix_ids(self._tokenizer), np.int32)
         for ids in encode_texts(self._tokenizer, texts):
-            yield [Item(np.concatenate([prefix, ids]) if len(ids) else ids, 1)]
+            yield [Item(np.concatenate([prefix, ids]), len(prefix)) if len(ids) else Item(ids, 1)]
 
     def _example_ids(self, examples: Iterable[Example], first: int) -> Iterator[list[Item]]:
         turns = self.turns()
@@ -234,7 +234,7 @@ def encode_examples(
         flags: for each example, whether each of its `earlier_answers` is learned; by default none is.
     """
     chat = bool(tokenizer.chat_template)
-    before = np.array([] if chat else [prefix_id(tokenizer)], np.int32)
+    before = np.array([] if chat else prefix_ids(tokenizer), np.int32)
     end = missing_end(tokenizer) if chat else None
     joined = begins_texts_otherwise(tokenizer)
     pending: deque[list[list[Part]]] = deque()  # examples that are being encoded

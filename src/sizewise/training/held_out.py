@@ -13,7 +13,7 @@ import numpy as np
 from sizewise.datasets import DatasetContents
 from sizewise.lm import loop
 from sizewise.lm.packing import Unit, cut
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.tokenizer import prefix_ids, text_ids
 from sizewise.lm.validation import Held
 from sizewise.records import Document, Example, Recipe, Score, Validation
 from sizewise.store import write_atomically
@@ -124,7 +124,7 @@ def _texts(
     documents: Sequence[Document], examples: Sequence[Example], tokenizer: Any, context: int, tokens: int
 ) -> HeldOut:
     """Sample pieces of documents, one of each document before the second of any."""
-    prefix, left = prefix_id(tokenizer), tokens
+    prefix, left = prefix_ids(tokenizer), tokens
     units: list[Unit] = []
     owners: list[int] = []
     texts: list[str] = []
@@ -135,7 +135,7 @@ def _texts(
             continue
         if len(texts) >= MIN_ITEMS and len(ids) > left:
             break
-        found = cut([prefix, *ids], context)
+        found = cut(prefix + ids, context, len(prefix))
         units += found
         owners += [len(texts)] * len(found)
         texts.append(text)

@@ -15,8 +15,8 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.generate import generate
 from sizewise.lm.hf_format import weights_hash
 from sizewise.lm.packing import Unit
-from sizewise.lm.score import score_ids
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.score import score_text_ids
+from sizewise.lm.tokenizer import prefix_ids, text_ids
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Checkpoint, Memorization, Score
 from sizewise.store import Saved
@@ -59,9 +59,9 @@ def plant(number: int, seed: int) -> list[Canary]:
 
 def canary_units(tokenizer: Any, canaries: Sequence[Canary]) -> list[Unit]:
     """Encode canaries as training units, repeated as often as each one occurs."""
-    prefix = prefix_id(tokenizer)
+    prefix = prefix_ids(tokenizer)
     return [
-        Unit([prefix, *text_ids(tokenizer, f"{canary.start} {canary.secret}.")], 1)
+        Unit(prefix + text_ids(tokenizer, f"{canary.start} {canary.secret}."), len(prefix))
         for canary in canaries
         for _ in range(canary.times)
     ]
@@ -135,9 +135,9 @@ def _exposure(network: Any, tokenizer: Any, canary: Canary, seed: int) -> float:
     """Compute log2 of the number of candidates minus log2 of the secret's rank; ties count against the secret."""
     rng = random.Random(f"{seed} {canary.start}")
     others = {"".join(str(rng.randrange(10)) for _ in range(DIGITS)) for _ in range(CANDIDATES - 1)}
-    prefix = prefix_id(tokenizer)
     texts = [canary.secret, *sorted(others - {canary.secret})]
-    nats = score_ids(network, [[prefix, *text_ids(tokenizer, f"{canary.start} {text}.")] for text in texts], 64)
+    ids = [text_ids(tokenizer, f"{canary.start} {text}.") for text in texts]
+    nats = score_text_ids(network, tokenizer, ids, 64)
     losses = [float(loss.sum()) for loss in nats]
     rank = sum(loss <= losses[0] for loss in losses)
     return math.log2(len(texts)) - math.log2(rank)
@@ -146,22 +146,20 @@ def _exposure(network: Any, tokenizer: Any, canary: Canary, seed: int) -> float:
 def _continue(network: Any, tokenizer: Any, canaries: Sequence[Canary]) -> list[str]:
     if not canaries:
         return []
-    prefix = prefix_id(tokenizer)
-    prompts = [[prefix, *text_ids(tokenizer, canary.start)] for canary in canaries]
+    prompts = [prefix_ids(tokenizer) + text_ids(tokenizer, canary.start) for canary in canaries]
     answers = {a.prompt: a.text for a in generate(network, tokenizer, prompts, max_tokens=3 * DIGITS)}
     return [answers[i] for i in range(len(canaries))]
 
 
 def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: int) -> tuple[Score, Score]:
     """Distinguish training passages from held-out ones by their loss, with intervals from resampled documents."""
-    prefix = prefix_id(tokenizer)
     losses: list[float] = []
     seen: list[bool] = []
     sources: list[str] = []
     for split in ("train", "test"):
         chosen = _sample(_passages(contents, split), MAX_PASSAGES, seed)
-        ids = [[prefix, *text_ids(tokenizer, text)] for _, text in chosen]
-        losses += [float(nats.mean()) for nats in score_ids(network, ids, 512)]
+        ids = [text_ids(tokenizer, text) for _, text in chosen]
+        losses += [float(nats.mean()) for nats in score_text_ids(network, tokenizer, ids, 512)]
         seen += [split == "train"] * len(ids)
         sources += [source for source, _ in chosen]
     signature = f"loss attack|passages of {PASSAGE_CHARACTERS} characters|documents resampled {RESAMPLES} times"

@@ -98,9 +98,9 @@ class OpenvinoModel(EngineModel):
 
     def signature(self) -> str:
         """Return how log-likelihoods are computed."""
-        from sizewise.lm.tokenizer import prefix_id
+        from sizewise.lm.tokenizer import prefix_ids
 
-        prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
+        prefix = "".join(self._tokenizer.convert_ids_to_tokens(prefix_ids(self._tokenizer)))
         return (
             f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
             f"|precision:{self._description.precision}|engine:{self._description.engine}"
@@ -125,9 +125,9 @@ class OpenvinoModel(EngineModel):
 
         for begin in range(0, len(texts), SCORED_TOGETHER):
             encoded = [encoded_text(self._tokenizer, text, prefix) for text in texts[begin : begin + SCORED_TOGETHER]]
-            found = self._nats([ids for ids, _ in encoded])
-            for nats, (_, starts) in zip(found, encoded, strict=True):
-                yield ScoredText(nats, np.array(starts, dtype=np.int64))
+            found = self._nats([one.ids for one in encoded])
+            for nats, (_, starts, first) in zip(found, encoded, strict=True):
+                yield ScoredText(nats[first - 1 :], np.array(starts, dtype=np.int64))
 
     def _nats(self, sequences: Sequence[list[int]]) -> list[npt.NDArray[np.float64]]:
         """Compute the negative log-likelihood of every token but the first, over a rolling window."""
