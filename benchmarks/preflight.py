@@ -55,11 +55,16 @@ CASES: list[dict[str, Any]] = [
         ("10M", "full", 2, 512, {"optimizer": "adamw8bit"}),
         ("30M", "lora", 2, 512, {}),
         ("30M", "lora", 4, 512, {}),
+        ("30M", "lora", 2, 512, {"checkpointing": True}),
         ("30M", "qlora", 2, 512, {}),
+        ("30M", "qlora", 4, 512, {}),
+        ("30M", "qlora", 2, 512, {"checkpointing": True}),
         ("30M", "full", 2, 512, {}),
         ("30M", "full", 1, 256, {}),
         ("135M", "lora", 1, 512, {}),
         ("135M", "lora", 1, 512, {"checkpointing": True}),
+        ("135M", "qlora", 1, 512, {}),
+        ("135M", "qlora", 1, 512, {"checkpointing": True}),
         ("135M", "full", 1, 256, {}),
     )
 ]
@@ -72,8 +77,8 @@ def resident(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
-def build(case: dict[str, Any]) -> Any:
-    """Build the network of a case, with adapters where it has them."""
+def random_network(case: dict[str, Any]) -> Any:
+    """Build the network of a case with random weights."""
     width, inner, layers, (heads, groups), vocabulary = SHAPES[case["shape"]]
     config = LlamaConfig(
         hidden_size=width,
@@ -85,23 +90,31 @@ def build(case: dict[str, Any]) -> Any:
         tie_word_embeddings=True,
         pad_token_id=0,
     )
-    precision = case.get("precision", "fp32")
     torch.manual_seed(0)
+    torch.set_default_dtype(PRECISIONS[case.get("precision", "fp32")])
+    network = LlamaForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    return network
+
+
+def save(case: dict[str, Any], folder: str) -> None:
+    """Save the network of a case, in a process of its own: memory that it has freed would count as that of training."""
+    random_network(case | {"precision": "bf16"}).save_pretrained(folder)
+
+
+def build(case: dict[str, Any], folder: str) -> Any:
+    """Build the network of a case, with adapters where it has them; weights in 4 bits are read from a folder."""
     if case["method"] == "qlora":
-        with tempfile.TemporaryDirectory() as folder:
-            LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-            network = adapt.load_in_4_bits(Path(folder), "cpu", precision)
+        network = adapt.load_in_4_bits(Path(folder), "cpu", case.get("precision", "fp32"))
     else:
-        torch.set_default_dtype(PRECISIONS[precision])
-        network = LlamaForCausalLM(config)
-        torch.set_default_dtype(torch.float32)
+        network = random_network(case)
     return network if case["method"] == "full" else adapt.add_lora(network, 16, 0, dora=case["method"] == "dora")
 
 
-def measure(case: dict[str, Any]) -> dict[str, Any]:
+def measure(case: dict[str, Any], folder: str = "") -> dict[str, Any]:
     """Train for a few steps, and return the computed and the measured memory in bytes."""
     before = resident("VmRSS")
-    network = build(case)
+    network = build(case, folder)
     held = resident("VmRSS") - before
     base = adapt.base_of(network)
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -130,10 +143,19 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_child(case: dict[str, Any], answers: Any) -> None:
+def in_child(case: dict[str, Any], folder: str, answers: Any) -> None:
     """Measure a case after a small one, which loads what PyTorch loads at the first step, and pages of its code."""
     measure({"shape": "warm-up", "method": "full" if case["method"] == "full" else "lora", "rows": 2, "context": 64})
-    answers.put(measure(case))
+    answers.put(measure(case, folder))
+
+
+def run(work: Any, case: dict[str, Any], *more: Any) -> None:
+    """Run work on a case in a process of its own."""
+    child = FORK.Process(target=work, args=(case, *more))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"{case} ended with exit code {child.exitcode}")
 
 
 def main() -> None:
@@ -150,11 +172,10 @@ def main() -> None:
         if args.only and case["shape"] not in args.only.split(","):
             continue
         answers = FORK.SimpleQueue()
-        child = FORK.Process(target=in_child, args=(case, answers))
-        child.start()
-        child.join()
-        if child.exitcode:
-            raise RuntimeError(f"{case} ended with exit code {child.exitcode}")
+        with tempfile.TemporaryDirectory() as folder:
+            if case["method"] == "qlora":
+                run(save, case, folder)
+            run(in_child, case, folder, answers)
         row = answers.get()
         row["error"] = row["computed"] / row["measured"] - 1
         print(json.dumps(row), file=sys.stderr, flush=True)

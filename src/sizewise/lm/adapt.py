@@ -17,7 +17,7 @@ from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
-from sizewise.lm.device import PRECISIONS, placed
+from sizewise.lm.device import PRECISIONS, placed, release_memory
 from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import cannot_save, load_network
 from sizewise.lm.weight_checks import check_numbers
@@ -115,7 +115,9 @@ def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
         bnb_4bit_compute_dtype=PRECISIONS[precision],
     )
     with _trainable_kernels():
-        return load_network(folder, precision, quantization_config=config, device_map={"": device})
+        network = load_network(folder, precision, quantization_config=config, device_map={"": device})
+    release_memory(device)  # of the weights as they were read
+    return network
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import suppress
 from typing import Any
 
@@ -134,7 +135,12 @@ def device_peak_bytes(device: str) -> int | None:
 
 
 def release_memory(device: str) -> None:
-    """Return memory that PyTorch holds in reserve to the device."""
+    """Return memory that PyTorch or, on a CPU under Linux, the allocator holds in reserve."""
+    if device == "cpu":
+        with suppress(
+            OSError, AttributeError, TypeError
+        ):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
     with suppress(RuntimeError):
         if device == "cuda":
             torch.cuda.empty_cache()

@@ -78,9 +78,41 @@ def _backward(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) ->
 _adapted.register_autograd(_backward, setup_context=_save_context)
 
 
+class _AdaptedFourBits(torch.autograd.Function):
+    """The same over weights in 4 bits, which are expanded for one product at a time and never kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, base: Any, down: torch.Tensor, up: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        output, inner = _adapted(x, _expanded(base, x.dtype), base.bias, down, up, scaling)
+        ctx.base, ctx.scaling = base, scaling
+        ctx.save_for_backward(x, down, up, inner)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, down, up, inner = ctx.saved_tensors
+        weight = _expanded(ctx.base, x.dtype)
+        of_x, of_down, of_up = _adapted_back(gradients[0], x, weight, down, up, inner, ctx.scaling)
+        return of_x, None, of_down, of_up, None
+
+
+def _expanded(base: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Expand a layer's 4-bit weights, (outputs, inputs)."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: torch.Tensor = dequantize_4bit(base.weight.data, base.weight.quant_state).to(dtype)
+    return weight
+
+
 def _forward(layer: Any, x: torch.Tensor, *_args: Any, **_unused: Any) -> torch.Tensor:
     (name,) = layer.active_adapters
     base = layer.get_base_layer()
+    if _is_in_four_bits(base):
+        down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+        result: torch.Tensor = _AdaptedFourBits.apply(x.to(down.dtype), base, down, up, layer.scaling[name])
+        return result.to(x.dtype)
     output, _ = _adapted(
         x, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
     )
@@ -102,11 +134,16 @@ def unfuse_adapters(network: Any) -> None:
 
 
 def _is_plain_adapter(layer: Any) -> bool:
-    """Check for LoRA on an ordinary linear layer: no DoRA, no dropout and no quantized weights."""
+    """Check for LoRA on a linear layer, its weights in full or, on the CPU, in 4 bits: no DoRA and no dropout."""
     adapters = getattr(layer, "lora_A", None)
     return (
         bool(adapters)
-        and type(layer.get_base_layer()) is torch.nn.Linear
+        and (type(layer.get_base_layer()) is torch.nn.Linear or _is_in_four_bits(layer.get_base_layer()))
         and not any(layer.use_dora.values())
         and all(isinstance(dropout, torch.nn.Identity) for dropout in layer.lora_dropout.values())
     )
+
+
+def _is_in_four_bits(base: Any) -> bool:
+    """Check for bitsandbytes' 4-bit weights on the CPU; on a card, its own products read them directly."""
+    return type(base).__name__ == "Linear4bit" and bool(base.weight.device.type == "cpu")
