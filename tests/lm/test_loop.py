@@ -52,12 +52,47 @@ def test_a_loss_that_runs_away_goes_back_to_the_best_weights(
 
 
 def test_training_stops_when_validation_no_longer_improves(tiny_folder: Path, tmp_path: Path) -> None:
-    bits = iter([3.0, 2.0, 2.5, 2.4, 1.0])
-    plan = loop.Plan(**{**PLAN.__dict__, "patience": 2})
+    bits = iter([*np.linspace(3.0, 2.3, 16), 2.4, 2.4, 1.0])  # the best one when the rate was low already
+    plan = loop.Plan(**{**PLAN.__dict__, "tokens": 64 * 40, "validations": 20, "patience": 2})
     result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
     assert result.stopped_early
-    assert result.best.domain == 2.0
-    assert result.tokens == 6 * 64
+    assert result.best.domain == 2.3
+    assert result.tokens == 34 * 64
+    assert not result.changes
+
+
+def test_the_rate_comes_down_from_the_best_weights_where_validation_stalls_early(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    plan = loop.Plan(**{**PLAN.__dict__, "tokens": 64 * 200, "validations": 20, "patience": 2})
+    found = [3.0, 2.5, 2.0, 2.5, 2.4, 1.9, 1.0]  # at the start, then every ten steps
+    bits = iter(found)
+    result = run(tiny_folder, tmp_path / "one" / "state", plan, lambda: loop.Bits(next(bits)))
+    assert [(one.setting, one.step, one.value) for one in result.changes] == [("cool_down", 40, 64 * 46)]
+    assert (result.steps, result.best.domain, result.stopped_early) == (46, 1.9, True)
+    rates = [point.learning_rate for point in result.points]
+    assert rates[41] == pytest.approx(rates[19], rel=0.1)
+    assert rates[45] < 0.2 * rates[19]
+    losses = {point.step: point.loss for point in result.points}
+
+    def stop(progress: loop.Progress) -> None:
+        if progress.step == 43:
+            raise KeyboardInterrupt
+
+    network, again = load_network(tiny_folder, "fp32"), iter(found)
+    loop.prepare(network, compiled=False)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train_network(network, mix(), plan, lambda: loop.Bits(next(again)), tmp_path / "two" / "state", stop)
+    resumed = run(tiny_folder, tmp_path / "two" / "state", plan, lambda: loop.Bits(next(again)))
+    assert (resumed.sessions, resumed.steps, resumed.best.domain, len(resumed.changes)) == (2, 46, 1.9, 1)
+    assert {point.step: point.loss for point in resumed.points} == losses
+
+
+def test_weights_that_only_got_worse_are_not_trained_on(tiny_folder: Path, tmp_path: Path) -> None:
+    bits = iter([1.0, 2.5, 2.0, 1.9])
+    plan = loop.Plan(**{**PLAN.__dict__, "patience": 2})
+    result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
+    assert (result.steps, result.best_step, result.changes) == (4, 0, [])
 
 
 def test_a_budget_in_minutes_follows_the_speed_that_is_met(
@@ -73,6 +108,20 @@ def test_a_budget_in_minutes_follows_the_speed_that_is_met(
         assert [one.setting for one in result.changes] == ([] if name == "as expected" else ["time"])
         assert not result.stopped_early
     assert ended == {"busy": 14, "quiet": 26, "as expected": 20, "little text": 30}
+
+
+def test_a_machine_that_gets_busy_later_shortens_the_run(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {}
+    for name, later in (("busy", 3.0), ("quiet", 0.2)):
+        now = iter(np.cumsum([1.0] * 20 + [later] * 200))
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: next(now))  # read twice a step
+        plan = loop.Plan(**{**PLAN.__dict__, "seconds": 20.0, "max_tokens": 64 * 300})
+        result = run(tiny_folder, tmp_path / name / "state", plan, lambda: loop.Bits(2.0))
+        ended[name] = result.steps
+    assert ended["quiet"] == 20  # the rate of learning isn't raised again
+    assert ended["busy"] < 17
 
 
 def test_a_resumed_run_keeps_the_budget_that_it_had(

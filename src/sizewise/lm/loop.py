@@ -34,15 +34,15 @@ from sizewise.lm.plan import Progress as Progress
 from sizewise.lm.plan import Result as Result
 from sizewise.lm.plan import StopTraining as StopTraining
 from sizewise.lm.plan import thinned as thinned
-from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile, request_change
+from sizewise.lm.run_files import COOL, CURVE_FILE, Applied, Changes, CurveFile, request_change
+from sizewise.lm.schedule import Cooling
+from sizewise.lm.schedule import rate_at as rate_at
 from sizewise.progress import pulse
 
-WARMUP_SHARE = 0.05
-FINAL_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
-REFIT_SHARES, REFIT_FROM, MIN_TIMED_STEPS = (0.1, 0.25), 0.1, 3
-"""Shares of the budget after which it is fitted to the time again, the change from which that is done, and the steps
-that the speed needs. Later fits would disturb the schedule of the learning rate."""
+REFIT_SHARES, BOTH_WAYS, REFIT_FROM, MIN_TIMED_STEPS = (0.1, 0.25, 0.5, 0.75), 2, 0.1, 3
+"""Shares of the budget after which it is fitted to the time again, how many of these fits may also raise it, the change
+from which that is done, and the steps that the speed needs. Later on, the learning rate has come down and stays there."""
 SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network's state takes seconds to write
 # The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
 # of answers, text and control text alternate, and their losses differ widely.
@@ -162,14 +162,6 @@ def teacher_of(network: Any, share: float, k: int = 32, size: int | None = None)
     return soft_targets
 
 
-def rate_at(done: float, peak: float) -> float:
-    """Compute the learning rate after a share of the budget: linear warm-up, then cosine decay to a small rest."""
-    if done < WARMUP_SHARE:
-        return peak * max(done / WARMUP_SHARE, 0.1)
-    decayed = min(1.0, (done - WARMUP_SHARE) / (1 - WARMUP_SHARE))
-    return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
-
-
 def probe_speed(
     network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0, rows: int = 0
 ) -> tuple[float, float]:
@@ -222,6 +214,7 @@ class _Run:
         self.stepping_s = 0.0
         self.warmup_s = 0.0
         self.stopped = False
+        self.cooling: Cooling | None = None
         self._speeds: list[float] = []
         self._refits = 0
 
@@ -274,21 +267,33 @@ class _Run:
         """Apply the changes that are due before the next step."""
         if self._workers.is_first:
             self._fit_time()
+            self._cool_down()
         due = self.changes.before(self.step, self.tokens) if self._workers.is_first else []
         for change in self._workers.shared([tuple(one) for one in due]):
             self._apply(Applied(*change))
+            if change[2] == COOL:
+                self.optimizer.restart(self.best_weights)
+                self.waited = 0
+
+    def _cool_down(self) -> None:
+        """Ask for a lower learning rate from the best weights on, where validation stopped improving at a high one."""
+        if not self._has_stalled or not self.best_step or self.cooling or self.stopped:
+            return
+        if found := Cooling.after(self.points, self.step, self.plan):
+            request_change(self._folder, {COOL: found.end})
 
     def _fit_time(self) -> None:
         """Ask for the token budget that fits into the time, where the speed isn't that of the probe before the run."""
         passed = self._refits_due()
-        by_hand = any(change.setting == "tokens" for change in self.changes.applied)
-        if not self.plan.seconds or by_hand or passed <= self._refits or len(self._speeds) < MIN_TIMED_STEPS:
+        fixed = self.cooling or any(change.setting == "tokens" for change in self.changes.applied)
+        if not self.plan.seconds or fixed or passed <= self._refits or len(self._speeds) < MIN_TIMED_STEPS:
             return
         self._refits = passed
         speed = len(self._speeds) / sum(1 / one for one in self._speeds)  # of tokens over time, pauses included
         more = max(0.0, self.plan.seconds - self.stepping_s) * speed
         tokens = int(min(self.tokens + more, self.plan.max_tokens))
-        if abs(tokens / self.plan.tokens - 1) > REFIT_FROM:
+        change = tokens / self.plan.tokens - 1
+        if change < -REFIT_FROM or (change > REFIT_FROM and passed <= BOTH_WAYS):
             request_change(self._folder, {"time": max(tokens, self.tokens)})
 
     def _refits_due(self) -> int:
@@ -297,6 +302,9 @@ class _Run:
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
             self.stopped = True
+        elif change.setting == COOL:
+            self.cooling = Cooling.after(self.points, change.step, self.plan)
+            self.plan = replace(self.plan, tokens=int(change.value))
         elif change.setting in ("tokens", "time"):
             self.plan = replace(self.plan, tokens=int(change.value))
         else:
@@ -325,8 +333,11 @@ class _Run:
     @property
     def is_done(self) -> bool:
         """Whether the budget is used up or validation has stopped improving."""
-        stops_early = bool(self.plan.patience) and self.waited >= self.plan.patience
-        return self.tokens >= self.plan.tokens or stops_early or self.stopped
+        return self.tokens >= self.plan.tokens or self._has_stalled or self.stopped
+
+    @property
+    def _has_stalled(self) -> bool:
+        return bool(self.plan.patience) and self.waited >= self.plan.patience
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -350,6 +361,8 @@ class _Run:
 
     def rate(self) -> float:
         """Compute the learning rate of the next step."""
+        if self.cooling:
+            return self.cooling.rate(self.tokens)
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
     def advance(self, rows: Rows, teacher: Teacher | None, clock: Clock) -> Progress:
@@ -393,6 +406,8 @@ class _Run:
             self.warmup_s = seconds
 
     def _is_validation_due(self, rows: Rows) -> bool:
+        if self.cooling:  # short, and of interest only once the rate is low
+            return self.tokens >= self.plan.tokens
         between = self.plan.tokens / self.plan.validations
         passed = (self.tokens - _tokens_in(rows)) // between
         return self.tokens // between > passed or self.tokens >= self.plan.tokens
@@ -470,7 +485,7 @@ def train_network(
         best=run.best,
         start=run.start,
         rollbacks=run.rollbacks,
-        stopped_early=run.tokens < run.plan.tokens,
+        stopped_early=run.tokens < run.plan.tokens or run.cooling is not None,
         stopped=run.stopped and run.tokens < run.plan.tokens,
         points=run.points,
         changes=run.changes.applied,
