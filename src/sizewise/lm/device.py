@@ -137,9 +137,7 @@ def device_peak_bytes(device: str) -> int | None:
 def release_memory(device: str) -> None:
     """Return memory that PyTorch or, on a CPU under Linux, the allocator holds in reserve."""
     if device == "cpu":
-        with suppress(
-            OSError, AttributeError, TypeError
-        ):  # another C library
+        with suppress(OSError, AttributeError, TypeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
     with suppress(RuntimeError):
         if device == "cuda":

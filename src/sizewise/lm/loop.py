@@ -41,8 +41,8 @@ from sizewise.progress import pulse
 
 SAVE_EVERY_S = 15.0
 REFIT_SHARES, BOTH_WAYS, REFIT_FROM, MIN_TIMED_STEPS = (0.1, 0.25, 0.5, 0.75), 2, 0.1, 3
-"""Shares of the budget after which it is fitted to the time again, how many of these fits may also raise it, the change
-from which that is done, and the steps that the speed needs. Later on, the learning rate has come down and stays there."""
+"""Shares of the budget after which it is fitted to the time again, how many of these fits may raise it, too, the change
+from which that is done, and the steps that the speed needs. Later, the learning rate has come down and stays there."""
 SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network's state takes seconds to write
 # The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
 # of answers, text and control text alternate, and their losses differ widely.
