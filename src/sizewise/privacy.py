@@ -33,8 +33,9 @@ OFFLINE_SWITCHES = {
     "HF_EVALUATE_OFFLINE": "1",
     "PIP_NO_INDEX": "1",
 }
-TELEMETRY_MODULES = ("openvino_telemetry",)
-"""Modules that only send telemetry; their importers work without them."""
+REFUSED_MODULES = ("openvino_telemetry", "kernels")
+"""Modules that only send telemetry, or download code while another one is imported (bitsandbytes asks for it). Their
+importers work without them."""
 CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 RESOLVING = ("socket.getaddrinfo", "socket.gethostbyname")
 REVERSING = ("socket.gethostbyaddr",)  # sends a query even for a numeric address
@@ -51,7 +52,7 @@ def keep_private() -> None:
     global _refusing
     for name, value in (SWITCHES | (OFFLINE_SWITCHES if offline() else {})).items():
         os.environ.setdefault(name, value)
-    for module in TELEMETRY_MODULES:
+    for module in REFUSED_MODULES:
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None: importing it is an ImportError
     if offline() and not _refusing:
         _refusing = True
