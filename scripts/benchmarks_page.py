@@ -36,6 +36,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "equal_minutes": Measured(
+        "Bits per byte of LoRA against transformers + peft, which gets more minutes",
+        ("lm", "training"),
+        "make bench-training",
+    ),
     "scale": Measured(
         "Training in several processes against one, also with kills; evaluation over two nodes",
         ("lm", "training", "launch"),
