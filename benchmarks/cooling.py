@@ -1,9 +1,9 @@
 """Early stop with and without a falling learning rate at its end: `python benchmarks/cooling.py FILE...`.
 
 SmolLM2-135M is fine-tuned with LoRA on a little text of each file (`--characters`), with a budget of many passes, so
-that validation stops improving while the learning rate is high. Both arms are the same run until then; one keeps its best
-weights, the other one goes back to them and brings the rate down (`sizewise.lm.schedule.Cooling`). Both are scored on
-the same unseen passages in bits per byte; the difference is paired over documents. Ends stdout with one JSON line.
+that validation stops improving while the learning rate is high. Both arms are the same run until then; one keeps its
+best weights, the other one goes back to them and brings the rate down (`sizewise.lm.schedule.Cooling`). Both are scored
+on the same unseen passages in bits per byte; the difference is paired over documents. Ends stdout with one JSON line.
 """
 
 from __future__ import annotations

@@ -77,13 +77,6 @@ def prepare_teacher(
                 f"{recipe.teacher} was the teacher: its likeliest tokens made up {recipe.teacher_share:.0%} of the loss"
             )
             return Teaching(loop.teacher_of(network, recipe.teacher_share, size=size), {}, (note,))
-        if not examples or not recipe.example_share:
-            from sizewise.lm.other_vocabulary import OtherVocabulary
-
-            network = folders.load_network(weights, machine_precision(device, training=True), **placed(device))
-            network.eval()
-            other = OtherVocabulary(network, folders.load_tokenizer(weights), tokenizer, recipe.teacher_share)
-            return Teaching(other, {}, (f"{recipe.teacher} was the teacher",))
     return _from_answers(recipe, examples, folder / "teacher.jsonl", store, reporter)
 
 
