@@ -48,7 +48,7 @@ class Recipe(Record):
     """Share of training rows that replay control text; not used when training from scratch."""
     teacher: str | None = None
     """Model URI of a teacher. With the same vocabulary, the student learns its token distribution; otherwise it learns
-    from texts that the teacher generates."""
+    from answers that the teacher generates, or, without examples, from its likeliest tokens turned into its own."""
     teacher_share: float = Field(default=0.5, gt=0, le=1)
     """Weight of the teacher's distribution in the loss, or share of answers that it generates."""
     tokenizer: str | None = None

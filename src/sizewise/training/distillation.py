@@ -1,4 +1,8 @@
-"""Distillation: from a teacher's token distributions if the vocabulary is shared, otherwise from its answers."""
+"""Distillation: from a teacher's token distributions, or from its answers.
+
+A teacher with the student's vocabulary teaches all tokens. Another one answers the examples; where none are trained on,
+its likeliest tokens are turned into the student's.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
 from sizewise.lm import loop
 from sizewise.lm.device import machine_precision, placed
+from sizewise.lm.other_vocabulary import OtherVocabulary
 from sizewise.models.opening import open_model, resolve_folder
 from sizewise.models.prompts import make_request
 from sizewise.progress import Reporter
@@ -32,7 +37,7 @@ class Teaching(NamedTuple):
     """Training signal from a teacher."""
 
     teacher: loop.Teacher | None
-    """Source of token distributions during training; None if the vocabularies differ."""
+    """Source of token distributions during training; None if the teacher wrote answers."""
     answers: dict[str, str]
     """Example id -> answer of the teacher."""
     notes: tuple[str, ...]
@@ -56,7 +61,7 @@ def prepare_teacher(
         tokenizer: tokenizer of the student.
         device: device of the student.
         size: tokens that the student predicts.
-        examples: training examples; a teacher with another vocabulary answers them.
+        examples: examples that are trained on; a teacher with another vocabulary answers them.
         folder: folder where answers are saved as they arrive.
         store: where models live.
         reporter: receives progress.
@@ -69,14 +74,17 @@ def prepare_teacher(
     kind = recipe.teacher.partition(":")[0]
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
         weights, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
-        if folders.load_tokenizer(weights).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(weights, machine_precision(device, training=True), **placed(device))
+        own, precision = folders.load_tokenizer(weights), machine_precision(device, training=True)
+        note = f"{recipe.teacher} was the teacher: its likeliest tokens made up {recipe.teacher_share:.0%} of the loss"
+        if own.get_vocab() == tokenizer.get_vocab():
+            network = folders.load_network(weights, precision, **placed(device))
             loop.prepare(network, compiled=False)
             network.eval()
-            note = (
-                f"{recipe.teacher} was the teacher: its likeliest tokens made up {recipe.teacher_share:.0%} of the loss"
-            )
             return Teaching(loop.teacher_of(network, recipe.teacher_share, size=size), {}, (note,))
+        if not examples:
+            network = folders.load_network(weights, precision, **placed(device))
+            note += "; its vocabulary is another one, so they were turned into the student's"
+            return Teaching(OtherVocabulary(network, own, tokenizer, recipe.teacher_share), {}, (note,))
     return _from_answers(recipe, examples, folder / "teacher.jsonl", store, reporter)
 
 

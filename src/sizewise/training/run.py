@@ -135,10 +135,11 @@ class Run:
             )
         self.start = open_start(recipe, self.contents, self.store, self._reporter)
         reset_memory_peak()  # downloading and converting weights is not part of training
-        _, examples = training_part(self.contents, recipe)
+        documents, examples = training_part(self.contents, recipe)
+        answered = examples if recipe.example_share or not len(documents) else ()
         tokenizer, size = self.start.tokenizer, execution_of(self.start.network).head.size
         self._teaching = prepare_teacher(
-            recipe, tokenizer, self.start.device, size, examples, folder, self.store, self._reporter
+            recipe, tokenizer, self.start.device, size, answered, folder, self.store, self._reporter
         )
         additions = Additions(
             control=self._control.replayed if self._control else (),
