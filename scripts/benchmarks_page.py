@@ -41,6 +41,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "other_vocabulary": Measured(
+        "Distillation across tokenizers: a small network from scratch, with and without a teacher",
+        ("lm", "training"),
+        "python benchmarks/other_vocabulary.py",
+    ),
     "scale": Measured(
         "Training in several processes against one, also with kills; evaluation over two nodes",
         ("lm", "training", "launch"),
