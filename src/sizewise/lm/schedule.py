@@ -10,9 +10,9 @@ from sizewise.lm.plan import Plan, Point
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
-COOL_FROM, COOL_SHARE = 0.3, 0.3
-"""Share of the peak above which a learning rate is still high, and tokens over which it comes down, as a share of those
-until then."""
+COOL_FROM, COOL_SHARE, COOL_RATE = 0.3, 0.5, 0.3
+"""Share of the peak above which a learning rate is still high; tokens over which it comes down, as a share of those until
+then; and where it begins, as a share of the rate until then: weights that a high rate has carried off don't settle."""
 
 
 def rate_at(done: float, peak: float) -> float:
@@ -34,7 +34,7 @@ class Cooling(NamedTuple):
     end: int
     """Token budget of the run with it."""
     peak: float
-    """Learning rate of the best weights, from which it comes down."""
+    """Learning rate from which it comes down."""
 
     @classmethod
     def after(cls, points: Sequence[Point], step: int, plan: Plan) -> Cooling | None:
@@ -52,7 +52,7 @@ class Cooling(NamedTuple):
         end = min(plan.tokens, now + round(COOL_SHARE * best.tokens))
         if best.learning_rate < COOL_FROM * plan.learning_rate or end <= now:
             return None
-        return cls(now, end, best.learning_rate)
+        return cls(now, end, COOL_RATE * best.learning_rate)
 
     def rate(self, tokens: int) -> float:
         """Compute the learning rate after a number of tokens, with a short warm-up of the optimizer's averages."""
