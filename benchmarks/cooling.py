@@ -1,92 +1,92 @@
-"""Early stop with and without a falling learning rate at its end: `python benchmarks/cooling.py FILE...`.
+"""How a run that stalled should end: `python benchmarks/cooling.py RUN [SHARE,FACTOR ...]`.
 
-SmolLM2-135M is fine-tuned with LoRA on a little text of each file (`--characters`), with a budget of many passes, so
-that validation stops improving while the learning rate is high. Both arms are the same run until then; one keeps its
-best weights, the other one goes back to them and brings the rate down (`sizewise.lm.schedule.Cooling`). Both are scored
-on the same unseen passages in bits per byte; the difference is paired over documents. Ends stdout with one JSON line.
+RUN was trained with LoRA and stopped early, while its learning rate was high. From its best weights, the rate comes
+down over SHARE of the tokens that they have seen, from FACTOR of their rate. Each end is scored on the same unseen
+passages in bits per byte, beside the best weights as they are. Ends stdout with one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import tempfile
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+
+import torch
+from safetensors.torch import load_file
 
 from reporter import StderrReporter
-from sizewise import compare, datasets
+from sizewise import datasets
 from sizewise.evaluation import evaluate
-from sizewise.lm import loop
+from sizewise.lm import adapt, hf_format, loop
+from sizewise.lm.optimizer import MasterAdamW
+from sizewise.lm.schedule import COOL_RATE, COOL_SHARE, Cooling
 from sizewise.models.machine import describe_machine
-from sizewise.records import Recipe
+from sizewise.records import Checkpoint
 from sizewise.store import Store
-from sizewise.training import train
+from sizewise.training.batches import make_mix
+from sizewise.training.starts import Start, open_start
 
 RESULT = Path(__file__).parent / "results" / "cooling.json"
-START, PASSAGES, PATIENCE = "pkg:smollm2-135m", 150, 3
 
 
-def some_text(file: Path, characters: int, folder: Path) -> Path:
-    """Write random rows with text until they have enough characters for training, and half as many more."""
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    rows = [row for row in rows if len(row.get("text") or "") > 400]
-    random.Random(0).shuffle(rows)
-    out, size = folder / file.name, 0
-    with out.open("w", encoding="utf-8") as written:
-        for row in rows:
-            if size > 1.5 * characters:
-                break
-            written.write(json.dumps({"text": row["text"]}) + "\n")
-            size += len(row["text"])
-    return out
+def score(model: str, data: str, store: Store) -> dict[str, Any]:
+    """Evaluate a model's bits per byte."""
+    found = evaluate(model, data, metrics=["bits_per_byte"], store=store).record.scores["bits_per_byte"]
+    return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n}
 
 
-def arm(data: str, tokens: int, seed: int, cooled: bool, store: Store) -> dict[str, Any]:
-    """Train and evaluate one arm. A cap on passes that nothing reaches gives each arm a run of its own."""
-    recipe = Recipe(
-        start=START, tokens=tokens, max_epochs=1000.0 + cooled, example_share=0.0, seed=seed, patience=PATIENCE
-    )
-    with nullcontext() if cooled else patch.object(loop.Cooling, "after", lambda *_: None):
-        run = train(recipe, data, store=store, reporter=StderrReporter())
-    found = evaluate(f"run:{run.id}", data, metrics=["bits_per_byte"], limit=PASSAGES, store=store)
-    score = found.record.scores["bits_per_byte"]
-    return {
-        "bits_per_byte": score.value, "low": score.ci_low, "high": score.ci_high, "n": score.n,
-        "tokens": run.record.tokens, "evaluation": found.id, "changes": [one.setting for one in run.record.changes],
-    }  # fmt: skip
+def load_adapters(network: Any, folder: Path) -> None:
+    """Load a run's adapters into a network from `open_start`."""
+    parameters, saved = dict(network.named_parameters()), load_file(folder / "adapter" / "adapter_model.safetensors")
+    with torch.no_grad():
+        for name, weight in saved.items():
+            parameters[name.replace(".weight", ".default.weight")].copy_(weight)
+
+
+def end(start: Start, mix: Any, step: int, cooling: Cooling) -> None:
+    """Train from the weights on until the cooling ends."""
+    loop.prepare(start.network, compiled=False)
+    optimizer, tokens = MasterAdamW(start.network.named_parameters(), 0.0), cooling.start
+    while tokens < cooling.end:
+        rows = mix.step(step)
+        loop.backward_in_parts(start.network, rows, None, 0, optimizer.collect)
+        optimizer.step(cooling.rate(tokens))
+        tokens, step = tokens + int((rows.segments > 0).sum()), step + 1
+    loop.finish(start.network)
 
 
 def main() -> None:
-    """Run what is missing, and print the differences."""
+    """Try each end, and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path, help="JSON Lines with a column `text`")
-    parser.add_argument("--characters", type=int, default=60_000)
-    parser.add_argument("--tokens", type=int, default=200_000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("run")
+    parser.add_argument("ends", nargs="*", default=[f"{COOL_SHARE},{COOL_RATE}", "0.3,1", "1,0.5"])
     args = parser.parse_args()
-    kept = json.loads(RESULT.read_text("utf-8")) if RESULT.is_file() else {"name": "cooling", "runs": {}}
-    store = Store()
-    for file in args.files:
-        with tempfile.TemporaryDirectory() as folder:
-            data = datasets.read([some_text(file, args.characters, Path(folder))], store=store).id
-        for seed in args.seeds:
-            name = f"{file.stem}, {args.characters:,} characters, {args.tokens:,} tokens, seed {seed}"
-            if name in kept["runs"]:
-                continue
-            arms = {way: arm(data, args.tokens, seed, way == "cooled", store) for way in ("stopped", "cooled")}
-            evaluations = {way: found.pop("evaluation") for way, found in arms.items()}
-            pair = compare(evaluations, store=store).record.differences[0]
-            sign = 1 if pair.left == "cooled" else -1
-            ends = sorted(sign * end for end in (pair.ci_low or 0.0, pair.ci_high or 0.0))
-            kept["runs"][name] = arms | {"cooled - stopped": [sign * pair.value, *ends]}
-            kept |= {"machine": describe_machine(), "when": datetime.now(UTC).isoformat(timespec="minutes")}
-            RESULT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(kept))
+    store, reporter = Store(), StderrReporter()
+    folder = store.folder("checkpoint", args.run)
+    record = store.get(Checkpoint, args.run).record
+    contents = datasets.load(store, record.data)
+    best = min((point for point in record.curve if point.bits_per_byte), key=lambda point: point.bits_per_byte or 0)
+    last = record.curve[-1]
+    result: dict[str, Any] = {
+        "name": "cooling", "machine": describe_machine(), "when": datetime.now(UTC).isoformat(timespec="minutes"),
+        "best after tokens": best.tokens, "stopped after tokens": last.tokens, "rate of the best": best.learning_rate,
+        "bits per byte": {"as they are": score(f"run:{args.run}", record.data, store)},
+    }  # fmt: skip
+    for share, factor in (map(float, one.split(",")) for one in args.ends):
+        start = open_start(record.recipe, contents, store, reporter)
+        load_adapters(start.network, folder)
+        material = make_mix(contents, start.tokenizer, record.recipe, store.encoded_folder(), None, reporter)
+        tokens = last.tokens + round(share * best.tokens)
+        end(start, material.mix, last.step, Cooling(last.tokens, tokens, factor * best.learning_rate))
+        with tempfile.TemporaryDirectory() as out:
+            hf_format.save_model(adapt.merge_lora(start.network), start.tokenizer, Path(out))
+            name = f"{share:g} of the tokens, from {factor:g} of the rate"
+            result["bits per byte"][name] = score(out, record.data, store)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ MEASURES = {
         ("lm", "training"),
         "make bench-training",
     ),
+    "cooling": Measured(
+        "How a training that stalled at a high learning rate should end",
+        ("lm", "training"),
+        "python benchmarks/cooling.py RUN",
+    ),
     "other_vocabulary": Measured(
         "Distillation across tokenizers: a small network from scratch, with and without a teacher",
         ("lm", "training"),
