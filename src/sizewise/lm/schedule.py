@@ -12,7 +12,7 @@ WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
 COOL_FROM, COOL_SHARE, COOL_RATE = 0.3, 0.5, 0.3
 """Share of the peak above which a learning rate is still high; tokens over which it comes down, as a share of those
-that the best weights have seen; and where it begins, as a share of their rate (at all of it, the weights end no better)."""
+that the best weights have seen; and where it begins, as a share of their rate (from all of it, they end no better)."""
 
 
 def rate_at(done: float, peak: float) -> float:
