@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 SWITCHES = {
@@ -34,8 +35,8 @@ OFFLINE_SWITCHES = {
     "PIP_NO_INDEX": "1",
 }
 REFUSED_MODULES = ("openvino_telemetry", "kernels")
-"""Modules that only send telemetry, or download code while another one is imported (bitsandbytes asks for it). Their
-importers work without them."""
+"""Packages that only send telemetry, or download code while another one is imported (bitsandbytes asks for it). Their
+importers work without them. A module of that name that isn't the package is none of them."""
 CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 RESOLVING = ("socket.getaddrinfo", "socket.gethostbyname")
 REVERSING = ("socket.gethostbyaddr",)  # sends a query even for a numeric address
@@ -52,11 +53,19 @@ def keep_private() -> None:
     global _refusing
     for name, value in (SWITCHES | (OFFLINE_SWITCHES if offline() else {})).items():
         os.environ.setdefault(name, value)
-    for module in REFUSED_MODULES:
+    for module in filter(_is_installed, REFUSED_MODULES):
         sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None: importing it is an ImportError
     if offline() and not _refusing:
         _refusing = True
         sys.addaudithook(_refuse)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

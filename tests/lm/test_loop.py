@@ -14,6 +14,7 @@ from sizewise.lm import loop
 from sizewise.lm.hf_format import load_network
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.packing import Mix, Pool, Rows, Unit, pack
+from sizewise.lm.run_files import request_change
 from sizewise.progress import pulsing
 
 PLAN = loop.Plan(tokens=64 * 20, learning_rate=1e-3, weight_decay=0.0, compiled=False, validations=10, patience=0)
@@ -69,24 +70,84 @@ def test_the_rate_comes_down_from_the_best_weights_where_validation_stalls_early
     found = [3.0, 2.5, 2.0, 2.5, 2.4, 1.9, 1.0]  # at the start, then every ten steps
     bits = iter(found)
     result = run(tiny_folder, tmp_path / "one" / "state", plan, lambda: loop.Bits(next(bits)))
-    assert [(one.setting, one.step, one.value) for one in result.changes] == [("cool_down", 40, 64 * 50)]
+    assert result.cooling.endswith("brought the rate down over 640 more")
+    assert not result.changes
     assert (result.steps, result.best.domain, result.stopped_early) == (50, 1.9, True)
     rates = [point.learning_rate for point in result.points]
     assert rates[41] == pytest.approx(0.3 * rates[19], rel=0.1)
     assert rates[49] < 0.05 * rates[19]
     losses = {point.step: point.loss for point in result.points}
 
-    def stop(progress: loop.Progress) -> None:
-        if progress.step == 43:
-            raise KeyboardInterrupt
+    for at in (40, 43):
 
-    network, again = load_network(tiny_folder, "fp32"), iter(found)
+        def stop(progress: loop.Progress, at: int = at) -> None:
+            if progress.step == at:
+                raise KeyboardInterrupt
+
+        network, again = load_network(tiny_folder, "fp32"), iter(found)
+        loop.prepare(network, compiled=False)
+        state = tmp_path / str(at) / "state"
+        with pytest.raises(KeyboardInterrupt):
+            loop.train_network(network, mix(), plan, lambda again=again: loop.Bits(next(again)), state, stop)
+        resumed = run(tiny_folder, state, plan, lambda again=again: loop.Bits(next(again)))
+        assert (resumed.sessions, resumed.steps, resumed.best.domain, resumed.cooling) == (2, 50, 1.9, result.cooling)
+        assert {point.step: point.loss for point in resumed.points} == losses
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "last"),
+    [({"tokens": 64 * 45}, 45, 0.2), ({"tokens": 64 * 80}, 80, 0.1), ({"stop": 1.0}, 43, 1.0)],
+)
+def test_changes_while_the_rate_comes_down_are_followed(
+    tiny_folder: Path, tmp_path: Path, settings: dict[str, float], steps: int, last: float
+) -> None:
+    plan = loop.Plan(**{**PLAN.__dict__, "tokens": 64 * 200, "validations": 20, "patience": 2})
+    bits = iter([3.0, 2.5, 2.0, 2.5, 2.4, 1.9, 1.8, 1.7])
+
+    def change(progress: loop.Progress) -> None:
+        if progress.step == 43:
+            request_change(tmp_path, settings)
+
+    network = load_network(tiny_folder, "fp32")
     loop.prepare(network, compiled=False)
-    with pytest.raises(KeyboardInterrupt):
-        loop.train_network(network, mix(), plan, lambda: loop.Bits(next(again)), tmp_path / "two" / "state", stop)
-    resumed = run(tiny_folder, tmp_path / "two" / "state", plan, lambda: loop.Bits(next(again)))
-    assert (resumed.sessions, resumed.steps, resumed.best.domain, len(resumed.changes)) == (2, 50, 1.9, 1)
-    assert {point.step: point.loss for point in resumed.points} == losses
+    result = loop.train_network(network, mix(), plan, lambda: loop.Bits(next(bits)), tmp_path / "state", change)
+    assert result.steps == steps
+    assert result.points[-1].learning_rate <= last * result.points[41].learning_rate
+
+
+def test_what_a_user_asks_for_when_it_stalls_comes_first(tiny_folder: Path, tmp_path: Path) -> None:
+    plan = loop.Plan(**{**PLAN.__dict__, "tokens": 64 * 200, "validations": 20, "patience": 2})
+    for name, settings, steps in (("end", {"tokens": 64 * 40}, 40), ("stop", {"stop": 1.0}, 40)):
+        bits = iter([3.0, 2.5, 2.0, 2.5, 2.4, 1.9])
+
+        def change(progress: loop.Progress, name: str = name, settings: dict[str, float] = settings) -> None:
+            if progress.step == 40:
+                request_change(tmp_path / name, settings)
+
+        network = load_network(tiny_folder, "fp32")
+        loop.prepare(network, compiled=False)
+        state = tmp_path / name / "state"
+        result = loop.train_network(network, mix(), plan, lambda bits=bits: loop.Bits(next(bits)), state, change)
+        assert (result.steps, result.best.domain, result.cooling) == (steps, 2.0, "")
+
+
+def test_a_loss_that_runs_away_while_the_rate_comes_down_halves_it(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, calls = loop.loss_of, iter(range(1000))
+
+    def sometimes(network: Any, rows: Rows, teacher: Any = None) -> torch.Tensor:
+        loss = plain(network, rows, teacher)
+        return loss * float("nan") if next(calls) in (35, 44) else loss  # after the best weights, and while it cools
+
+    monkeypatch.setattr(loop, "loss_of", sometimes)
+    plan = loop.Plan(**{**PLAN.__dict__, "tokens": 64 * 200, "validations": 20, "patience": 2})
+    bits = iter([3.0, 2.5, 2.0, 2.5, 2.4, 1.9])
+    result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
+    rates = [point.learning_rate for point in result.points]
+    assert (result.rollbacks, result.steps) == ([36, 45], 50)
+    assert rates[41] == pytest.approx(0.15 * rates[19], rel=0.1)
+    assert rates[45] < 0.55 * rates[43]
 
 
 def test_weights_that_only_got_worse_are_not_trained_on(tiny_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from sizewise.datasets import build
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.lm import loop
+from sizewise.lm.classifier_format import Encoder
 from sizewise.lm.control_tokens import hide
+from sizewise.lm.gguf_writing import begins_prompts
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.option_scores import continue_prompt
 from sizewise.lm.packing import NO_TARGET
@@ -22,6 +24,7 @@ from sizewise.lm.score import bits_by_position, bits_of_texts, score_texts, scor
 from sizewise.lm.tokenizer import encoded_text, prefix_ids, text_ids
 from sizewise.lm.validation import Held, validation_nats
 from sizewise.models import parity
+from sizewise.models.answering import token_texts
 from sizewise.records import Recipe
 from sizewise.training.batches import Additions, make_mix
 from sizewise.training.held_out import hold_out
@@ -123,6 +126,14 @@ def test_an_export_is_compared_on_text_after_both_tokens(tiny: tuple[Any, Any]) 
     assert reference.texts == TEXTS
     for nats, text in zip(reference.nats, TEXTS, strict=True):
         assert nats == pytest.approx(plain_nats(network, tokenizer, text), abs=1e-4)
+
+
+def test_echoed_text_and_classified_text_begin_after_both_tokens(tiny: tuple[Any, Any]) -> None:
+    _, tokenizer = tiny
+    ids = begun(tokenizer, TEXTS[0])
+    assert "".join(token_texts(tokenizer, ids, of_text=True)) == TEXTS[0]
+    assert Encoder(tokenizer, 64, suffix=[7])([TEXTS[0]]) == [[*ids, 7]]
+    assert not begins_prompts(tokenizer)  # readers of GGUF put one token, never two
 
 
 def test_prefix_ids_are_all_tokens_before_a_text(tiny: tuple[Any, Any]) -> None:

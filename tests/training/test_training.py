@@ -226,6 +226,18 @@ def test_without_a_compiler_it_is_said(dataset: Saved[Dataset], store: Store, mo
     assert any("no C++ compiler" in note for note in record.notes)
 
 
+def test_a_run_that_stalls_early_says_how_it_ended(
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = property(lambda run: run.step >= 30 and not run.cooling)
+    monkeypatch.setattr(loop._Run, "_has_stalled", stalled)
+    record = train(Recipe.model_validate(TINY | {"tokens": 12_000}), dataset.id, store=store).record
+    assert record.tokens < 9_000
+    assert any("brought the rate down over" in note for note in record.notes)
+    assert not any("stopped early" in note for note in record.notes)
+    assert record.curve[-1].learning_rate < 0.1 * max(point.learning_rate for point in record.curve)
+
+
 def test_runs_share_the_encoded_text_and_the_plan_tells_its_space(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 4_000})
     record = train(recipe, dataset.id, store=store).record

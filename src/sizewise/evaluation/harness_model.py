@@ -202,16 +202,20 @@ class _TokenAdapter(HarnessAdapter):
     @property
     def prefix_token_id(self) -> int:
         """Token before a text without a context: bos, or eos without one."""
-        begin = self.tokenizer.bos_token_id
-        return int(begin if begin is not None else self.tokenizer.eos_token_id)
-
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Encode a text with the tokenizer's own special tokens, but never with two tokens that begin it."""
-        if add_special_tokens is None:
-            add_special_tokens = not string.startswith(self.tokenizer.decode(self.prefix_token_id))
         from sizewise.lm.tokenizer import begin_ids
 
-        before = begin_ids(self.tokenizer) if add_special_tokens else []  # a token after the text would end it
+        begin = [*begin_ids(self.tokenizer)[-1:], self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        return int(next(token for token in begin if token is not None))
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Encode a text with the tokenizer's own tokens before it, but never twice with those that begin it."""
+        from sizewise.lm.tokenizer import begin_ids
+
+        before = begin_ids(self.tokenizer)  # a token after the text would end it
+        if add_special_tokens is None:
+            begins = self.tokenizer.decode(before[:1] or self.prefix_token_id)
+            add_special_tokens = not string.startswith(begins)
+        before = before if add_special_tokens else []
         return before + list(self.tokenizer.encode(string, add_special_tokens=False))
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:

@@ -24,6 +24,7 @@ from sizewise.lm.checking import VERIFIED
 from sizewise.lm.control_tokens import control_tokens, encode_many, hide
 from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import check_folder, load_error, load_tokenizer, quiet_libraries
+from sizewise.lm.tokenizer import begin_ids
 
 FloatArray = npt.NDArray[np.float64]
 SUFFIX = "\nCategory:"
@@ -39,7 +40,7 @@ class Encoder:
         tokenizer: the model's tokenizer.
         limit: maximum tokens of a sequence; longer texts lose their end, never the suffix.
         suffix: ids after the text; by default those of `SUFFIX`.
-        begin: ids before the text; by default the beginning-of-text token if the tokenizer adds one.
+        begin: ids before the text; by default the beginning-of-text tokens that the tokenizer adds.
     """
 
     def __init__(
@@ -50,9 +51,7 @@ class Encoder:
         begin: Sequence[int] | None = None,
     ) -> None:
         self.tokenizer, self.limit = tokenizer, limit
-        plain = tokenizer("a", add_special_tokens=False).input_ids
-        own = [tokenizer.bos_token_id] if _adds_begin(tokenizer, plain) else []
-        self.begin: list[int] = own if begin is None else list(begin)
+        self.begin: list[int] = begin_ids(tokenizer) if begin is None else list(begin)
         ids = tokenizer(SUFFIX, add_special_tokens=False).input_ids if suffix is None else suffix
         self.suffix: list[int] = list(ids)
 
@@ -61,11 +60,6 @@ class Encoder:
         room = self.limit - len(self.begin) - len(self.suffix)
         encoded = encode_many(self.tokenizer, [hide(self.tokenizer, text) for text in texts])
         return [[*self.begin, *one.ids[:room], *self.suffix] for one in encoded]
-
-
-def _adds_begin(tokenizer: Any, plain: Sequence[int]) -> bool:
-    special = tokenizer("a").input_ids
-    return len(special) > len(plain) and special[0] == tokenizer.bos_token_id
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ import torch
 from sizewise.errors import SizewiseError
 from sizewise.lm import k_quants
 from sizewise.lm.gguf_positions import FACTORS, add_positions, why_not_writable
-from sizewise.lm.tokenizer import render_chat, text_ids, turn_end
+from sizewise.lm.tokenizer import begin_ids, render_chat, text_ids, turn_end
 from sizewise.records import Message
 
 F16 = "f16"
@@ -309,7 +309,7 @@ def begins_prompts(tokenizer: Any) -> bool:
     doesn't write it (Llama 2's tokenizer with ChatML, for example), conversations decide.
     """
     begin = tokenizer.bos_token_id
-    if begin is None or tokenizer("a").input_ids[:1] != [begin]:
+    if begin is None or begin_ids(tokenizer) != [begin]:
         return False
     if not tokenizer.chat_template:
         return True

@@ -34,7 +34,7 @@ from sizewise.lm.plan import Progress as Progress
 from sizewise.lm.plan import Result as Result
 from sizewise.lm.plan import StopTraining as StopTraining
 from sizewise.lm.plan import thinned as thinned
-from sizewise.lm.run_files import COOL, CURVE_FILE, Applied, Changes, CurveFile, request_change
+from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile, request_change
 from sizewise.lm.schedule import Cooling
 from sizewise.lm.schedule import rate_at as rate_at
 from sizewise.progress import pulse
@@ -239,6 +239,7 @@ class _Run:
             "sessions": self.sessions,
             "seconds": self.seconds,
             "stepping_s": self.stepping_s,
+            "cooling": self.cooling,
         }
         save_state(folder, self.step, tensors, progress, self._workers)
 
@@ -260,6 +261,7 @@ class _Run:
         self.stepping_s = progress.get("stepping_s", self.seconds)
         for change in self.changes.up_to(self.step):
             self._apply(change)
+        self.cooling = Cooling(*progress["cooling"]) if progress.get("cooling") else None
         self._refits = self._refits_due()  # those of earlier sessions aren't made again with another speed
         return True
 
@@ -267,20 +269,18 @@ class _Run:
         """Apply the changes that are due before the next step."""
         if self._workers.is_first:
             self._fit_time()
-            self._cool_down()
         due = self.changes.before(self.step, self.tokens) if self._workers.is_first else []
         for change in self._workers.shared([tuple(one) for one in due]):
             self._apply(Applied(*change))
-            if change[2] == COOL:
-                self.optimizer.restart(self.best_weights)
-                self.waited = 0
+        if self._has_stalled and not self.cooling and not self.stopped:
+            self._cool_down()
 
     def _cool_down(self) -> None:
-        """Ask for a lower learning rate from the best weights on, where validation stopped improving at a high one."""
-        if not self._has_stalled or not self.best_step or self.cooling or self.stopped:
-            return
-        if found := Cooling.after(self.points, self.step, self.plan):
-            request_change(self._folder, {COOL: found.end})
+        """Bring the learning rate down from the best weights on, if validation stopped improving at a high one."""
+        self.cooling = Cooling.after(self.points, self.best_step, self.plan, self.rollbacks)
+        if self.cooling:
+            self.optimizer.restart(self.best_weights)
+            self.waited = 0
 
     def _fit_time(self) -> None:
         """Ask for the token budget that fits into the time, where the speed isn't that of the probe before the run."""
@@ -302,13 +302,12 @@ class _Run:
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
             self.stopped = True
-        elif change.setting == COOL:
-            self.cooling = Cooling.after(self.points, change.step, self.plan)
-            self.plan = replace(self.plan, tokens=int(change.value))
         elif change.setting in ("tokens", "time"):
             self.plan = replace(self.plan, tokens=int(change.value))
+            self.cooling = self.cooling and self.cooling._replace(end=self.plan.tokens)
         else:
             self.plan = replace(self.plan, learning_rate=change.value)
+            self.cooling = self.cooling and self.cooling._replace(peak=change.value, rollbacks=len(self.rollbacks))
 
     def validate(self) -> Bits:
         """Measure validation and keep the weights if they are the best so far."""
@@ -333,7 +332,12 @@ class _Run:
     @property
     def is_done(self) -> bool:
         """Whether the budget is used up or validation has stopped improving."""
-        return self.tokens >= self.plan.tokens or self._has_stalled or self.stopped
+        return self.tokens >= self.budget or self._has_stalled or self.stopped
+
+    @property
+    def budget(self) -> int:
+        """Tokens after which the run ends."""
+        return self.cooling.end if self.cooling else self.plan.tokens
 
     @property
     def _has_stalled(self) -> bool:
@@ -362,7 +366,7 @@ class _Run:
     def rate(self) -> float:
         """Compute the learning rate of the next step."""
         if self.cooling:
-            return self.cooling.rate(self.tokens)
+            return self.cooling.rate(self.tokens, len(self.rollbacks))
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
     def advance(self, rows: Rows, teacher: Teacher | None, clock: Clock) -> Progress:
@@ -386,7 +390,7 @@ class _Run:
         return Progress(
             self.step,
             self.tokens,
-            self.plan.tokens,
+            self.budget,
             loss,
             rate,
             domain,
@@ -407,7 +411,7 @@ class _Run:
 
     def _is_validation_due(self, rows: Rows) -> bool:
         if self.cooling:  # short, and of interest only once the rate is low
-            return self.tokens >= self.plan.tokens
+            return self.tokens >= self.budget
         between = self.plan.tokens / self.plan.validations
         passed = (self.tokens - _tokens_in(rows)) // between
         return self.tokens // between > passed or self.tokens >= self.plan.tokens
@@ -485,10 +489,11 @@ def train_network(
         best=run.best,
         start=run.start,
         rollbacks=run.rollbacks,
-        stopped_early=run.tokens < run.plan.tokens or run.cooling is not None,
+        stopped_early=run.tokens < run.plan.tokens,
         stopped=run.stopped and run.tokens < run.plan.tokens,
         points=run.points,
         changes=run.changes.applied,
+        cooling=run.cooling.describe() if run.cooling else "",
         seconds=clock.seconds(),
         warmup_s=run.warmup_s,
         tokens_per_s=run.tokens_per_s or 0.0,

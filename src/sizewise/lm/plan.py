@@ -22,7 +22,7 @@ class Plan:
         checkpointing: whether activations are recomputed in the backward pass.
         micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
         optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
-        seconds: time of the steps, for a budget in minutes; early in the run, its tokens are set to what fits at the
+        seconds: time of the steps, for a budget in minutes; during the run, its tokens are set to what fits at the
             speed so far. 0 for a budget in tokens.
         max_tokens: most tokens that fit into the data; with `seconds` only.
     """
@@ -116,6 +116,7 @@ class Result:
         stopped: whether it did so because the watcher asked for it.
         points: training curve.
         changes: settings that were changed during the run.
+        cooling: how the learning rate came down after validation had stopped improving; "" if that wasn't done.
         seconds: wall time of all sessions.
         warmup_s: duration of the first step in seconds.
         tokens_per_s: median speed.
@@ -132,6 +133,7 @@ class Result:
     stopped: bool
     points: list[Point]
     changes: list[Applied]
+    cooling: str
     seconds: float
     warmup_s: float
     tokens_per_s: float

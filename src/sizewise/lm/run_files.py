@@ -13,8 +13,6 @@ from sizewise.store import make_folder, open_private, read_lines, write_atomical
 
 CURVE_FILE = "curve.jsonl"
 APPLIED_FILE, REQUESTS = "changes.jsonl", "changes"
-COOL = "cool_down"
-"""Change after which the learning rate comes down from the best weights; its value is the token budget from then on."""
 
 
 class CurveFile:

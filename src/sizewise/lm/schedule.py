@@ -10,9 +10,10 @@ from sizewise.lm.plan import Plan, Point
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
-COOL_FROM, COOL_SHARE, COOL_RATE = 0.3, 0.5, 0.3
+COOL_FROM, COOL_SHARE, COOL_RATE, COOL_STEPS = 0.3, 0.5, 0.3, 6
 """Share of the peak above which a learning rate is still high; tokens over which it comes down, as a share of those
-that the best weights have seen; and where it begins, as a share of their rate (from all of it, they end no better)."""
+that the best weights have seen; where it begins, as a share of their rate (from all of it, they end no better); and the
+fewest steps that this takes."""
 
 
 def rate_at(done: float, peak: float) -> float:
@@ -32,28 +33,45 @@ class Cooling(NamedTuple):
     start: int
     """Tokens seen before it."""
     end: int
-    """Token budget of the run with it."""
+    """Tokens seen after it."""
     peak: float
     """Learning rate from which it comes down."""
+    rollbacks: int
+    """Rollbacks before it, which `peak` counts."""
 
     @classmethod
-    def after(cls, points: Sequence[Point], step: int, plan: Plan) -> Cooling | None:
-        """Plan it after a number of steps; None if the rate was low already, or nothing was measured.
+    def after(cls, points: Sequence[Point], best_step: int, plan: Plan, rollbacks: Sequence[int]) -> Cooling | None:
+        """Plan it after the last point of a curve.
 
         Args:
-            points: the curve; later points are ignored.
-            step: steps done.
-            plan: the plan of the run before it.
-        """
-        measured = [point for point in points[:step] if point.bits_per_byte is not None]
-        if not measured:
-            return None
-        best, now = min(measured, key=lambda point: point.bits_per_byte or 0.0), points[step - 1].tokens
-        end = min(plan.tokens, now + round(COOL_SHARE * best.tokens))
-        if best.learning_rate < COOL_FROM * plan.learning_rate or end <= now:
-            return None
-        return cls(now, end, COOL_RATE * best.learning_rate)
+            points: the curve.
+            best_step: step of the best weights.
+            plan: the plan of the run.
+            rollbacks: steps at which the run went back to its best weights and halved the rate.
 
-    def rate(self, tokens: int) -> float:
-        """Compute the learning rate after a number of tokens, with a short warm-up of the optimizer's averages."""
-        return rate_at((tokens - self.start) / (self.end - self.start), self.peak)
+        Returns:
+            None if the rate was low already, no weights were better than the first ones, or too little budget is left.
+        """
+        best = next((point for point in points if point.step == best_step), None)
+        if best is None:
+            return None
+        earlier = sum(step <= best_step for step in rollbacks)
+        peak, now = plan.learning_rate * 0.5**earlier, points[-1].tokens
+        shortest = COOL_STEPS * now // len(points)
+        end = min(plan.tokens, now + max(shortest, round(COOL_SHARE * best.tokens)))
+        if best.learning_rate < COOL_FROM * peak or end - now < shortest:
+            return None
+        rate = COOL_RATE * best.learning_rate * 0.5 ** (len(rollbacks) - earlier)
+        return cls(now, end, rate, len(rollbacks))
+
+    def rate(self, tokens: int, rollbacks: int) -> float:
+        """Compute the learning rate after a number of tokens and rollbacks, with a short warm-up."""
+        done = (tokens - self.start) / max(1, self.end - self.start)
+        return rate_at(done, self.peak) * 0.5 ** (rollbacks - self.rollbacks)
+
+    def describe(self) -> str:
+        """Describe it, as a note of the run's record."""
+        return (
+            f"validation stopped improving at a high learning rate, so after {self.start:,} tokens the run went back "
+            f"to its best weights and brought the rate down over {self.end - self.start:,} more"
+        )

@@ -78,14 +78,17 @@ def token_texts(tokenizer: Any, ids: Sequence[int], *, of_text: bool = False) ->
     Args:
         tokenizer: the model's tokenizer.
         ids: token ids.
-        of_text: whether the ids encode plain text; if so, a beginning-of-text token gets no text.
+        of_text: whether the ids encode plain text; if so, beginning-of-text tokens get no text.
     """
 
     def decode(some_ids: Sequence[int]) -> str:
         return str(tokenizer.decode(some_ids, clean_up_tokenization_spaces=False))
 
     text = Text(decode)
-    begins = 1 if of_text and ids and ids[0] == tokenizer.bos_token_id else 0
+    from sizewise.lm.tokenizer import begin_ids
+
+    before = begin_ids(tokenizer) if of_text else []
+    begins = len(before) if list(ids[: len(before)]) == before else 0
     found = [""] * begins + [text.push([token]) for token in ids[begins:]]
     if found:
         found[-1] += text.end()

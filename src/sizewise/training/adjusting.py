@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sizewise.errors import UsageError
-from sizewise.lm.run_files import COOL, Applied, request_change
+from sizewise.lm.run_files import Applied, request_change
 from sizewise.store import Store
 
 SETTINGS = ("learning_rate", "tokens", "stop")
@@ -58,11 +58,6 @@ def describe_change(change: Applied) -> str:
         return (
             f"the token budget was set to {change.value:,.0f} after {change.step:,} steps ({change.tokens:,} tokens), "
             "which fit into the time at the speed until then"
-        )
-    if change.setting == COOL:
-        return (
-            f"validation stopped improving at a high learning rate, so after {change.tokens:,} tokens the run "
-            f"went back to its best weights and brought the rate down over {change.value - change.tokens:,.0f} more"
         )
     what = "the token budget" if change.setting == "tokens" else "the peak learning rate"
     return f"{what} was changed to {change.value:,.10g} after {change.step:,} steps ({change.tokens:,} tokens)"

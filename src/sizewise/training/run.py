@@ -424,12 +424,14 @@ class Run:
             restored = "the best weights were restored and the learning rate was halved each time"
             notes.append(f"training diverged at step {steps}: {restored}")
         notes += [describe_change(change) for change in result.changes if change.setting != "stop"]
+        if result.cooling:
+            notes.append(result.cooling)
         if result.stopped:
             notes.append(
                 f"stopped after {result.tokens:,} of {self._budget:,} tokens, because it was told to or its time "
                 "was up; the learning rate hadn't come down to its end"
             )
-        elif result.stopped_early:
+        elif result.stopped_early and not result.cooling:
             notes.append(
                 f"stopped early after {result.tokens:,} of {self._budget:,} tokens: validation did not "
                 f"improve {self.recipe.patience} times in a row"
