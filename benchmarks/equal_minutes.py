@@ -35,6 +35,7 @@ from sizewise.evaluation import evaluate
 from sizewise.lm.device import machine_precision
 from sizewise.lm.hf_format import load_tokenizer
 from sizewise.lm.tokenizer import text_ids
+from sizewise.models.machine import describe_machine
 from sizewise.models.opening import resolve_folder
 from sizewise.records import Recipe
 from sizewise.store import Store
@@ -118,9 +119,10 @@ def kept() -> Iterator[dict[str, Any]]:
     """Read the finished arms, and write them with what was added; a second process waits."""
     KEPT.parent.mkdir(exist_ok=True)
     with FileLock(f"{KEPT}.lock"):
-        arms: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8"))["arms"] if KEPT.is_file() else {}
-        yield arms
-        KEPT.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
+        found: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {"arms": {}}
+        yield found["arms"]
+        about = {"name": "equal_minutes", "unit": "bits per byte", "machine": describe_machine()}
+        KEPT.write_text(json.dumps(found | about, indent=1) + "\n", encoding="utf-8")
 
 
 def train_ours(plan: Plan, seed: int, store: Store) -> dict[str, Any]:
