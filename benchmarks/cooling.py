@@ -53,7 +53,7 @@ def end(start: Start, mix: Any, step: int, cooling: Cooling) -> None:
     while tokens < cooling.end:
         rows = mix.step(step)
         loop.backward_in_parts(start.network, rows, None, 0, optimizer.collect)
-        optimizer.step(cooling.rate(tokens))
+        optimizer.step(cooling.rate(tokens, 0))
         tokens, step = tokens + int((rows.segments > 0).sum()), step + 1
     loop.finish(start.network)
 
@@ -80,7 +80,7 @@ def main() -> None:
         load_adapters(start.network, folder)
         material = make_mix(contents, start.tokenizer, record.recipe, store.encoded_folder(), None, reporter)
         tokens = last.tokens + round(share * best.tokens)
-        end(start, material.mix, last.step, Cooling(last.tokens, tokens, factor * best.learning_rate))
+        end(start, material.mix, last.step, Cooling(last.tokens, tokens, factor * best.learning_rate, 0))
         with tempfile.TemporaryDirectory() as out:
             hf_format.save_model(adapt.merge_lora(start.network), start.tokenizer, Path(out))
             name = f"{share:g} of the tokens, from {factor:g} of the rate"

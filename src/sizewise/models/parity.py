@@ -332,10 +332,8 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         for i, conversation in enumerate(reference.conversations)
         if reader.encode(conversation) != reference.prompts[i]
     ]
-    encoded = [reader.encode(text) for text in reference.texts]
-    wrong_texts = [
-        i for i, ids in enumerate(encoded) if not _is_alike(ids, reference.sequences[i][reference.firsts[i] :])
-    ]
+    texts = zip(reference.texts, reference.sequences, reference.firsts, strict=False)  # replies come after the texts
+    wrong_texts = [text for text, ids, first in texts if not _is_alike(reader.encode(text), ids[first:])]
     reasons = []
     if wrong:
         reasons.append(
