@@ -18,6 +18,7 @@ from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import Rows, Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.training import preflight
+from tests.conftest import make_tiny
 
 IDS = np.random.default_rng(0).integers(3, 300, 60).tolist()
 
@@ -92,3 +93,23 @@ def test_gradients_are_those_before_a_validation(tiny_folder: Path) -> None:
         loop.loss_of(network, rows())
     for name, second in gradients().items():
         assert torch.allclose(second, first[name], rtol=1e-4, atol=1e-7), name
+
+
+@pytest.mark.parametrize("inner", [64, 72])
+def test_answers_in_4_bits_are_those_of_the_same_weights(tmp_path: Path, text_folder: Path, inner: int) -> None:
+    """Where the processor has bf16 instructions, answers use a kernel that takes multiples of 32 outputs only."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from sizewise.models.local import _load
+
+    tokenizer = folders.load_tokenizer(make_tiny(tmp_path / "tiny", text_folder, "full"))
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=inner, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        vocab_size=416, pad_token_id=0, tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    folders.save_model(LlamaForCausalLM(config).to(torch.bfloat16), tokenizer, tmp_path / "net")
+    answering = _load(tmp_path / "net", "nf4", "cpu")
+    wanted = adapt.load_in_4_bits(tmp_path / "net", "cpu", "fp32")
+    found = [score_ids(network, [IDS], 64)[0] for network in (answering, wanted)]
+    assert found[0] == pytest.approx(found[1], abs=0.05)

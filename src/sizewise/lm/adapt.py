@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from sizewise.lm.weight_checks import check_numbers
 
 MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 """Architectures whose `out_proj` peft doesn't adapt."""
+PACKED = 32
+"""Outputs of a layer that bitsandbytes rearranges together."""
 BASE = "__base__"
 """peft's name for rows that use no adapter."""
 
@@ -89,13 +91,15 @@ def _is_own_kind(layer: Any) -> bool:
     return own and type(layer).forward is not torch.nn.Linear.forward
 
 
-def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
+def load_in_4_bits(folder: Path, device: str, precision: str, packed: bool = False) -> Any:
     """Load a network whose linear layers have 4-bit weights (NF4; Dettmers et al., 2023, QLoRA).
 
     Args:
         folder: a Hugging Face folder.
         device: `cuda` or `cpu`.
         precision: precision of everything else, and of matrix products.
+        packed: permit bitsandbytes to rearrange the weights for a faster product without a gradient, where the
+            processor has bf16 instructions: for answers only, and for layers with a multiple of `PACKED` outputs.
 
     Raises:
         SizewiseError: bitsandbytes has no kernels for the device, or is not installed.
@@ -114,7 +118,7 @@ def load_in_4_bits(folder: Path, device: str, precision: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=PRECISIONS[precision],
     )
-    with _trainable_kernels():
+    with nullcontext() if packed else _trainable_kernels():
         network = load_network(folder, precision, quantization_config=config, device_map={"": device})
     release_memory(device)  # of the weights as they were read
     return network

@@ -29,7 +29,7 @@ from sizewise.models.base import (
 )
 from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.machine import machine_bytes
-from sizewise.models.size import cache_bytes, weight_bytes
+from sizewise.models.size import cache_bytes, stored_shapes, weight_bytes
 from sizewise.models.thinking import Reasoning, ReasoningRoom, split_reasoning
 from sizewise.records import Completion, Message, ModelDescription, Question, Request, opened_thought
 
@@ -298,10 +298,12 @@ def _load(folder: Path, precision: str, device: str) -> Any:
 
     if precision != IN_4_BITS:
         return hf_format.load_network(folder, precision, **placed(device))
-    from sizewise.lm.adapt import load_in_4_bits
+    from sizewise.lm.adapt import PACKED, load_in_4_bits
     from sizewise.lm.device import inference_precision
 
-    return load_in_4_bits(folder, device, inference_precision(device, hf_format.load_config(folder).model_type))
+    own = inference_precision(device, hf_format.load_config(folder).model_type)
+    packed = all(shape[0] % PACKED == 0 for shape in stored_shapes(folder).values() if len(shape) == 2)
+    return load_in_4_bits(folder, device, own, packed)
 
 
 def _window_of(execution: Execution, width: int, memory: int | None) -> int:
