@@ -152,7 +152,7 @@ def train_peer(plan: Plan, seed: int, store: Store) -> dict[str, Any]:
 def main() -> None:
     """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="demo:fhir", help="documents, enough that no arm reads them twice")
+    parser.add_argument("--data", default="demo:fhir", help="documents, enough that no arm reads them often")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--factor", type=float, help="the peer's minutes; by default 1.8 with bf16 and 1.3 without")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

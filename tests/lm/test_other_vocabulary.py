@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sizewise.errors import SizewiseError
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.loop import loss_of, prepare
 from sizewise.lm.other_vocabulary import MIN_MASS, K, OtherVocabulary, token_bytes
@@ -140,3 +142,49 @@ def test_a_teacher_of_documents_may_have_any_vocabulary(
     record = train(recipe, dataset.id, store=store).record
     assert any("vocabulary is another one" in note for note in record.notes)
     assert all(np.isfinite(point.loss) for point in record.curve)
+
+
+def spaced(text_folder: Path, prepend: str, **normal: Any) -> Any:
+    """A SentencePiece-like tokenizer, which may put a space before a text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(prepend_scheme=prepend), decoders.Metaspace()
+    if normal:
+        made.normalizer = normalizers.Lowercase()
+    bytes_of = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False)
+    made.train([str(path) for path in sorted(text_folder.glob("*"))], trainer)
+    vocabulary = made.get_vocab()
+    merges = json.loads(made.to_str())["model"]["merges"]
+    for one in bytes_of:
+        vocabulary[one] = len(vocabulary)
+    made.model = models.BPE(vocabulary, [tuple(merge) for merge in merges], byte_fallback=True, unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize("prepend", ["always", "never"])
+def test_a_teacher_that_puts_a_space_before_a_text_teaches_it(text_folder: Path, prepend: str) -> None:
+    theirs, own = spaced(text_folder, prepend), student(text_folder)
+    network = load_network_with(theirs)
+    ids, weights, _ = OtherVocabulary(network, theirs, own, 0.5)(rows_of(own, TEXT))
+    assert (weights[:, 0] < 1).float().mean() > 0.3  # an untrained teacher has no certain token
+    assert ids.shape == (len(text_ids(own, TEXT)), K)
+
+
+def test_tokenizers_that_change_the_text_are_refused(text_folder: Path, teacher: tuple[Any, Any]) -> None:
+    lower = spaced(text_folder, "never", lower=True)
+    with pytest.raises(SizewiseError, match="don't spell the text"):
+        OtherVocabulary(teacher[0], lower, teacher[1], 0.5)
+
+
+def test_what_lies_behind_the_teachers_context_is_learned_from_the_text(
+    teacher: tuple[Any, Any], text_folder: Path
+) -> None:
+    network, tokenizer = teacher
+    own = student(text_folder)
+    network.config.max_position_embeddings = 8
+    _, weights, _ = OtherVocabulary(network, tokenizer, own, 0.5)(rows_of(own, TEXT))
+    assert (weights[-20:, 0] == 1).all()
+    assert (weights[:4, 0] < 1).any()

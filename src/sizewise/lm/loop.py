@@ -493,7 +493,7 @@ def train_network(
         stopped=run.stopped and run.tokens < run.plan.tokens,
         points=run.points,
         changes=run.changes.applied,
-        cooling=run.cooling.describe() if run.cooling else "",
+        cooling=run.cooling.describe(run.tokens) if run.cooling else "",
         seconds=clock.seconds(),
         warmup_s=run.warmup_s,
         tokens_per_s=run.tokens_per_s or 0.0,

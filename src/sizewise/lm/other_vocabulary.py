@@ -3,7 +3,8 @@
 Before each token that the student predicts, the teacher has read the same text up to its own last boundary. Of its
 likeliest tokens there, those count that go on like the text since that boundary; what remains of each begins with a
 token of the student, which gets its probability. Where the teacher's token ends inside the text's
-next one, that one gets it. Both read a row's text from its first byte; what follows a control token isn't taught.
+next one, that one gets it. Both read a row's text from its first byte, as far as the teacher's context goes; what
+follows a control token isn't taught.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import torch
 from tokenizers.decoders import ByteLevel
 
+from sizewise.errors import SizewiseError
 from sizewise.lm.execution import execution_of
 from sizewise.lm.loss import SoftTargets, likeliest
 from sizewise.lm.packing import NO_TARGET, Rows
@@ -28,6 +30,7 @@ from sizewise.lm.tokenizer import prefix_ids, text_ids
 K = 32  # likeliest tokens of the teacher, and most tokens of the student that they become
 MIN_MASS = 0.01  # probability of the teacher's tokens that go on like the text; below it, the text alone counts
 MAX_KEPT = 2**28  # bytes of targets that stay in memory for the next pass over the text
+SAMPLE = "Für 20 °C: the patient's Ωmega, 患者."
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 Targets = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
@@ -59,11 +62,22 @@ class OtherVocabulary:
         tokenizer: its tokenizer.
         student: the student's tokenizer.
         share: weight of the teacher's distribution in the loss.
+
+    Raises:
+        SizewiseError: the tokens of one of them don't spell the text that they encode.
     """
 
     def __init__(self, network: Any, tokenizer: Any, student: Any, share: float) -> None:
         self._network, self._tokenizer, self._share = network, tokenizer, share
         self._pieces, self._own = token_bytes(tokenizer), token_bytes(student)
+        for name, one, pieces in (("teacher", tokenizer, self._pieces), ("student", student, self._own)):
+            if _spelled(text_ids(one, SAMPLE), pieces) not in (SAMPLE.encode(), b" " + SAMPLE.encode()):
+                raise SizewiseError(
+                    f"The tokens of the {name} don't spell the text that they encode, so the teacher's can't be turned "
+                    "into the student's.",
+                    "byte-level or SentencePiece tokenizers that don't change the text",
+                    "sizewise train scratch --tokenizer URI gives the student the teacher's tokenizer",
+                )
         self._ids = {piece: number for number, piece in reversed(list(enumerate(self._own))) if piece is not None}
         self._longest = max(map(len, self._ids), default=0)
         self._firsts: dict[bytes, int | None] = {}
@@ -101,14 +115,14 @@ class OtherVocabulary:
         end = next((number for number in range(first, len(ids)) if pieces[number] is None), len(ids))
         data = b"".join(piece or b"" for piece in pieces[first:end])
         read = text_ids(self._tokenizer, data.decode(errors="replace"))
-        theirs = [self._pieces[token] or b"" for token in read]
-        if data and b"".join(theirs) == data:  # else a letter was cut, or their tokenizer changes the text
-            starts = list(accumulate(map(len, theirs), initial=0))
+        spelled = _spelled(read, self._pieces)
+        if data and spelled in (data, b" " + data):  # else a letter was cut, or their tokenizer changes this text
+            starts = list(accumulate((len(self._pieces[token] or b"") for token in read), initial=0))
             best, probabilities = self._likeliest(read)
-            at = 0
+            data, at = spelled, len(spelled) - len(data)  # some tokenizers put a space before a text
             for number in range(first, end):
                 place, piece = bisect_right(starts, at) - 1, pieces[number] or b""
-                if number:
+                if number and place < len(best):
                     candidates = zip(best[place], probabilities[place], strict=True)
                     known = {self._pieces[token] or b"": probability for token, probability in candidates}
                     certain[number - 1] = _padded(self._as_own(known, data[starts[place] : at], piece, ids[number]))
@@ -122,7 +136,8 @@ class OtherVocabulary:
     def _likeliest(self, read: Sequence[int]) -> tuple[list[list[int]], list[list[float]]]:
         """Return the teacher's likeliest tokens at each of its tokens, and their probabilities."""
         prefix, execution = prefix_ids(self._tokenizer), execution_of(self._network)
-        inputs = torch.tensor([[*prefix, *read[:-1]]], device=execution.device)
+        ids = [*prefix, *read[:-1]][: execution.context]
+        inputs = torch.tensor([ids], device=execution.device)
         hidden = execution.hidden_states(input_ids=inputs, use_cache=False)[0, len(prefix) - 1 :]
         best, probabilities = likeliest(hidden, execution.head, K, size=min(len(self._pieces), execution.head.size))
         return best.tolist(), probabilities.tolist()
@@ -153,6 +168,11 @@ class OtherVocabulary:
             sizes = range(min(self._longest, len(rest)), 0, -1)
             self._firsts[rest] = next((self._ids[rest[:size]] for size in sizes if rest[:size] in self._ids), None)
         return self._firsts[rest]
+
+
+def _spelled(ids: Sequence[int], pieces: Sequence[bytes | None]) -> bytes:
+    """Return the bytes of tokens; control tokens have none."""
+    return b"".join(pieces[token] or b"" for token in ids)
 
 
 def _padded(found: dict[int, float]) -> tuple[list[int], list[float]]:

@@ -69,9 +69,9 @@ class Cooling(NamedTuple):
         done = (tokens - self.start) / max(1, self.end - self.start)
         return rate_at(done, self.peak) * 0.5 ** (rollbacks - self.rollbacks)
 
-    def describe(self) -> str:
-        """Describe it, as a note of the run's record."""
+    def describe(self, tokens: int) -> str:
+        """Describe it after a number of tokens, as a note of the run's record."""
         return (
             f"validation stopped improving at a high learning rate, so after {self.start:,} tokens the run went back "
-            f"to its best weights and brought the rate down over {self.end - self.start:,} more"
+            f"to its best weights and brought the rate down over {tokens - self.start:,} more"
         )
