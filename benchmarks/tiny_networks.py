@@ -178,13 +178,12 @@ def tiny_settings(default: Any) -> dict[str, Any]:
     for name, value in values.items():
         part = getattr(default, name, None) if isinstance(value, dict) else None
         if hasattr(part, "to_dict"):
-            reduced[name] = tiny_settings(part) | SPECIAL.get(part.model_type, {})
+            of_part = SPECIAL.get(part.model_type, {}) | SPECIAL.get(f"{default.model_type}.{name}", {})
+            reduced[name] = tiny_settings(part) | of_part
             if part.model_type:
                 reduced[name]["model_type"] = part.model_type
         elif isinstance(value, dict) and "mrope_section" in value:
-            rotated = int(HEAD * value.get("partial_rotary_factor", 1.0)) // 2
-            third = rotated // 3
-            reduced[name] = value | {"mrope_section": [rotated - 2 * third, third, third]}
+            reduced[name] = value | {"mrope_section": _mrope_section(value.get("partial_rotary_factor", 1.0))}
         elif name in ("head_dim", "qk_head_dim") and values.get("qk_rope_head_dim"):
             reduced[name] = 8 if name == "head_dim" else 16  # the part of a head that is rotated
         elif name == "num_key_value_heads" and values.get("kv_lora_rank"):
@@ -198,7 +197,18 @@ def tiny_settings(default: Any) -> dict[str, Any]:
             reduced[name] = [value[list(map(_hashable, value)).index(kinds[i % len(kinds)])] for i in range(LAYERS)]
         elif re.search(r"_token_(id|index)$", name) and isinstance(value, int):
             reduced[name] = VOCABULARY - 1
+    rotary = reduced.get("rope_parameters", values.get("rope_parameters"))
+    if "mrope_section" in getattr(default, "ignore_keys_at_rope_validation", ()) and isinstance(rotary, dict):
+        share = rotary.get("partial_rotary_factor", values.get("partial_rotary_factor")) or 1.0
+        reduced["rope_parameters"] = rotary | {"mrope_section": _mrope_section(share)}
     return reduced
+
+
+def _mrope_section(share: float) -> list[int]:
+    """Return how many pairs of a head are rotated by each of the three coordinates of an image."""
+    rotated = int(HEAD * share) // 2
+    third = rotated // 3
+    return [rotated - 2 * third, third, third]
 
 
 def _hashable(value: Any) -> Any:
@@ -232,6 +242,15 @@ _DECODER = {"is_decoder": True}
 _BOTH = {"encoder_layers": LAYERS, "num_encoder_layers": LAYERS, "num_hidden_layers": LAYERS}
 _GEMMA4 = {"global_head_dim": 32, "num_global_key_value_heads": KEY_HEADS, "hidden_size_per_layer_input": 16}
 _MAMBA = {"layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]}
+_TWICE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
+_QSA = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 2,
+}
+_ROTATED = {"rope_type": "default", "rope_theta": 10_000.0}
 _TWO_KINDS = {"layer_types": ["sliding_attention", "full_attention"] * 2}
 SPECIAL: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"linear_head_dim": 16, "linear_num_heads": 4, "num_expert_group": 1, "n_group": 1},
@@ -242,15 +261,24 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "blenderbot-small": _BOTH,
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
-        "rope_parameters": {
-            kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("sliding_attention", "full_attention")
-        },
+        "rope_parameters": dict.fromkeys(("sliding_attention", "full_attention"), _ROTATED),
     },
     "cpmant": {"dim_ff": INNER},
     "ctrl": {"dff": INNER},
+    "dbrx": {"attn_config": {"rope_theta": 10_000.0, "kv_n_heads": KEY_HEADS, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
-    "dots3_note_text": {"num_key_value_heads": HEADS, "swa_num_key_value_heads": HEADS},
+    "dots3_note_text": {
+        "num_key_value_heads": HEADS,
+        "swa_num_attention_heads": HEADS,
+        "swa_num_key_value_heads": HEADS,
+        "swa_q_lora_rank": 32,
+        "swa_kv_lora_rank": 32,
+        "swa_head_dim": HEAD,
+        "swa_qk_nope_head_dim": HEAD // 2,
+        "swa_v_head_dim": HEAD,
+    },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2},
+    "ernie4_5_vl_moe_text": {"rope_parameters": _ROTATED | {"mrope_section": [3, 3, 2]}},
     "gemma3n_text": {
         "num_kv_shared_layers": 2,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
@@ -264,7 +292,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {"head_dim": HEAD},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "hunyuan_vl_text": {"head_dim": HEAD},
-    "mistral4": {"head_dim": 8},
+    "mistral4": {"head_dim": HEAD},
     "lfm2_moe": {"layer_types": ["conv", "conv", "conv", "full_attention"]},
     "marian": _BOTH | {"decoder_vocab_size": VOCABULARY},
     "mamba2": {"num_heads": 8},
@@ -272,6 +300,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": HEAD},
     "mvp": _BOTH,
     "nemotron": {"num_key_value_heads": KEY_HEADS, "head_dim": HEAD},
+    "paddleocr_vl_text": {"rope_parameters": _ROTATED | {"mrope_section": [4, 2, 2]}},
     "pegasus": _BOTH,
     "plbart": _BOTH,
     "prophetnet": {
@@ -280,16 +309,41 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "num_decoder_attention_heads": HEADS,
         "num_encoder_attention_heads": HEADS,
     },
+    "qwen4_exp_text": _QSA,
+    "step3p7.text_config": {"sliding_window": WINDOW},
     "reformer": _DECODER | {"attention_head_size": HEAD, "axial_pos_embds": False, "feed_forward_size": INNER},
     "roc_bert": _DECODER | {"pronunciation_vocab_size": 128, "shape_vocab_size": 128},
     "xlnet": {"d_inner": INNER, "d_head": HEAD},
-    "xlstm": {"num_heads": 2, "embedding_dim": WIDTH, "num_blocks": LAYERS},
+    "xlstm": {  # its kernels round to bf16 by default
+        "num_heads": 2,
+        "hidden_size": 2 * WIDTH,
+        "embedding_dim": 2 * WIDTH,
+        "num_blocks": LAYERS,
+        "autocast_kernel_dtype": "float32",
+    },
     "xmod": _DECODER | {"default_language": "en_XX"},
-    "zamba": {"mamba_d_state": 8, "n_mamba_heads": 1},
-    "zamba2": {"n_mamba_heads": 4, "mamba_headdim": 32, "attention_head_dim": 32, "num_key_value_heads": HEADS},
+    "zamba": {"mamba_d_state": 8, "n_mamba_heads": 1} | _TWICE,
+    "zamba2": {"n_mamba_heads": 4, "mamba_headdim": 32, "num_key_value_heads": HEADS} | _TWICE,
+    "chameleon": {"vocabulary_map": {"<image>": VOCABULARY - 1}},
+    "deepseek_ocr2.text_config": {
+        "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+    "diffusion_gemma.text_config": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+    "fun_asr_nano.adaptor_config": {"intermediate_size": WIDTH // 4},
+    "glm5_next.text_config": {"index_kpool": 4, "num_key_value_heads": HEADS, "qk_rope_head_dim": 0},
+    "granite_docling.vision_config": {"out_hidden_size": WIDTH},
+    "granite4_vision": {"deepstack_layer_map": [[0, 1]], "downsample_rate": "1/2"},
+    "inkling2.vision_config": {"text_hidden_size": WIDTH},
+    "inkling2.audio_config": {"text_hidden_size": WIDTH},
+    "molmo2.adapter_config": {"vision_feature_layer": [1, 0]},
+    "muse_spark.audio_config": {"out_hidden_size": WIDTH},
+    "nemotron_h_omni.vision_config": {"video_temporal_patch_size": 2},
     "zaya": {"num_experts_per_tok": 1},
 }
-"""Settings of single architectures."""
+"""Settings of single architectures, and of a part of one."""
 for _kind in (
     *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
     *("rembert", "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta", "xlm-roberta-xl"),

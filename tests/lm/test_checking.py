@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from sizewise.errors import SizewiseError
-from sizewise.lm import checking, loop
+from sizewise.lm import checking, execution, loop
 from sizewise.lm.checking import VERIFIED, check_network
 from sizewise.lm.embed import embed_ids
 from sizewise.lm.execution import execution_of
@@ -206,6 +207,28 @@ def test_soft_capped_logits_are_ours(tmp_path: Path) -> None:
     network = load_network(tmp_path, "fp32")
     assert execution_of(network).logits == "head"
     assert execution_of(network).head.cap == 0.5
+
+
+def test_a_soft_cap_that_small_logits_hardly_show_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other("gemma2", query_pre_attn_scalar=8, final_logit_softcapping=30.0).save_pretrained(tmp_path)
+    assert execution_of(load_network(tmp_path, "fp32")).logits == "head"
+    monkeypatch.setattr(execution, "_CAPS", ())  # as if the setting had a name that isn't known here
+    network = load_network(tmp_path, "fp32")
+    assert execution_of(network).logits == "model"
+    ids = list(range(3, 40))
+    with torch.no_grad():
+        expected = torch.log_softmax(network(torch.tensor([ids])).logits[0, :-1].double(), -1)
+    nats = -expected.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+    assert score_ids(network, [ids], 64)[0] == pytest.approx(nats, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["recurrent_gemma", "xlstm"])
+def test_caps_of_other_names_are_ours(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    network = importlib.import_module("benchmarks.tiny_networks").tiny_network(kind, "text")
+    check_network(network)
+    assert execution_of(network).logits == "head"
+    assert execution_of(network).head.cap == 30.0
 
 
 def test_the_result_for_large_networks_is_remembered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ def test_a_teacher_of_documents_may_have_any_vocabulary(
     )
     record = train(recipe, dataset.id, store=store).record
     assert any("vocabulary is another one" in note for note in record.notes)
+    assert any(re.match(r"the teacher taught (100|9\d)\.\d% of the tokens", note) for note in record.notes)
     assert all(np.isfinite(point.loss) for point in record.curve)
 
 
@@ -185,6 +187,8 @@ def test_what_lies_behind_the_teachers_context_is_learned_from_the_text(
     network, tokenizer = teacher
     own = student(text_folder)
     network.config.max_position_embeddings = 8
-    _, weights, _ = OtherVocabulary(network, tokenizer, own, 0.5)(rows_of(own, TEXT))
+    taught = OtherVocabulary(network, tokenizer, own, 0.5)
+    _, weights, _ = taught(rows_of(own, TEXT))
+    assert taught.taught == pytest.approx(float((weights[:, 0] < 1).float().mean()), abs=0.05)
     assert (weights[-20:, 0] == 1).all()
     assert (weights[:4, 0] < 1).any()

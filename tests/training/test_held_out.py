@@ -18,6 +18,7 @@ from sizewise.training.held_out import (
     MAX_TOKENS,
     MIN_ITEMS,
     MIN_TOKENS,
+    MIN_VALIDATIONS,
     PIECE_CHARACTERS,
     Measured,
     hold_out,
@@ -25,6 +26,7 @@ from sizewise.training.held_out import (
     tokens_for,
     tokens_in,
 )
+from sizewise.training.planning import MAX_VALIDATIONS, validations_for
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 RECIPE = Recipe(start="scratch", method="full", tokens=1, context=64)
@@ -122,6 +124,14 @@ def test_validations_take_a_few_percent_of_a_run() -> None:
     assert tokens_for(1_000_000, 10) * 11 < 0.2 * 1_000_000
     assert tokens_in(1_000, validation_s=1.0, tokens=2_048) == 20_480
     assert tokens_in(1, validation_s=1.0, tokens=2_048) == MIN_TOKENS
+
+
+def test_text_that_is_read_again_and_again_is_validated_twice_in_a_pass() -> None:
+    assert validations_for(130_000, passes=1) == MIN_VALIDATIONS
+    assert validations_for(520_000, passes=4) == 8
+    assert validations_for(520_000, passes=4, seconds=100, validation_s=2) == 5  # a tenth of the time
+    assert validations_for(520_000, passes=4, seconds=100, validation_s=10) == MIN_VALIDATIONS
+    assert validations_for(10**9, passes=1) == validations_for(50_000, passes=50) == MAX_VALIDATIONS
 
 
 def test_differences_are_paired_and_refuse_other_items() -> None:

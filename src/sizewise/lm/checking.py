@@ -37,8 +37,11 @@ VERIFIED = ("llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "phi3"
 RANDOM = ("reformer",)  # its locality-sensitive hashing draws new rotations for each text
 # Maximum RMS difference of log-likelihoods, relative to the spread of the logits. Rounding stays far below it.
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.1}
+# Maximum difference of logits from the same hidden states, relative to the largest one.
+LOGITS = {torch.float32: 1e-4, torch.bfloat16: 0.02, torch.float16: 0.005}
+MASKED = -1e30  # logits below are those of tokens that the network never predicts
 LARGE = 400_000_000  # parameters; from this size on, the check is slow and its result is remembered
-CHECKS = 2  # increase when the check, or the code that it checks, changes
+CHECKS = 3  # increase when the check, or the code that it checks, changes
 SHARED, WRITTEN, WINDOW = 16, 3, 12
 LENGTHS = (36, 23, 29)  # all different, so a length identifies its sequence; the longest is packed first
 PACKED_KINDS = ("attention", "full_attention", "sliding_attention")
@@ -147,9 +150,33 @@ def _check_causal(network: Any, reference: _Reference) -> None:
 
 
 def _check_scores(network: Any, references: Sequence[_Reference]) -> None:
+    _run(network, _check_head, network, references[0].sequences[0])
     for reference in references:
         scored = _run(network, score_ids, network, reference.sequences, SHARED + LENGTHS[0])
         _compare(network, reference, reference.nats, scored, "scores")
+
+
+def _check_head(network: Any, ids: list[int]) -> None:
+    """Compare the network's logits with those of our head for the same hidden states.
+
+    They are equal but for rounding, so this also finds what hardly changes the small logits of short random texts, such
+    as a soft cap.
+    """
+    execution, states = execution_of(network), list[torch.Tensor]()
+    if execution.logits != "head":
+        return
+    hook = execution.decoder.register_forward_hook(lambda _module, _inputs, output: states.append(output[0]))
+    try:
+        own = execution.own_logits(torch.tensor([ids], device=execution.device)).float()
+    finally:
+        hook.remove()
+    if len(states) != 1 or states[0].shape[:2] != own.shape[:2]:  # the decoder is called in another way
+        return
+    found = execution.head.logits(execution.scaled(states[0])).float()
+    masked = own < MASKED
+    error = float((found - own)[~masked].abs().max() / own[~masked].abs().max())
+    if masked.any() or not error <= LOGITS.get(network.dtype, 0.02):
+        raise _unsupported(network, "computes its logits in another way than from its last hidden states")
 
 
 def _check_answers(network: Any, references: Sequence[_Reference]) -> None:
@@ -208,15 +235,14 @@ def check_packing(network: Any, pack_rows: Callable[[], None]) -> None:
 
 
 @torch.no_grad()
-def has_gradients(network: Any) -> bool:
-    """Check that training rows have finite gradients, as the network is prepared now."""
-    if network.config.model_type in VERIFIED:
-        return True
-    try:
+def check_gradients(network: Any) -> None:
+    """Check that training rows have finite gradients, as the network is prepared now.
+
+    Raises:
+        SizewiseError: they don't.
+    """
+    if network.config.model_type not in VERIFIED:
         _run(network, _check_gradients, network, _Reference(_sequences(network), [], 0.0))
-    except SizewiseError:
-        return False
-    return True
 
 
 def _check_gradients(network: Any, reference: _Reference) -> None:

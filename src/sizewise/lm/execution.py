@@ -23,6 +23,7 @@ PADDED_SHARE = 0.8  # minimum share of tokens in a batch of texts of similar len
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window_size", "local_attention")
 """Settings that limit how far a block sees, under the names of all architectures."""
 _ATTRIBUTE = "_sizewise_execution"
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # Gemma, RecurrentGemma, xLSTM
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Head:
         weight: (vocabulary, width); None if the states are logits already.
         size: number of logits.
         bias: (vocabulary,) added to the logits.
-        cap: the logits are soft-capped to this absolute value (Gemma 2).
+        cap: the logits are soft-capped to this absolute value.
     """
 
     weight: torch.Tensor | None
@@ -168,14 +169,18 @@ class Execution:
             weight = self.network.get_input_embeddings().weight if embedded is None else embedded.weight
             return Head(None, len(weight))
         config = self.text_config
-        cap = getattr(config, "final_logit_softcapping", None)
+        cap = next((cap for name in _CAPS if (cap := getattr(config, name, None))), None)
         return Head(embedded.weight, len(embedded.weight), getattr(embedded, "bias", None), cap)
 
     def hidden_states(self, **inputs: Any) -> torch.Tensor:
         """Compute the states that `head` maps to logits, (rows, tokens, width)."""
         if self.logits == "model":
             return self._own(**inputs)
-        hidden, config = self.decoded(**inputs), self.text_config
+        return self.scaled(self.decoded(**inputs))
+
+    def scaled(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scale the decoder's last hidden states as the network scales its logits."""
+        config = self.text_config
         divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
         if divisor:  # Granite divides its logits by this setting; HyperCLOVA multiplies by a setting of the same name
             return hidden * divisor if config.model_type.startswith("hyperclovax") else hidden / divisor

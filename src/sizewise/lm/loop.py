@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from sizewise.errors import SizewiseError
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
-from sizewise.lm.checking import check_packing, has_gradients
+from sizewise.lm.checking import check_gradients, check_packing
 from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.execution import execution_of
@@ -58,7 +59,8 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
         checkpointing: recompute activations in the backward pass instead of storing them: less memory, more time.
 
     Raises:
-        SizewiseError: a training row's texts don't have the same scores as in the network's own forward pass.
+        SizewiseError: a training row's texts don't have the same scores as in the network's own forward pass, or no
+            gradients.
     """
     quiet_libraries()
     base, execution = base_of(network), execution_of(network)
@@ -67,8 +69,11 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
     network.train()
     enable_kernels(compiled)
     fuse_adapters(network)
-    if not has_gradients(base):  # a block may change the output of a layer in place, which fused adapters don't permit
+    try:
+        check_gradients(base)
+    except SizewiseError:  # a block may change the output of a layer in place, which fused adapters don't permit
         unfuse_adapters(network)
+        check_gradients(base)
     if checkpointing:
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if compiled and execution.rows == "packed":  # else each length would be compiled anew

@@ -83,6 +83,12 @@ class OtherVocabulary:
         self._firsts: dict[bytes, int | None] = {}
         self._kept: dict[bytes, Targets] = {}
         self._free = MAX_KEPT
+        self._asked = self._taught = 0
+
+    @property
+    def taught(self) -> float:
+        """Share of the tokens so far that the teacher taught; of the others, only the text was learned."""
+        return self._taught / max(1, self._asked)
 
     def __call__(self, rows: Rows) -> SoftTargets:
         """Compute the targets of the predicted positions, row by row."""
@@ -110,6 +116,7 @@ class OtherVocabulary:
 
     def _compute(self, ids: list[int]) -> Targets:
         certain = [_padded({token: 1.0}) for token in ids[1:]]
+        self._asked += len(certain)
         pieces = [self._own[token] for token in ids]
         first = next((number for number, piece in enumerate(pieces) if piece), len(ids))
         end = next((number for number in range(first, len(ids)) if pieces[number] is None), len(ids))
@@ -125,7 +132,9 @@ class OtherVocabulary:
                 if number and place < len(best):
                     candidates = zip(best[place], probabilities[place], strict=True)
                     known = {self._pieces[token] or b"": probability for token, probability in candidates}
-                    certain[number - 1] = _padded(self._as_own(known, data[starts[place] : at], piece, ids[number]))
+                    own = self._as_own(known, data[starts[place] : at], piece, ids[number])
+                    certain[number - 1] = _padded(own or {ids[number]: 1.0})
+                    self._taught += bool(own)
                 at += len(piece)
         return (
             np.array([targets for targets, _ in certain], np.int32).reshape(-1, K),
@@ -150,6 +159,9 @@ class OtherVocabulary:
             read: the text since the teacher's boundary.
             piece: the student's next token in the text, as bytes.
             token: its id.
+
+        Returns:
+            Token -> probability; nothing where hardly any of them goes on like the text.
         """
         found: dict[int, float] = defaultdict(float)
         for other, probability in known.items():
@@ -160,7 +172,7 @@ class OtherVocabulary:
             if first is not None:
                 found[first] += probability
         total = sum(found.values())
-        return {one: value / total for one, value in found.items()} if total >= MIN_MASS else {token: 1.0}
+        return {one: value / total for one, value in found.items()} if total >= MIN_MASS else {}
 
     def _first(self, rest: bytes) -> int | None:
         """Return the student's longest token that begins some bytes; None if it has none."""

@@ -39,13 +39,16 @@ MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 16.0}
 # Pre-training under infinite compute, arXiv 2509.14786). Measured here: see docs/log.md.
 WEIGHT_DECAY, REPEATED_WEIGHT_DECAY = 0.1, 1.0
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 8.0
-# Number of validations in a run, and tokens between them.
-MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 20, 100_000
+# Number of validations in a run, tokens between them, and validations in a pass over the text, so that the best weights
+# of a run that soon learns its text by heart are found.
+MAX_VALIDATIONS, TOKENS_PER_VALIDATION, VALIDATIONS_PER_PASS = 20, 100_000, 2
 VALIDATION_TIME = 0.1  # of a run at most, unless it has few validations
 # Below this many tokens, compiling the blocks takes longer than it saves.
 COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
 COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
 PROBE_STEPS = 5
+COMPILING = " (compiling takes a minute or two)"
+NO_COMPILER = "no C++ compiler was found, so training ran without compiled kernels, at about half the speed"
 SIZE_TOLERANCE = 0.25  # relative difference between requested and actual size above which a note mentions it
 TOKENS_PER_PARAMETER = 12  # for a network trained from scratch on enough text (Karpathy, nanochat)
 
@@ -94,21 +97,22 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     wanted = _worth_compiling(recipe, start) and not workers.sharded  # not tried together
     fit = fit._replace(compiled=wanted and can_compile(start.device))
     if wanted and not fit.compiled:
-        notes.append("no C++ compiler was found, so training ran without compiled kernels, at about half the speed")
+        notes.append(NO_COMPILER)
         reporter.say("No C++ compiler (g++, clang++) found: training runs without compiled kernels, at half speed")
-    begun = time.monotonic()
-    speed = None
+    begun, speed = time.monotonic(), None
     is_long = recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step()
     if is_long and not workers.sharded:  # the first process alone couldn't hold the network
-        wait = " (compiling takes a minute or two)" if fit.compiled else ""
-        reporter.say(f"Training {recipe.start}: measuring the speed{wait}")
+        reporter.say(f"Training {recipe.start}: measuring the speed{COMPILING if fit.compiled else ''}")
         speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes()
     allowed_s = 0.0 if recipe.tokens else 60 * (recipe.minutes or 0)
-    seconds = _seconds_left(allowed_s, time.monotonic() - begun, validation_s)
-    tokens = recipe.tokens or max(int(seconds * (speed or 1.0)), recipe.rows_per_step * recipe.context)
-    tokens = _capped(tokens, recipe, start, material, notes)
-    validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
+    most, spent, validations = _max_tokens(recipe, start, material), time.monotonic() - begun, MIN_VALIDATIONS
+    for _ in range(2):  # the more tokens fit into the time, the more validations there are, which take of it
+        seconds = _seconds_left(allowed_s, spent + (validations + 1) * validation_s)
+        fitting = recipe.tokens or max(int(seconds * (speed or 1.0)), recipe.rows_per_step * recipe.context)
+        tokens = min(fitting, most)
+        validations = validations_for(tokens, material.mix.passes(tokens), speed and tokens / speed, validation_s)
+    notes += _size_notes(fitting, tokens, recipe, start)
     plan = loop.Plan(
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
@@ -120,7 +124,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         micro_rows=fit.micro_rows,
         optimizer=recipe.optimizer,
         seconds=seconds,
-        max_tokens=_max_tokens(recipe, start, material) if seconds else 0,
+        max_tokens=most if seconds else 0,
     )
     expected = None
     if speed is not None:
@@ -156,15 +160,17 @@ def _read(path: Path) -> Planned:
     return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
 
 
-def validations_for(tokens: int, seconds: float | None = None, validation_s: float = 0.0) -> int:
+def validations_for(tokens: int, passes: float = 0.0, seconds: float | None = None, validation_s: float = 0.0) -> int:
     """Return the number of validations of a run with a token budget; fewer if they would take long.
 
     Args:
         tokens: the token budget.
+        passes: how often the text is read, or the examples, if they are read more often.
         seconds: time of the run without validations, if known.
         validation_s: time of one validation.
     """
-    wanted = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    in_passes = math.ceil(VALIDATIONS_PER_PASS * passes)
+    wanted = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION, in_passes))
     if seconds is None or not validation_s:
         return wanted
     return max(MIN_VALIDATIONS, min(wanted, int(VALIDATION_TIME * seconds / validation_s)))
@@ -314,36 +320,36 @@ def _worth_compiling(recipe: Recipe, start: Start) -> bool:
     return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.mode]
 
 
-def _seconds_left(seconds: float, spent: float, validation_s: float) -> float:
+def _seconds_left(seconds: float, spent: float) -> float:
     """Compute what is left of the time budget for steps after the probe and the validations."""
-    return max(seconds - spent - (MIN_VALIDATIONS + 1) * validation_s, 0.2 * seconds)
+    return max(seconds - spent, 0.2 * seconds)
 
 
 def _max_tokens(recipe: Recipe, start: Start, material: Material) -> int:
     return int((recipe.max_epochs or MAX_EPOCHS[start.mode]) * material.mix.tokens_per_epoch())
 
 
-def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
-    max_epochs, max_tokens = recipe.max_epochs or MAX_EPOCHS[start.mode], _max_tokens(recipe, start, material)
-    if tokens > max_tokens:
+def _size_notes(wanted: int, tokens: int, recipe: Recipe, start: Start) -> list[str]:
+    """Describe what is unusual about a budget of tokens: fewer than wanted, or few for a network of this size."""
+    notes = []
+    if tokens < wanted:
         notes.append(
-            f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens; --max-epochs "
-            "allows more, which learning facts takes"
+            f"the budget of {wanted:,} tokens was capped at {recipe.max_epochs or MAX_EPOCHS[start.mode]:g} epochs: "
+            f"{tokens:,} tokens; --max-epochs allows more, which learning facts takes"
         )
-        tokens = max_tokens
     if start.mode == "scratch":
         made = folders.parameters_of(start.network)
         if abs(made / recipe.parameters - 1) > SIZE_TOLERANCE:
             notes.append(
                 f"{recipe.parameters:,} parameters were requested; with this vocabulary the network has {made:,}"
             )
-        wanted = TOKENS_PER_PARAMETER * made
-        if tokens < wanted / 2:
+        usual = TOKENS_PER_PARAMETER * made
+        if tokens < usual / 2:
             notes.append(
                 f"the network will be undertrained: {tokens:,} tokens, where {TOKENS_PER_PARAMETER} per parameter "
-                f"would be {wanted:,}"
+                f"would be {usual:,}"
             )
-    return tokens
+    return notes
 
 
 def weight_decay_of(mode: str, epochs: float) -> float:

@@ -26,6 +26,7 @@ from sizewise.lm.device import (
 )
 from sizewise.lm.distributed import ALONE, Workers
 from sizewise.lm.execution import execution_of
+from sizewise.lm.other_vocabulary import OtherVocabulary
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, bits_per_byte, validation_bits, validation_nats
 from sizewise.models.opening import resolve_folder, revision_of
@@ -419,6 +420,9 @@ class Run:
                 *self.workers.notes(),
             ],
         )
+        if isinstance(teacher := self._teaching.teacher, OtherVocabulary):
+            others = "; of the others, only the text was learned" if teacher.taught < 1 else ""
+            notes.append(f"the teacher taught {teacher.taught:.1%} of the tokens{others}")
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
             restored = "the best weights were restored and the learning rate was halved each time"
