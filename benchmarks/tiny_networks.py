@@ -267,6 +267,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "ctrl": {"dff": INNER},
     "dbrx": {"attn_config": {"rope_theta": 10_000.0, "kv_n_heads": KEY_HEADS, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
+    "dots3_note.vision_config": {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH},
+    "dots3_note.audio_config": {"adapter_input_size": WIDTH, "adapter_out_dim": WIDTH},
     "dots3_note_text": {
         "num_key_value_heads": HEADS,
         "swa_num_attention_heads": HEADS,

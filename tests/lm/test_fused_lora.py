@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,15 @@ def test_the_operation_obeys_autograd() -> None:
     assert torch.autograd.gradcheck(
         lambda *some: fused_lora._adapted(some[0], weight, None, *some[1:], 2.0)[0], (x, down, up)
     )
+
+
+@pytest.mark.parametrize(("kind", "adapted"), [("falcon", "dense_h_to_4h"), ("llama4_text", "q_proj")])
+def test_an_architectures_own_linear_layers_get_adapters_unless_they_return_more(
+    kind: str, adapted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    network = add_lora(importlib.import_module("benchmarks.tiny_networks").tiny_network(kind, "text"), rank=4, seed=1)
+    layers = {name.rpartition(".lora_A")[0].rpartition(".")[2] for name in network.state_dict() if ".lora_A" in name}
+    assert adapted in layers
+    assert "router" not in layers
+    assert "lm_head" not in layers

@@ -75,9 +75,7 @@ def _targets(network: Any) -> str | list[str]:
     is_text, head = execution_of(network).text_filter(), network.get_output_embeddings()
     linear = {name: part for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
     text = [
-        name
-        for name, part in linear.items()
-        if part is not head and is_text(f"{name}.weight") and not _is_own_kind(part)
+        name for name, part in linear.items() if part is not head and is_text(f"{name}.weight") and _is_linear(part)
     ]
     if network.config.model_type in MODEL_TYPES_WITHOUT_OUT_PROJ:
         return sorted({name.rpartition(".")[2] for name in text} - {"out_proj"})
@@ -85,10 +83,20 @@ def _targets(network: Any) -> str | list[str]:
     return text if others else "all-linear"  # full names leave out vision parts, and routers that return more
 
 
-def _is_own_kind(layer: Any) -> bool:
-    """Whether an architecture's own subclass of a linear layer computes something else, like Llama 4's router."""
+@torch.no_grad()
+def _is_linear(layer: Any) -> bool:
+    """Check that an architecture's own subclass of a linear layer computes nothing else, unlike Llama 4's router."""
     own = type(layer).__module__.startswith("transformers.models.")
-    return own and type(layer).forward is not torch.nn.Linear.forward
+    if not own or type(layer).forward is torch.nn.Linear.forward:
+        return True
+    weight = layer.weight
+    states = torch.linspace(-1, 1, layer.in_features, dtype=weight.dtype, device=weight.device)[None]
+    expected = torch.nn.functional.linear(states, weight, layer.bias)
+    try:
+        found = layer(states)
+    except Exception:  # it takes other input
+        return False
+    return isinstance(found, torch.Tensor) and (weight.is_meta or torch.allclose(found, expected, rtol=0.02, atol=1e-3))
 
 
 def load_in_4_bits(folder: Path, device: str, precision: str, packed: bool = False) -> Any:

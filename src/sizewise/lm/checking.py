@@ -364,7 +364,7 @@ def _run(network: Any, run: Callable[..., Any], *args: Any) -> Any:
     except SizewiseError:
         raise
     except Exception as error:  # unknown architectures may fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise _unsupported(network, f"can't be run here: {type(error).__name__}, {reason}") from error
 
 
