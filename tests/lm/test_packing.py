@@ -67,13 +67,6 @@ def test_each_epoch_sees_each_row_once_and_the_share_holds() -> None:
         assert sorted(prose[7 * epoch : 7 * epoch + 7].tolist()) == list(range(100, 107))
 
 
-def test_passes_are_those_of_the_pool_that_is_read_most_often() -> None:
-    both = mix(0.5)  # each step has two of seven rows of text and two of three of examples
-    assert both.passes(3 * 4 * CONTEXT) == pytest.approx(2)
-    assert both.tokens_per_epoch() == pytest.approx(3.5 * 4 * CONTEXT)
-    assert mix(0.0).passes(7 * CONTEXT) == pytest.approx(1)
-
-
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_one_pool_alone(share: float) -> None:
     seen = np.concatenate([mix(share).step(i).ids[:, 0] for i in range(5)])

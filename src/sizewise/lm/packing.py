@@ -339,11 +339,5 @@ class Mix:
 
     def tokens_per_epoch(self) -> float:
         """Compute the tokens until both domain pools have been seen at least once."""
-        return max(self._steps_per_pass()) * self.tokens_per_step()
-
-    def passes(self, tokens: int) -> float:
-        """Compute how often the domain pool that is seen most often is seen in a number of tokens."""
-        return tokens / (min(self._steps_per_pass()) * self.tokens_per_step())
-
-    def _steps_per_pass(self) -> list[float]:
-        return [len(p) / (part * self.rows_per_step) for p, part in self.pools() if p is not self.control]
+        steps = [len(p) / (part * self.rows_per_step) for p, part in self.pools() if p is not self.control]
+        return max(steps) * self.tokens_per_step()

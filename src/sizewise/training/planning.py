@@ -39,8 +39,7 @@ MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 16.0}
 # Pre-training under infinite compute, arXiv 2509.14786). Measured here: see docs/log.md.
 WEIGHT_DECAY, REPEATED_WEIGHT_DECAY = 0.1, 1.0
 FEW_EPOCHS, MANY_EPOCHS = 4.0, 8.0
-# Number of validations in a run, tokens between them, and validations in a pass over the text, so that the best weights
-# of a run that soon learns its text by heart are found.
+# Number of validations in a run, tokens between them, and validations in a pass over text that is soon known by heart.
 MAX_VALIDATIONS, TOKENS_PER_VALIDATION, VALIDATIONS_PER_PASS = 20, 100_000, 2
 VALIDATION_TIME = 0.1  # of a run at most, unless it has few validations
 # Below this many tokens, compiling the blocks takes longer than it saves.
@@ -92,26 +91,26 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     path, validation_s, usd_per_hour, teacher, workers = setting
     if path.is_file():
         return _read(path)
-    notes: list[str] = []
+    notes, speed = list[str](), None
     fit = _fit_memory(recipe, start, workers)
     wanted = _worth_compiling(recipe, start) and not workers.sharded  # not tried together
     fit = fit._replace(compiled=wanted and can_compile(start.device))
     if wanted and not fit.compiled:
         notes.append(NO_COMPILER)
         reporter.say("No C++ compiler (g++, clang++) found: training runs without compiled kernels, at half speed")
-    begun, speed = time.monotonic(), None
+    begun = time.monotonic()
     is_long = recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step()
     if is_long and not workers.sharded:  # the first process alone couldn't hold the network
         reporter.say(f"Training {recipe.start}: measuring the speed{COMPILING if fit.compiled else ''}")
         speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes()
-    allowed_s = 0.0 if recipe.tokens else 60 * (recipe.minutes or 0)
     most, spent, validations = _max_tokens(recipe, start, material), time.monotonic() - begun, MIN_VALIDATIONS
     for _ in range(2):  # the more tokens fit into the time, the more validations there are, which take of it
-        seconds = _seconds_left(allowed_s, spent + (validations + 1) * validation_s)
+        seconds = _seconds_left(recipe, spent + (validations + 1) * validation_s)
         fitting = recipe.tokens or max(int(seconds * (speed or 1.0)), recipe.rows_per_step * recipe.context)
         tokens = min(fitting, most)
-        validations = validations_for(tokens, material.mix.passes(tokens), speed and tokens / speed, validation_s)
+        passes = tokens / material.mix.tokens_per_epoch() if _soon_known(recipe, start) else 0.0
+        validations = validations_for(tokens, passes, speed and tokens / speed, validation_s)
     notes += _size_notes(fitting, tokens, recipe, start)
     plan = loop.Plan(
         tokens=tokens,
@@ -133,8 +132,8 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         expected = preflight.estimate(fit.shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
         expected = expected.model_copy(update={"encoded_bytes": material.encoded_bytes})
         reporter.say(f"Training {recipe.start}: {format_estimate(expected)}")
-    text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
-    write_atomically(path, json.dumps(text, indent=1))
+    saved = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
+    write_atomically(path, json.dumps(saved, indent=1))
     return Planned(plan, expected, tuple(notes))
 
 
@@ -160,12 +159,17 @@ def _read(path: Path) -> Planned:
     return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
 
 
+def _soon_known(recipe: Recipe, start: Start) -> bool:
+    """Whether repeating the text soon does harm: not from scratch, nor where passes were asked for, as for facts."""
+    return start.mode != "scratch" and recipe.max_epochs is None
+
+
 def validations_for(tokens: int, passes: float = 0.0, seconds: float | None = None, validation_s: float = 0.0) -> int:
     """Return the number of validations of a run with a token budget; fewer if they would take long.
 
     Args:
         tokens: the token budget.
-        passes: how often the text is read, or the examples, if they are read more often.
+        passes: how often a text is read that a pretrained network soon knows by heart; 0 for any other.
         seconds: time of the run without validations, if known.
         validation_s: time of one validation.
     """
@@ -320,8 +324,9 @@ def _worth_compiling(recipe: Recipe, start: Start) -> bool:
     return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.mode]
 
 
-def _seconds_left(seconds: float, spent: float) -> float:
-    """Compute what is left of the time budget for steps after the probe and the validations."""
+def _seconds_left(recipe: Recipe, spent: float) -> float:
+    """Compute what is left of the time budget for steps after the probe and the validations; 0 without one."""
+    seconds = 0.0 if recipe.tokens else 60 * (recipe.minutes or 0)
     return max(seconds - spent, 0.2 * seconds)
 
 
