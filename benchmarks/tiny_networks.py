@@ -88,7 +88,7 @@ SETTINGS: dict[str, Any] = {
     "qk_head_dim": 16,
     "v_head_dim": HEAD,
     "index_head_dim": 16,
-    "index_n_heads": 2,
+    "index_n_heads": 16,  # with few heads, many keys have a score of zero, and which of them are chosen is arbitrary
     "index_topk": 8,
     "num_experts": 4,
     "num_local_experts": 4,
@@ -244,7 +244,7 @@ _GEMMA4 = {"global_head_dim": 32, "num_global_key_value_heads": KEY_HEADS, "hidd
 _MAMBA = {"layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"]}
 _TWICE = {"attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * WIDTH // HEADS}
 _QSA = {
-    "indexer_n_heads": 2,
+    "indexer_n_heads": 16,
     "indexer_kv_heads": 1,
     "indexer_head_dim": 16,
     "indexer_budget": 8,

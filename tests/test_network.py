@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -18,7 +19,15 @@ from sizewise.documents.addresses import Refused
 from sizewise.documents.crawling import Fetcher
 from sizewise.errors import SizewiseError
 from sizewise.models import open_model
-from sizewise.network import CERTIFICATES, LOOPBACK, PROXIES, check_certificates, proxy_of, share_network_settings
+from sizewise.network import (
+    CERTIFICATES,
+    LOOPBACK,
+    PROXIES,
+    async_client,
+    check_certificates,
+    proxy_of,
+    share_network_settings,
+)
 from sizewise.packages import Wheel, failure_of, fetch_wheel
 from sizewise.records import Request
 from tests.company_network import Network, company_network, has_openssl
@@ -188,3 +197,19 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "cannot be written: File too large" in done.stdout
     assert list(target.iterdir()) == []
+
+
+def test_a_server_that_ends_as_it_accepts_counts_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    httpx2 = pytest.importorskip("httpx2")
+
+    def no_socket(*_arguments: object, **_options: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")  # as anyio says
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", no_socket)
+
+    async def ask() -> None:
+        async with async_client(timeout=1) as client:
+            await client.get("http://127.0.0.1:9/health")
+
+    with pytest.raises(httpx2.ConnectError, match="the connection broke"):
+        asyncio.run(ask())

@@ -9,12 +9,16 @@ import base64
 import http.client
 import os
 import ssl
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sizewise.errors import SizewiseError
 from sizewise.privacy import offline
+
+if TYPE_CHECKING:
+    import httpx2
 
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 """Variables that name a certificate authority, in the order in which they count."""
@@ -103,3 +107,25 @@ def connect_through(proxy: Proxy, host: str, port: int, secure: bool, timeout: f
     connection = http.client.HTTPSConnection(proxy.host, proxy.port, timeout=timeout, context=context)
     connection.set_tunnel(host, port, proxy.headers)
     return connection
+
+
+def async_client(**settings: Any) -> httpx2.AsyncClient:
+    """Build an HTTP client, with the settings of httpx2.AsyncClient, all of whose connection errors are httpx2's."""
+    return _client_class()(**settings)
+
+
+@cache
+def _client_class() -> type[httpx2.AsyncClient]:
+    import httpx2
+
+    class Client(httpx2.AsyncClient):
+        """A client for servers that may end at any moment."""
+
+        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+            """Send a request. A server that ends just when it accepts a connection leaves anyio without a socket."""
+            try:
+                return await super().send(request, **options)
+            except AttributeError as error:
+                raise httpx2.ConnectError(f"the connection broke: {error}", request=request) from error
+
+    return Client

@@ -32,5 +32,6 @@ def test_nothing_is_lost_when_a_backend_and_a_gateway_end(
     rest = found["tokens_charged"] - found["tokens_of_whole_answers"]
     unfinished = told + found["asked_again"]  # charged by a gateway that ended before it could count the answer
     assert 0 <= rest <= (0 if how == signal.SIGTERM else unfinished * scale.ANSWER_TOKENS)
-    assert found["small_budget_outcomes"]["whole"] >= found["small_budget"] // scale.ANSWER_TOKENS - 1
-    assert found["small_budget_charged"] <= found["small_budget"] + scale.ANSWER_TOKENS
+    assert found["small_budget_outcomes"]["whole"] >= found["small_budget"] // scale.ANSWER_TOKENS // 2
+    charged = found["small_budget_charged"]  # the last answers are cut to what is left, where prompts are estimated
+    assert 0.8 * found["small_budget"] <= charged <= found["small_budget"] + scale.ANSWER_TOKENS

@@ -23,6 +23,7 @@ from sizewise.loadtest.levels import (
     level_of,
     max_users_within_limits,
 )
+from sizewise.network import async_client
 from sizewise.progress import Reporter, Silent
 from sizewise.records import LoadLevel, LoadTest, fingerprint
 from sizewise.store import Saved, Store, offline, versions
@@ -99,7 +100,7 @@ def load_test(
     async def run() -> LoadTest:
         headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
         pool = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=pool, headers=headers) as client:
+        async with async_client(timeout=TIMEOUT_S, limits=pool, headers=headers) as client:
             load = _LoadGenerator(client, base, options, limits)
             model, engine = await load.connect()
             levels, skipped = await load.run_levels(concurrent_users, progress)

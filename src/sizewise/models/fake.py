@@ -112,13 +112,16 @@ class FakeModel(Model):
             text = {"echo": question, "copy": request.copy_text or question, "silent": ""}[self._name]
             if request.temperature > 0 and request.seed is not None:
                 text = _sample_words(text, request)
+            words = text.split(" ")
+            cut = len(words) > request.max_tokens
+            text = " ".join(words[: request.max_tokens])
             yield Completion(
                 id=request.id,
                 text=text,
                 prompt_tokens=len(question.split()),
                 completion_tokens=len(text.split()),
                 seconds=0.0,
-                finish="stop",
+                finish="length" if cut else "stop",
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:

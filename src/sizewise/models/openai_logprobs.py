@@ -14,6 +14,7 @@ from sizewise.models.answering import UNFINISHED
 from sizewise.models.background import BackgroundLoop
 from sizewise.models.base import ScoredText
 from sizewise.models.patience import RETRYABLE_STATUSES, requested_wait_s, wait_s
+from sizewise.network import async_client
 
 TIMEOUT_S = 300.0
 """Time for one attempt, however slowly the server sends."""
@@ -96,7 +97,7 @@ class EchoScorer:
             if longest_s <= 0:
                 break
             try:
-                async with asyncio.timeout(longest_s), httpx2.AsyncClient(timeout=longest_s) as client:
+                async with asyncio.timeout(longest_s), async_client(timeout=longest_s) as client:
                     answer = await client.post(f"{self._address}/completions", json=body, headers=headers)
             except (httpx2.HTTPError, TimeoutError) as error:
                 reason = str(error) or f"no answer within {longest_s:g} s"

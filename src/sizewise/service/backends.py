@@ -13,7 +13,7 @@ from sizewise.errors import UsageError
 from sizewise.models.providers import resolve_service
 from sizewise.models.spending import cost_of
 from sizewise.models.thinking import Reasoning, split_reasoning
-from sizewise.network import check_certificates
+from sizewise.network import async_client, check_certificates
 from sizewise.service.api_keys import ACCOUNT, Key
 from sizewise.service.replicas import Replica, Replicas
 from sizewise.service.schemas import APIError
@@ -118,7 +118,7 @@ class Backend:
 
         kind, model, address, key = resolve_service(uri, self.settings.api_key)
         limit = self.settings.max_concurrent + 8
-        client = httpx2.AsyncClient(
+        client = async_client(
             base_url=address.rstrip("/") + _PREFIXES.get(kind, ""),
             headers={"Authorization": f"Bearer {key}", "User-Agent": "sizewise"},
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
