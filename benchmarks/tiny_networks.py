@@ -162,12 +162,10 @@ _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "deco
 
 
 def architectures() -> list[tuple[str, str]]:
-    """List (model type, task) of all architectures that predict the next token, each once."""
-    found: dict[str, str] = {}
-    for task, mapping in _MAPPINGS.items():
-        for kind in mapping:
-            found.setdefault(kind, task)
-    return sorted(found.items())
+    """List (model type, task) of all architectures that predict the next token, with and without images."""
+    text, image, other = _MAPPINGS.values()
+    found = [(kind, "text") for kind in text] + [(kind, "image") for kind in image]
+    return sorted(found + [(kind, "any") for kind in other if kind not in text and kind not in image])
 
 
 def tiny_settings(default: Any) -> dict[str, Any]:
@@ -326,6 +324,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "xmod": _DECODER | {"default_language": "en_XX"},
     "zamba": {"mamba_d_state": 8, "n_mamba_heads": 1} | _TWICE,
     "zamba2": {"n_mamba_heads": 4, "mamba_headdim": 32, "num_key_value_heads": HEADS} | _TWICE,
+    "emu3": {"vocabulary_map": {"<image>": VOCABULARY - 1, "<|extra_200|>": VOCABULARY - 2}},
     "chameleon": {"vocabulary_map": {"<image>": VOCABULARY - 1}},
     "deepseek_ocr2.text_config": {
         "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"],

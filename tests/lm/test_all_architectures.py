@@ -12,9 +12,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOUND = json.loads((ROOT / "benchmarks" / "results" / "architectures.json").read_text(encoding="utf-8"))
 
-# transformers changes its embedding when it saves and loads it, by 0.004 nats. Our scores equal the loaded network's.
-KNOWN_WRONG = {"youtu"}
-
 
 @pytest.fixture
 def sweep(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -29,9 +26,10 @@ def test_the_page_shows_the_last_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tables.page(text, FOUND) == text
 
 
-def test_only_known_architectures_are_wrong_and_most_can_be_trained() -> None:
-    assert {row["kind"] for row in FOUND["rows"] if row["verdict"] == "wrong"} <= KNOWN_WRONG
-    assert [row["verdict"] for row in FOUND["rows"]].count("trains") >= 95
+def test_no_architecture_is_wrong_and_most_can_be_trained() -> None:
+    verdicts = [row["verdict"] for row in FOUND["rows"]]
+    assert not {"wrong", "crashes"} & set(verdicts)
+    assert verdicts.count("trains") >= 230
 
 
 def test_wrong_numbers_are_found(sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

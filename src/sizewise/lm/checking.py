@@ -281,7 +281,10 @@ def _can_pack(execution: Execution, reference: _Reference, pack_rows: Callable[[
 
 def _sequences(network: Any) -> list[list[int]]:
     generator = np.random.default_rng(11)
-    vocabulary = network.get_input_embeddings().num_embeddings
+    # Llama 3.2 Vision has embeddings of image tokens that it never predicts.
+    predicted = getattr(execution_of(network).text_config, "vocab_size", None)
+    embedded = int(network.get_input_embeddings().num_embeddings)
+    vocabulary = min(embedded, predicted or embedded)
     return [generator.integers(min(3, vocabulary - 1), vocabulary, length).tolist() for length in LENGTHS]
 
 

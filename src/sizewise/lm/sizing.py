@@ -55,7 +55,10 @@ def count(config: dict[str, Any]) -> Counted:
         known = CONFIG_MAPPING[kind].from_dict(PreTrainedConfig._decode_special_floats(settings))
         network_class, needed = network_classes(known)[0]
         with torch.device("meta"):
-            network = network_class.from_config(needed, trust_remote_code=False)
+            if hasattr(network_class, "from_config"):
+                network = network_class.from_config(needed, trust_remote_code=False)
+            else:
+                network = network_class._from_config(needed)
     except Exception as error:  # transformers may raise anything for an unknown config
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(
