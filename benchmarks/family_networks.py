@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 VOCABULARY, CONTEXT = 700, 512
-STEPS, ROWS, LENGTH, RATE = 160, 8, 64, 4e-3
+STEPS, ROWS, LENGTH, RATE = 160, 4, 128, 4e-3
 ROUNDS, SURE = 4, 0.9
 """Rounds of training at most, and the loss at which there is no further one."""
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
