@@ -23,7 +23,8 @@ def test_the_passage_that_fits_stands_before_the_question(dataset: Saved[Dataset
     telling = " ".join(document.text.split()[:12])
     model = open_model(f"rag:{dataset.id}:fake:echo", store=store)
     talk = (Message(role="user", content="hello"), Message(role="assistant", content="hi"))
-    (answer,) = model.complete([Request(id="a", messages=(*talk, Message(role="user", content=telling)))])
+    asked = Request(id="a", messages=(*talk, Message(role="user", content=telling)), max_tokens=2_000)
+    (answer,) = model.complete([asked])
     assert document.text.split("\n")[0][:40] in answer.text  # the echo says what it was shown
     assert answer.text.endswith(f"Use these passages where they help. {telling}")
     (plain,) = model.complete([Request(id="a", text="zzqq xxyy")])

