@@ -17,7 +17,9 @@ from sizewise.lm.architecture import with_attention
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import Rows, Unit, pack
 from sizewise.lm.score import score_ids
-from sizewise.training import preflight
+from sizewise.records import Dataset, Recipe
+from sizewise.store import Saved, Store
+from sizewise.training import preflight, train
 from tests.conftest import make_tiny
 
 IDS = np.random.default_rng(0).integers(3, 300, 60).tolist()
@@ -113,3 +115,10 @@ def test_answers_in_4_bits_are_those_of_the_same_weights(tmp_path: Path, text_fo
     wanted = adapt.load_in_4_bits(tmp_path / "net", "cpu", "fp32")
     found = [score_ids(network, [IDS], 64)[0] for network in (answering, wanted)]
     assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def test_a_whole_training_in_4_bits_ends_in_a_record(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
+    recipe = Recipe(start=str(tiny_folder), method="qlora", tokens=1_000, context=64, rank=4, control="none")
+    record = train(recipe, dataset.id, store=store).record
+    assert record.best_bits_per_byte < record.start_bits_per_byte
+    assert record.trained_parameters < record.parameters

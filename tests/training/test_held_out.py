@@ -32,11 +32,13 @@ TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300
 RECIPE = Recipe(start="scratch", method="full", tokens=1, context=64)
 
 
+def words_of(document: int, words: int) -> str:
+    return " ".join(map(str, np.random.default_rng(document).integers(0, 10_000, words)))
+
+
 def contents(documents: int, examples: int, words: int = 300) -> Any:
     """Make a dataset whose documents and examples are all in one split, besides two of each in training."""
-    texts = tuple(
-        make_document(f"d{i}", "", " ".join(f"{i}-{k}" for k in range(words)), "test") for i in range(documents + 2)
-    )
+    texts = tuple(make_document(f"d{i}", "", words_of(i, words), "test") for i in range(documents + 2))
     rows = tuple(
         Example(
             id=f"e{i}",
@@ -88,6 +90,31 @@ def test_text_is_sampled_from_all_documents_before_any_is_used_twice() -> None:
     assert len(set(some.sources)) == 6
     everything = hold_out(made, TOKENIZER, RECIPE, 10**6)
     assert everything.held.bytes == sum(len(document.text.encode()) for document in made.documents["validation"])
+
+
+def test_text_that_stands_in_the_training_text_does_not_count_as_progress() -> None:
+    made = contents(14, 0, words=900)
+    notice = words_of(99, 200)
+
+    def with_notice(alone: bool) -> Any:
+        documents = {
+            split: [
+                document.model_copy(update={"text": notice if alone else f"{document.text}\n\n{notice}"})
+                for document in some
+            ]
+            for split, some in made.documents.items()
+        }
+        return replace(made, documents=documents)
+
+    found = hold_out(with_notice(alone=False), TOKENIZER, RECIPE, 100_000)
+    assert not found.notes
+    assert len(set(found.sources)) == 14
+    first_words = set(notice.split()[:20])
+    decoded = " ".join(TOKENIZER.decode(ids.tolist()) for ids in found.held.rows.ids)
+    assert sum(word in first_words for word in decoded.split()) < 60  # it would be 20 in each of 14 documents
+    assert found.held.bytes > 0.5 * sum(len(document.text) for document in made.documents["validation"])
+    copied = hold_out(with_notice(alone=True), TOKENIZER, RECIPE, 100_000)
+    assert "recited" in copied.notes[0]
 
 
 def test_long_examples_and_those_without_reference_are_not_held_out() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from sizewise.datasets import DatasetContents
+from sizewise.datasets.contamination import Text, contamination
 from sizewise.lm import loop
 from sizewise.lm.packing import Unit, cut
 from sizewise.lm.tokenizer import prefix_ids, text_ids
@@ -26,6 +27,10 @@ MIN_TOKENS, MAX_TOKENS = 2_048, 65_536
 MIN_VALIDATIONS = 4  # of a run
 MIN_ITEMS = 10  # of a sample, whatever they cost
 MIN_ANSWERS = 8  # with fewer, text is the steadier measure, unless only answers are trained on
+CANDIDATES, CHARACTERS_PER_TOKEN = 3, 5  # pieces are chosen among so many times as many as are needed
+CHECKED_CHARACTERS = 5_000_000  # of the training split; a larger one is hardly read twice
+RECITED = "most of the held-out text is in the training text as well, so validation also counts what is recited"
+SHORT_PIECE_CHARACTERS = 500  # where most of the longer ones share something with the training text
 PIECE_CHARACTERS = 2_000  # of a document at a time, so that many documents are seen
 WORD_CHARACTERS = 100  # in which the end of a word is looked for
 FILE = "validation.json"
@@ -71,7 +76,8 @@ def tokens_in(seconds: float, validation_s: float, tokens: int) -> int:
 def hold_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, tokens: int) -> HeldOut:
     """Sample held-out data up to a number of tokens.
 
-    Answers are sampled if examples are trained on, otherwise pieces of documents. The seed of a recipe, and how much of
+    Answers are sampled if examples are trained on, otherwise pieces of documents; pieces that the training split holds
+    as well are left out, since learning those by heart would count as progress. The seed of a recipe, and how much of
     the data it uses, don't change the sample, so runs with different recipes are compared on the same items.
 
     Args:
@@ -90,8 +96,9 @@ def hold_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, tokens: 
             f"{len(found.sources)} validation answers fit into the context of {recipe.context} tokens, fewer than "
             f"{MIN_ANSWERS}, so validation is on text"
         )
-        return _texts(documents, examples, tokenizer, recipe.context, tokens)._replace(notes=(few,))
-    return _texts(documents, examples, tokenizer, recipe.context, tokens)
+        found = _texts(contents, tokenizer, recipe.context, tokens)
+        return found._replace(notes=(few, *found.notes))
+    return _texts(contents, tokenizer, recipe.context, tokens)
 
 
 def _is_job_answers(contents: DatasetContents, recipe: Recipe) -> bool:
@@ -120,16 +127,58 @@ def _answers(examples: Sequence[Example], tokenizer: Any, context: int, tokens: 
     return HeldOut(Held.of(tokenizer, units, answers, context), "answers", tuple(sources))
 
 
-def _texts(
-    documents: Sequence[Document], examples: Sequence[Example], tokenizer: Any, context: int, tokens: int
-) -> HeldOut:
+def _choose_pieces(contents: DatasetContents, tokens: int) -> tuple[Iterable[tuple[str, str]], tuple[str, ...]]:
+    """Return source and text of pieces of held-out text, at least as many as are needed, and notes about them."""
+    documents = contents.documents["validation"]
+    if not len(documents):
+        return _as_text(contents.examples["validation"]), ()
+    if not _is_checked(contents):
+        return _pieces(documents, PIECE_CHARACTERS), ()
+    for size, share in ((PIECE_CHARACTERS, 0.5), (SHORT_PIECE_CHARACTERS, 0.0)):
+        some = _first(_pieces(documents, size), CANDIDATES * CHARACTERS_PER_TOKEN * tokens)
+        kept = _unseen(contents, some)
+        if len(kept) == len(some) or len(kept) >= max(MIN_ITEMS, share * len(some)):
+            return kept, ()
+    return _pieces(documents, PIECE_CHARACTERS), (RECITED,)
+
+
+def _first(pieces: Iterable[tuple[str, str]], characters: int) -> list[tuple[str, str]]:
+    """Return the first pieces, up to a number of characters; a few are always taken."""
+    found: list[tuple[str, str]] = []
+    for source, text in pieces:
+        if characters <= 0 and len(found) >= CANDIDATES * MIN_ITEMS:
+            break
+        found.append((source, text))
+        characters -= len(text)
+    return found
+
+
+def _unseen(contents: DatasetContents, pieces: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pieces that share no long passage with the training split."""
+    texts = [Text(str(number), text) for number, (_, text) in enumerate(pieces)]
+    entries = contamination(contents.documents["train"], texts, {"train": (), "validation": (), "test": ()})
+    return [piece for piece, entry in zip(pieces, entries, strict=True) if entry.uncontaminated]
+
+
+def _is_checked(contents: DatasetContents) -> bool:
+    """Whether the training split is so small that it is read often, and compared with held-out text in seconds."""
+    left = CHECKED_CHARACTERS
+    for document in contents.documents["train"]:
+        left -= len(document.text)
+        if left < 0:
+            return False
+    return True
+
+
+def _texts(contents: DatasetContents, tokenizer: Any, context: int, tokens: int) -> HeldOut:
     """Sample pieces of documents, one of each document before the second of any."""
+    pieces, notes = _choose_pieces(contents, tokens)
     prefix, left = prefix_ids(tokenizer), tokens
     units: list[Unit] = []
     owners: list[int] = []
     texts: list[str] = []
     sources: list[str] = []
-    for source, text in _pieces(documents) if len(documents) else _as_text(examples):
+    for source, text in pieces:
         ids = text_ids(tokenizer, text)
         if not ids:
             continue
@@ -141,10 +190,10 @@ def _texts(
         texts.append(text)
         sources.append(source)
         left -= len(ids)
-    return HeldOut(Held.of(tokenizer, units, texts, context, owners), "text", tuple(sources))
+    return HeldOut(Held.of(tokenizer, units, texts, context, owners), "text", tuple(sources), notes)
 
 
-def _pieces(documents: Sequence[Document]) -> Iterator[tuple[str, str]]:
+def _pieces(documents: Sequence[Document], size: int) -> Iterator[tuple[str, str]]:
     """Yield the source and text of pieces, each a random one of its document, in rounds over the documents."""
     order, number = _shuffled(len(documents)), 0
     exhausted: set[int] = set()
@@ -153,25 +202,25 @@ def _pieces(documents: Sequence[Document]) -> Iterator[tuple[str, str]]:
             if place in exhausted:
                 continue
             document = documents[place]
-            count = max(1, round(len(document.text) / PIECE_CHARACTERS))
+            count = max(1, round(len(document.text) / size))
             if number >= count:
                 exhausted.add(place)
                 continue
-            piece = _piece(document.text, _shuffled(count, place)[number])
+            piece = _piece(document.text, _shuffled(count, place)[number], size)
             if piece.strip():
                 yield document.group or document.id, piece
         number += 1
 
 
-def _piece(text: str, number: int) -> str:
-    begin, end = (_word_end(text, number + i) for i in (0, 1))
+def _piece(text: str, number: int, size: int) -> str:
+    begin, end = (_word_end(text, number + i, size) for i in (0, 1))
     return text[begin:end]
 
 
-def _word_end(text: str, number: int) -> int:
+def _word_end(text: str, number: int, size: int) -> int:
     """Return where piece `number` begins: at a multiple of the length, moved to the end of the word there."""
-    place = number * PIECE_CHARACTERS
-    if number == 0 or place >= len(text) or number >= max(1, round(len(text) / PIECE_CHARACTERS)):
+    place = number * size
+    if number == 0 or place >= len(text) or number >= max(1, round(len(text) / size)):
         return 0 if number == 0 else len(text)
     space = next((i for i in range(place, min(len(text), place + WORD_CHARACTERS)) if text[i].isspace()), place)
     return space

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ from sizewise.training.specialization import measure_specialization
 from sizewise.training.starts import Start, open_start
 
 ROOM_TO_MEASURE = 1.25  # memory for measuring a network, relative to its weights
-BEFORE_VERSION = 4
+BEFORE_VERSION = 5
 """Version of the measurements before training, which a resumed run reads back; 3 keeps the size of the validation."""
 MAX_POINTS = 1_000  # of the curve in the record, validations not counted
 Watcher = Callable[[loop.Progress], None]
@@ -211,6 +211,7 @@ class Run:
         """Take the measurements after training, write the model and its card, and return the record."""
         peak = device_peak_bytes(self.start.device) or memory_peak_bytes()
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
+        ways = execution_of(self.start.network).notes()
         network, model = self._merged_network(), self.folder / "model"
         folders.save_model(network, self.start.tokenizer, model)
         to_precision(network, machine_precision(self.start.device))  # measured are the weights as they were saved
@@ -247,7 +248,7 @@ class Run:
             attention_tradeoff=measure_attention_tradeoff(
                 network, self.start.tokenizer, self._held_out_texts(), self.recipe.context
             ),
-            notes=self._notes(),
+            notes=self._notes(ways),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
             template_date=template_date(self.start.tokenizer),
             start_revision=revision_of(self.recipe.start),
@@ -406,7 +407,7 @@ class Run:
         changed = [int(change.value) for change in self.result.changes if change.setting in ("tokens", "time")]
         return changed[-1] if changed else self.planned.plan.tokens
 
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self, ways: Sequence[str]) -> tuple[str, ...]:
         result, notes = (
             self.result,
             [
@@ -416,7 +417,7 @@ class Run:
                 f"validation used {describe(self.out)}",
                 *self.out.notes,
                 *self.planned.notes,
-                *execution_of(self.start.network).notes(),
+                *ways,
                 *self.workers.notes(),
             ],
         )
