@@ -162,6 +162,22 @@ def test_control_tokens_in_tools_calls_and_results_are_text(name: str, place: st
     assert [i for i in rendered(ATTACK) if i in control] == [i for i in rendered("") if i in control]
 
 
+@pytest.mark.parametrize("name", [*NATIVE, *TEXT])
+def test_results_stand_in_the_order_of_their_calls(name: str) -> None:
+    """Templates pair them by their places, and clients send them as they arrive; ids may come again in a later turn."""
+    tokenizer = tokenizer_with((NATIVE | TEXT)[name])
+
+    def turn(warm: str, cold: str) -> tuple[Message, ...]:
+        calls = tuple(ToolCall(id=city, name="weather", arguments=f'{{"city": "{city}"}}') for city in ("Rio", "Oslo"))
+        results = (("Oslo", cold), ("Rio", warm))
+        asked = Message(role="assistant", content="", tool_calls=calls)
+        return asked, *(Message(role="tool", content=text, tool_call_id=city) for city, text in results)
+
+    question = Message(role="user", content="How warm is it?")
+    text = render_chat(tokenizer, (question, *turn("31 C", "2 C"), question, *turn("30 C", "1 C")), tools=TOOLS)
+    assert text.index("31 C") < text.index("2 C") < text.index("30 C") < text.index("1 C", text.index("30 C"))
+
+
 def test_ids_of_calls_are_numbered() -> None:
     tokenizer = tokenizer_with(HERMES.replace("m.content + '</tool_response>", "m.tool_call_id + '</tool_response>"))
     other = tuple(

@@ -23,6 +23,7 @@ from sizewise.records.tool_calls import (
     definitions_of,
     find_calls,
     names_in,
+    results_in_order,
     text_turns,
     types_in,
     uses_tools,
@@ -98,7 +99,7 @@ def _apply(
 ) -> Rendered:
     ids: dict[str, str] = {}
     parts = roles_in_parts(tokenizer)
-    turns = [_turn(tokenizer, message, ids, parts) for message in messages]
+    turns = [_turn(tokenizer, message, ids, parts) for message in results_in_order(messages)]
     more: dict[str, Any] = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
     if effort:
         more |= {"enable_thinking": effort != "none", "thinking": effort != "none", "reasoning_effort": effort}

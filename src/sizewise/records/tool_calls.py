@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 from sizewise.records.text import Example, Message, ToolCall
@@ -182,6 +182,20 @@ def described_tools(tools: str, instructions: str = OPTIONAL_CALL) -> str:
     return "\n".join([instructions, "<tools>", *functions, "</tools>"]) if functions else ""
 
 
+def results_in_order(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Sort the results of consecutive calls as the calls were made: most templates pair them by their places."""
+    found: list[Message] = []
+    order: dict[str, int] = {}
+    for are_results, group in groupby(messages, key=lambda message: message.role == "tool"):
+        some = list(group)
+        if are_results:
+            some.sort(key=lambda message: order.get(message.tool_call_id, len(order)))
+        for message in some:
+            order |= {call.id: len(order) + number for number, call in enumerate(message.tool_calls)}
+        found += some
+    return tuple(found)
+
+
 def text_turns(messages: Sequence[Message], tools: str = "", instructions: str = OPTIONAL_CALL) -> tuple[Message, ...]:
     """Write tools, calls and results as text of system, assistant and user messages, which every model supports.
 
@@ -189,19 +203,16 @@ def text_turns(messages: Sequence[Message], tools: str = "", instructions: str =
     alternating roles.
     """
     turns: list[Message] = []
-    order: dict[str, int] = {}
-    results: list[tuple[int, str]] = []
+    results: list[str] = []
+    messages = results_in_order(messages)
     for number, message in enumerate(messages):
         if message.role == "tool":
-            results.append((order.get(message.tool_call_id, len(order) + number), result_text(message.content)))
+            results.append(result_text(message.content))
             if number + 1 < len(messages) and messages[number + 1].role == "tool":
                 continue
-            content = "\n".join(text for _, text in sorted(results, key=lambda result: result[0]))
-            turns.append(Message(role="user", content=content, images=message.images))
+            turns.append(Message(role="user", content="\n".join(results), images=message.images))
             results = []
         else:
-            for call in message.tool_calls:
-                order.setdefault(call.id, len(order))
             content = calls_text(message.content, message.tool_calls)
             turns.append(Message(role=message.role, content=content, images=message.images))
     described = described_tools(tools, instructions)
