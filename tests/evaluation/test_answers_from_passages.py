@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.evaluation import evaluate
+from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.evaluation.rescoring import rescore
 from sizewise.models import open_model
 from sizewise.records import Dataset, Evaluation, ItemRow, Message, Request
@@ -59,7 +59,8 @@ def test_recorded_answers_are_measured_against_their_passages(tmp_path: Path, st
 
 
 def test_retrieved_passages_are_those_of_the_prompt(dataset: Saved[Dataset], store: Store) -> None:
-    saved = evaluate(f"rag:{dataset.id}:fake:echo", dataset.id, ["groundedness"], store=store, limit=5)
+    long = EvaluationOptions(max_tokens=5_000)
+    saved = evaluate(f"rag:{dataset.id}:fake:echo", dataset.id, ["groundedness"], store=store, limit=5, options=long)
     rows = [row for row in items_of(store, saved) if row.kind == "example"]
     assert rows
     assert all(row.passages for row in rows)
