@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.control_tokens import Rendered, control_tokens, hide, shown
+from sizewise.lm.control_tokens import Rendered, control_tokens, hide, hide_answer, shown
 from sizewise.lm.template_dates import dated
 from sizewise.records import Message, ToolCall, split_thoughts
 from sizewise.records.tool_calls import (
@@ -121,7 +121,8 @@ def _turn(tokenizer: Any, message: Message, ids: dict[str, str], parts: frozense
 
     Ids of calls are numbered, because a random id is nothing to learn and some templates require nine letters.
     """
-    content = str(hide(tokenizer, message.content))
+    hidden = hide_answer if message.role == "assistant" else hide
+    content = str(hidden(tokenizer, message.content))
     turn: dict[str, Any] = {"role": message.role, "content": content}
     if message.role in parts:
         turn["content"] = [{"type": "text", "text": content}]

@@ -18,7 +18,7 @@ from tokenizers import AddedToken
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.template_dates import dated
-from sizewise.records.thoughts import THOUGHT_MARKS
+from sizewise.records.thoughts import THOUGHT_MARKS, THOUGHT_PAIRS
 
 # Users can't forge a placeholder without this number.
 _NONCE = secrets.randbits(63)
@@ -111,6 +111,20 @@ def hide(tokenizer: Any, text: str) -> Rendered:
             inside = len(text) - len(text.lstrip()) + 1  # where a template's trim can't remove it
             return Rendered(text[:inside] + _NORMALIZES + text[inside:])
     return Rendered(hidden)
+
+
+def hide_answer(tokenizer: Any, text: str) -> Rendered:
+    """Hide control tokens in what the model said, except those around the reasoning that it begins with.
+
+    Templates look for them, to leave the reasoning of earlier answers out.
+    """
+    marks = _guard(tokenizer).marks
+    for begin, end in THOUGHT_PAIRS:
+        before, opened, rest = text.partition(begin)
+        if begin in marks and end in marks and opened and not before.strip() and end in rest:
+            thought, _, said = rest.partition(end)
+            return Rendered(f"{before}{begin}{hide(tokenizer, thought)}{end}{hide(tokenizer, said)}")
+    return hide(tokenizer, text)
 
 
 def shown(tokenizer: Any, text: str) -> str:
