@@ -118,14 +118,11 @@ def async_client(**settings: Any) -> httpx2.AsyncClient:
 def _client_class() -> type[httpx2.AsyncClient]:
     import httpx2
 
-    class Client(httpx2.AsyncClient):
-        """A client for servers that may end at any moment."""
+    async def send(self: Any, request: Any, **options: Any) -> Any:
+        """Send a request. A server that ends just when it accepts a connection leaves anyio without a socket."""
+        try:
+            return await httpx2.AsyncClient.send(self, request, **options)
+        except AttributeError as error:
+            raise httpx2.ConnectError(f"the connection broke: {error}", request=request) from error
 
-        async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-            """Send a request. A server that ends just when it accepts a connection leaves anyio without a socket."""
-            try:
-                return await super().send(request, **options)
-            except AttributeError as error:
-                raise httpx2.ConnectError(f"the connection broke: {error}", request=request) from error
-
-    return Client
+    return type("Client", (httpx2.AsyncClient,), {"send": send})
