@@ -162,6 +162,29 @@ def test_control_tokens_in_tools_calls_and_results_are_text(name: str, place: st
     assert [i for i in rendered(ATTACK) if i in control] == [i for i in rendered("") if i in control]
 
 
+LAST_RULES = (  # as DeepSeek-R1's: the last system message takes the place of all others
+    "{% set ns = namespace(s='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.s = m.content %}"
+    "{% endif %}{% endfor %}{{ ns.s }}{% for m in messages %}{% if m.role != 'system' %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ALTERNATING = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('no') }}{% endif %}"
+    "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, LAST_RULES, ALTERNATING])
+def test_rules_that_come_later_are_not_lost(template: str) -> None:
+    roles: tuple[Any, ...] = ("system", "user", "assistant", "system", "system", "user", "assistant", "system")
+    said = ("Be brief.", "Hi?", "Hi.", "Now rhyme.", "Be kind.", "And?", "Well.", "Stop.")
+    turns = tuple(Message(role=role, content=text) for role, text in zip(roles, said, strict=True))
+    text = render_chat(tokenizer_with(template), turns)
+    assert all(part in text for part in said)
+    assert text.index("Hi.") < text.index("Now rhyme.") < text.index("Be kind.") < text.index("And?")
+
+
 @pytest.mark.parametrize("name", [*NATIVE, *TEXT])
 def test_results_stand_in_the_order_of_their_calls(name: str) -> None:
     """Templates pair them by their places, and clients send them as they arrive; ids may come again in a later turn."""

@@ -38,7 +38,7 @@ _PROBE_TOOLS = (
 _PROBE_CALL = ToolCall(id="1", name="probe_tool", arguments='{"place": "Bonn", "days": [1, 2]}')
 _GENERATION = re.compile(r"{%-?\s*generation\b")
 _known: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
-_systems: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+_systems: WeakKeyDictionary[Any, tuple[Any, bool, bool]] = WeakKeyDictionary()
 _headers: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
 _parts: WeakKeyDictionary[Any, tuple[Any, frozenset[str]]] = WeakKeyDictionary()
 
@@ -89,6 +89,8 @@ def _written(
     """Write as text what the chat template has no form for: tools with calls and results, and a system message."""
     if with_tools and not has_tool_format(tokenizer):
         turns, tools = text_turns(turns, tools), ""
+    if any(turn.role == "system" for turn in turns[1:]) and not _has_system_role(tokenizer, later=True):
+        turns = _without_later_systems(turns)
     if turns and turns[0].role == "system" and not has_system_role(tokenizer):
         turns = _without_system(turns)
     return turns, tools if with_tools else ""
@@ -232,15 +234,24 @@ def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") 
 
 def has_system_role(tokenizer: Any) -> bool:
     """Check whether the chat template writes a system message; Gemma's first templates, for example, reject it."""
+    return _has_system_role(tokenizer, later=False)
+
+
+def _has_system_role(tokenizer: Any, later: bool) -> bool:
+    """Check whether the chat template writes the first system message, or one that comes later as well."""
     known = _systems.get(tokenizer)
     if known is None or known[0] != tokenizer.chat_template:
-        asked = (Message(role="system", content="probe rules"), Message(role="user", content="probe question"))
-        try:
-            written = "probe rules" in _apply(tokenizer, asked, "", True)
-        except SizewiseError:
-            written = False
-        known = _systems[tokenizer] = (tokenizer.chat_template, written)
-    return known[1]
+        begin = (Message(role="system", content="probe rules"), Message(role="user", content="probe question"))
+        more = (Message(role="assistant", content="probe answer"), Message(role="system", content="probe change"))
+        found = []
+        for turns, texts in ((begin, ["probe rules"]), (begin + more + begin[1:], ["probe rules", "probe change"])):
+            try:
+                written = _apply(tokenizer, turns, "", True)
+                found.append(all(text in written for text in texts))
+            except SizewiseError:
+                found.append(False)
+        known = _systems[tokenizer] = (tokenizer.chat_template, found[0], found[1])
+    return known[2] if later else known[1]
 
 
 def _absent_header(tokenizer: Any) -> str:
@@ -279,6 +290,21 @@ def _without_system(turns: tuple[Message, ...]) -> tuple[Message, ...]:
     asked = others[place]
     others[place] = asked.model_copy(update={"content": f"{system.content}\n\n{asked.content}"})
     return tuple(others)
+
+
+def _without_later_systems(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Move system messages other than the first to the beginning of the user message that follows."""
+    found: list[Message] = []
+    waiting: list[str] = []
+    for number, turn in enumerate(turns):
+        if number and turn.role == "system":
+            waiting.append(turn.content)
+        elif waiting and turn.role == "user":
+            found.append(turn.model_copy(update={"content": "\n\n".join([*waiting, turn.content])}))
+            waiting = []
+        else:
+            found.append(turn)
+    return (*found, Message(role="user", content="\n\n".join(waiting))) if waiting else tuple(found)
 
 
 def has_tool_format(tokenizer: Any) -> bool:
