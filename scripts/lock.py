@@ -33,8 +33,8 @@ MIN_PYTHON = "3.11.5"
 EXTRAS = {
     "study": ("study", "documents"),
     "all": (
-        "study", "documents", "data", "tune", "tensorboard", "remote", "openvino", "llamacpp", "qlora", "serve", "guard",
-        "docs", "dev",
+        "study", "documents", "data", "tune", "tensorboard", "remote", "openvino", "llamacpp", "qlora", "serve",
+        "guard", "docs", "dev",
     ),
     "server": (
         "study", "documents", "data", "remote", "openvino", "llamacpp", "serve", "guard", "postgres", "otel", "s3",
