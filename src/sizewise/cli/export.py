@@ -12,7 +12,7 @@ from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Wide
 from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table, reporting
 
 if TYPE_CHECKING:
-    from sizewise.records import Export
+    from sizewise.records import Export, Score
     from sizewise.store import Saved
 
 
@@ -93,11 +93,9 @@ def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
     rows = [
         [
             parity.reader,
-            f"{parity.agreement.value:.2%} [{parity.agreement.ci_low:.2%}, {parity.agreement.ci_high:.2%}]",
+            _with_interval(parity.agreement, ".2%"),
             f"{parity.min_agreement:.0%}",
-            f"{parity.bits.value:+z.5f} [{parity.bits.ci_low:+z.5f}, {parity.bits.ci_high:+z.5f}]"
-            if parity.bits.value is not None
-            else f"missing: {parity.bits.missing_reason}",
+            _with_interval(parity.bits, "+z.5f"),
             str(parity.prompts),
             parity.precision,
         ]
@@ -112,3 +110,12 @@ def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
     print_notes(record.notes)
     print_line(f"{record.bytes / 1e6:,.0f} MB; license: {record.license}")
     print_path(f"export: {saved.id}")
+
+
+def _with_interval(score: Score, form: str) -> str:
+    """Format a value and its interval, which no items give if all of them are alike."""
+    if score.value is None:
+        return f"missing: {score.missing_reason}"
+    if score.ci_low is None or score.ci_high is None:
+        return f"{score.value:{form}}"
+    return f"{score.value:{form}} [{score.ci_low:{form}}, {score.ci_high:{form}}]"
