@@ -252,7 +252,7 @@ def _unreadable(path: Path, error: Exception) -> SizewiseError:
     return SizewiseError(
         f"{path} can't be read as GGUF: {(str(error) or type(error).__name__).splitlines()[0]}",
         "a complete GGUF file",
-        f"remove {path} and run the same command again",
+        "download the file or export the model again, and pass that file",
     )
 
 

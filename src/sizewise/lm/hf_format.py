@@ -66,6 +66,13 @@ def check_folder(folder: Path) -> None:
             f"remove the adapter files from {folder} if they are merged, or else move them to another folder",
         )
     if not list(folder.glob("*.safetensors")):
+        if any(path.with_suffix(".xml").is_file() for path in folder.glob("*.bin")):
+            raise SizewiseError(
+                f"{folder} contains a model that was converted for OpenVINO, which answers but can't be trained or "
+                "converted again.",
+                "weights in *.safetensors",
+                "use the model that it was converted from",
+            )
         pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
         found = f"only pickle weights ({', '.join(pickles)}), which can execute code" if pickles else "no weights"
         raise SizewiseError(

@@ -11,10 +11,10 @@ from filelock import FileLock
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.weight_files import ADAPTER_CONFIG as CONFIG
+from sizewise.models.adapter_faults import WEIGHTS, merging_error
 from sizewise.records import fingerprint
 from sizewise.store import Store
 
-WEIGHTS = "adapter_model.safetensors"
 TASK = "CAUSAL_LM"
 MERGED = 2
 """Increase it when merging changes: adapters are then merged again."""
@@ -86,7 +86,7 @@ def merged_folder(folder: Path, revision: str, base: Path, store: Store, say: Ca
 
     Args:
         folder: folder of the adapters; its tokenizer, if it has one, takes the place of the base's.
-        revision: distinguishes two states of the folder.
+        revision: distinguishes two states of the folder and of the base.
         base: folder of the model that they were trained on.
         store: where merged models are kept.
         say: receives progress.
@@ -105,15 +105,10 @@ def merged_folder(folder: Path, revision: str, base: Path, store: Store, say: Ca
             tokenizer = hf_format.load_tokenizer(folder if own else base)
             try:
                 network = adapt.merge_saved(base, folder)
+                hf_format.check_tokenizer(network, tokenizer, folder)
+                hf_format.save_model(network, tokenizer, merged)
             except SizewiseError:
                 raise
             except Exception as error:  # peft may raise anything for adapters of another model
-                reason = hf_format.error_line(error)
-                raise SizewiseError(
-                    f"The adapters in {folder} don't fit the model in {base}: {reason}",
-                    "the model that they were trained on",
-                    f"correct base_model_name_or_path in {folder / CONFIG}",
-                ) from error
-            hf_format.check_tokenizer(network, tokenizer, folder)
-            hf_format.save_model(network, tokenizer, merged)
+                raise merging_error(folder, base, error, hf_format.error_line(error)) from error
     return merged

@@ -471,6 +471,10 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
 
 def _unknown(uri: str) -> UsageError:
+    if ":" not in uri and _is_gguf(Path(uri).expanduser()):
+        return UsageError(
+            f"'{uri}' is a GGUF file, not a URI. Did you mean gguf:{uri}?", EXPECTED, f"sizewise models 'gguf:{uri}'"
+        )
     meant = resolve(uri)
     found = [model.uri for model in ((meant.model,) if meant.model is not None else meant.members[:3])]
     if found:
@@ -481,6 +485,13 @@ def _unknown(uri: str) -> UsageError:
     near = [f"run:{uri}"] if is_id else get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f". Did you mean {near[0]}?" if near else "."
     return UsageError(f"'{uri}' doesn't name a model{hint}", EXPECTED, "sizewise models")
+
+
+def _is_gguf(path: Path) -> bool:
+    if not path.is_file() or path.suffix.lower() == ".gguf":
+        return path.is_file()
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _hub_facts(name: str) -> tuple[str, str]:
