@@ -58,6 +58,8 @@ EXPECTED = (
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 GGUF_READER = 2
 """Increase it when files are read differently: they are then converted again."""
+OF_BASE = "-"
+"""Stands between the revision of adapters and that of their base."""
 Engine = Literal["transformers", "openvino", "llamacpp", "auto"]
 
 
@@ -360,16 +362,17 @@ def revision_of(uri: str) -> str:
     """Return what distinguishes two states of a model under one URI; "" for models that never change under theirs.
 
     A model on the Hub has its commit; a user's folder or file a fingerprint of names, sizes and times, with subfolders.
+    Adapters have their own revision and that of their base: on other weights, they are another model.
     """
     kind, _, name = uri.partition(":")
     if kind == "hf":
-        return _hub_commit(name)
+        return _hub_revision(name)
     path = Path(uri).expanduser()
     if ":" in uri or not path.is_dir():
         return former_revision(uri)
     below = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
     nested = sorted(file for file in below if len(file.parts) > 1 and not file.parts[0].startswith("."))
-    return _file_states(path, [*_files_in(path), *map(Path.as_posix, nested)])
+    return _with_base_revision(_file_states(path, [*_files_in(path), *map(Path.as_posix, nested)]), path)
 
 
 def former_revision(uri: str) -> str:
@@ -390,13 +393,24 @@ def _file_states(folder: Path, names: list[str]) -> str:
     return fingerprint([[name, state.st_size, state.st_mtime_ns] for name, state in states])
 
 
-def _hub_commit(name: str) -> str:
-    """Return the commit of a model on the Hub as it would be opened now; "" if it can't be found out."""
+def _hub_revision(name: str) -> str:
+    """Return the revision of a model on the Hub as it would be opened now; "" if it can't be found out."""
     try:
-        folder = fetch_from_hub(name, ["config.json"], offline())
+        folder = fetch_from_hub(name, ["config.json", ADAPTER_CONFIG], offline())
+        if (folder / ADAPTER_CONFIG).is_file():  # which other files there are tells what it is
+            folder = fetch_from_hub(name, HUB_FILES, offline())
     except SizewiseError:
         return ""
-    return folder.name if folder.parent.name == "snapshots" else ""
+    return _with_base_revision(folder.name, folder) if folder.parent.name == "snapshots" else ""
+
+
+def _with_base_revision(own: str, folder: Path) -> str:
+    """Add the revision of their base to that of adapters."""
+    if not is_adapter(folder):
+        return own
+    _check_no_circle(folder)
+    base = revision_of(base_of_adapter(folder))
+    return f"{own}{OF_BASE}{base}" if base else own
 
 
 def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> tuple[Path, str, str]:
