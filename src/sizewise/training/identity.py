@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sizewise.lm.packing import ROWS_VERSION
 from sizewise.models.identity import split_recorded
@@ -26,6 +27,19 @@ def run_id_of(recipe: Recipe, data: str) -> str:
     folders with weights by the names, sizes and times of their files.
     """
     return _id_of(recipe, data, _teacher_revision, _control_revision)
+
+
+def inputs_of(recipe: Recipe, data: str) -> list[Any]:
+    """Return what several runs of a recipe are made from, as part of an id: settings, data, and states of all models.
+
+    The states are left out where none of them can change.
+
+    Args:
+        recipe: settings of the runs.
+        data: dataset id.
+    """
+    revisions = _revisions(recipe, _teacher_revision, _control_revision)
+    return [recipe.model_dump(mode="json"), data, *([revisions] if any(revisions) else [])]
 
 
 def former_run_note(recipe: Recipe, data: str, store: Store) -> str:
@@ -55,10 +69,15 @@ def former_run_note(recipe: Recipe, data: str, store: Store) -> str:
     )
 
 
-def _id_of(recipe: Recipe, data: str, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> str:
+def _revisions(recipe: Recipe, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> list[str]:
+    """Return the states of everything that a run reads besides its dataset."""
     revisions = [of_model(uri) for uri in (recipe.start, recipe.teacher, recipe.tokenizer) if uri]
     revisions += [of_control(recipe.control)] if recipe.control else []
-    revisions += [f"passages {CONTEXT_VERSION}.{SEARCH_VERSION}"] if recipe.passage_share else []
+    return revisions + ([f"passages {CONTEXT_VERSION}.{SEARCH_VERSION}"] if recipe.passage_share else [])
+
+
+def _id_of(recipe: Recipe, data: str, of_model: Callable[[str], str], of_control: Callable[[str], str]) -> str:
+    revisions = _revisions(recipe, of_model, of_control)
     # settings of later versions, whose default is as before
     later = {name for name in ("optimizer", "passage_share") if getattr(recipe, name) == _DEFAULTS[name]}
     settings = recipe.model_dump(mode="json", exclude=later)

@@ -13,6 +13,7 @@ from sizewise.records import CurveStep, LearningCurve, Range, Recipe, Score, fin
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.store import Saved, Store
 from sizewise.training.held_out import Measured, load_items, score_difference
+from sizewise.training.identity import inputs_of
 from sizewise.training.training import train
 
 SHARES = (0.25, 0.5, 1.0)
@@ -40,7 +41,7 @@ def train_learning_curve(
         reporter: receives progress.
     """
     store, reporter = store or Store(), reporter or Silent()
-    curve_id = f"curve-{fingerprint([recipe.model_dump(mode='json'), data, SHARES, ROWS_VERSION, CURVE_VERSION])}"
+    curve_id = f"curve-{fingerprint([*inputs_of(recipe, data), SHARES, ROWS_VERSION, CURVE_VERSION])}"
     if store.exists("curve", curve_id):
         return store.get(LearningCurve, curve_id)
     steps: list[CurveStep] = []

@@ -14,6 +14,7 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import Recipe, Score, Trial, Tuning, fingerprint
 from sizewise.store import Saved, Store
 from sizewise.training.held_out import Measured, describe, score_difference
+from sizewise.training.identity import inputs_of
 from sizewise.training.planning import LEARNING_RATES
 from sizewise.training.run import Run
 
@@ -49,7 +50,7 @@ def tune(
     except ImportError as error:
         raise MissingExtraError("optuna", "tune") from error
     store, reporter = store or Store(), reporter or Silent()
-    made_from = [recipe.model_dump(mode="json"), data, trials, ROWS_VERSION, SEARCH_VERSION]
+    made_from = [*inputs_of(recipe, data), trials, ROWS_VERSION, SEARCH_VERSION]
     tuning_id = f"tuning-{fingerprint(made_from)}"
     if store.exists("tuning", tuning_id):
         return store.get(Tuning, tuning_id)
