@@ -42,6 +42,27 @@ def test_training_from_scratch_learns(dataset: Saved[Dataset], store: Store, tmp
         train(recipe.model_copy(update={"seed": 5}), dataset.id, store=store, out=tmp_path / "copy")
 
 
+def test_the_finished_model_fills_an_empty_folder_wherever_it_is(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 500})
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="can't be written"):  # before it trains
+        train(recipe, dataset.id, store=store, out=tmp_path / "file" / "out")
+    assert not list(store.home.glob("checkpoint/*"))
+    for name in ("here", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    monkeypatch.chdir(tmp_path / "here")
+    stored = train(recipe, dataset.id, store=store, out=Path("."))
+    assert train(recipe, dataset.id, store=store, out=tmp_path / "link") == stored
+    assert (tmp_path / "link").is_symlink()
+    for folder in (Path("."), tmp_path / "target"):
+        assert (folder / "model.safetensors").is_file()
+        assert (folder / "sizewise.json").read_bytes() == stored.path.read_bytes()
+    assert train(recipe, dataset.id, store=store, out=Path(".")) == stored
+
+
 def test_where_only_answers_count_they_are_watched(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 2_000})
     text = train(recipe.model_copy(update={"example_share": 0.0}), dataset.id, store=store).record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -25,7 +24,7 @@ from sizewise.models.classifier import ClassifierModel, text_of
 from sizewise.progress import Reporter
 from sizewise.records import Classifier, Export, Parity, Score, fingerprint
 from sizewise.stats import wilson
-from sizewise.store import Joined, Saved, Store, check_seal, sha256_of, versions
+from sizewise.store import Joined, Saved, Store, check_seal, sha256_of, staged, versions
 
 ONNX = "onnx"
 FORMATS = ("hf", "openvino", ONNX)
@@ -56,6 +55,15 @@ def export_classifier(
     Raises:
         SizewiseError: the method has no export, the format doesn't support it, or probabilities differ.
     """
+    with staged(out) as made:  # refuses what can't be written before the work
+        exported = _write_checked(uri, to, out, made, store, data, texts, reporter)
+    return store.write(f"export-{fingerprint([uri, to, str(out.resolve()), exported.files])}", exported)
+
+
+def _write_checked(
+    uri: str, to: str, out: Path, made: Path, store: Store, data: str | None, texts: int, reporter: Reporter
+) -> Export:
+    """Write an export to `made`, and compare its probabilities."""
     name, begun = uri.removeprefix("run:"), time.monotonic()
     record = store.read(Classifier, name)
     source = store.folder("classifier", name) / "model"
@@ -63,40 +71,33 @@ def export_classifier(
     _check(record, to, source)
     compared = _texts(store, data or record.data, texts)
     reporter.say(f"Writing {to}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        made = Path(temporary) / "export"
-        if record.recipe.method in GRAPH_METHODS:
-            reader, expected, found = _written_graph(uri, record, store, made, compared)
-            note = f"The probabilities are calibrated. {READER} turns texts into the inputs of {MODEL}."
-        else:
-            reader, expected, found = _written_head(record, to, source, made, compared)
-            note = f"The network's probabilities aren't calibrated; {CALIBRATION} holds the calibration."
-        parity = _parity(reader, expected, found)
-        if parity.reasons:
-            raise SizewiseError(
-                f"The export of {uri} to {to} doesn't match the classifier: {'; '.join(parity.reasons)}.",
-                f"probabilities that differ by at most {MAX_DIFFERENCE}",
-                "sizewise doctor",
-            )
-        exported = Export(
-            model=uri,
-            to=to,
-            folder=str(out),
-            files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
-            bytes=sum(path.stat().st_size for path in made.rglob("*")),
-            origin=record.origin,
-            license=record.license,
-            data=data or record.data,
-            parity=(parity,),
-            notes=(note,),
-            seconds=time.monotonic() - begun,
-            versions=versions("torch", "transformers", "openvino", "onnxruntime"),
+    if record.recipe.method in GRAPH_METHODS:
+        reader, expected, found = _written_graph(uri, record, store, made, compared)
+        note = f"The probabilities are calibrated. {READER} turns texts into the inputs of {MODEL}."
+    else:
+        reader, expected, found = _written_head(record, to, source, made, compared)
+        note = f"The network's probabilities aren't calibrated; {CALIBRATION} holds the calibration."
+    parity = _parity(reader, expected, found)
+    if parity.reasons:
+        raise SizewiseError(
+            f"The export of {uri} to {to} doesn't match the classifier: {'; '.join(parity.reasons)}.",
+            f"probabilities that differ by at most {MAX_DIFFERENCE}",
+            "sizewise doctor",
         )
-        if out.exists():
-            out.rmdir()
-        made.rename(out)
-    return store.write(f"export-{fingerprint([uri, to, str(out.resolve()), exported.files])}", exported)
+    return Export(
+        model=uri,
+        to=to,
+        folder=str(out),
+        files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
+        bytes=sum(path.stat().st_size for path in made.rglob("*")),
+        origin=record.origin,
+        license=record.license,
+        data=data or record.data,
+        parity=(parity,),
+        notes=(note,),
+        seconds=time.monotonic() - begun,
+        versions=versions("torch", "transformers", "openvino", "onnxruntime"),
+    )
 
 
 def _written_graph(

@@ -15,6 +15,7 @@ from sizewise.store.files import (
 from sizewise.store.ledger import Ledger
 from sizewise.store.rows import Joined, RowFile
 from sizewise.store.seals import check_seal, seal
+from sizewise.store.staging import check_writable, is_free, staged
 from sizewise.store.store import Listed, Saved, Store, id_of, same_facts, uri_of, versions
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Store",
     "cannot_write",
     "check_seal",
+    "check_writable",
     "id_of",
+    "is_free",
     "make_folder",
     "make_private",
     "numbered_lines",
@@ -37,6 +40,7 @@ __all__ = [
     "same_facts",
     "seal",
     "sha256_of",
+    "staged",
     "uri_of",
     "versions",
     "write_atomically",

@@ -18,7 +18,7 @@ from sizewise.records import (
     Dataset,
     Recipe,
 )
-from sizewise.store import Saved, Store, id_of
+from sizewise.store import Saved, Store, check_writable, id_of, is_free, staged
 from sizewise.store.store import RECORD
 from sizewise.training import memorization
 from sizewise.training.classifier import train_classifier
@@ -125,17 +125,19 @@ def default_recipe(start: str) -> Recipe:
 
 
 def _check_free(out: Path | None, record: Path) -> None:
-    """Check that a folder is free for a copy, or has it already: files of two models must not mix.
+    """Check that a folder is writable and free for a copy, or has it already: files of two models must not mix.
 
     Raises:
         UsageError: the folder contains something else.
+        SizewiseError: it can't be written.
     """
-    if out is None or not is_first_process() or not out.exists():
+    if out is None or not is_first_process() or _has_copy(out, record):
         return
-    if not (out.is_dir() and not any(out.iterdir())) and not _has_copy(out, record):
+    if not is_free(out):
         raise UsageError(
             f"{out} already exists and isn't empty.", "a new or empty folder for the finished model", "--out OTHER"
         )
+    check_writable(out)
 
 
 def _has_copy(out: Path, record: Path) -> bool:
@@ -146,16 +148,11 @@ def _has_copy(out: Path, record: Path) -> bool:
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
     if _has_copy(out, stored.path):
         return
-    temporary = out.with_name(f".{out.name}.part")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(stored.path.parent / "model", temporary)
-        shutil.copy(stored.path, temporary / COPIED_RECORD)
-        if out.is_dir():
-            out.rmdir()  # empty, as it was checked before
-        temporary.rename(out)
+        with staged(out) as made:
+            shutil.copytree(stored.path.parent / "model", made)
+            shutil.copy(stored.path, made / COPIED_RECORD)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise SizewiseError(
             f"The model cannot be copied to {out}: {error}.", "a writable folder", "sizewise train ... --out FOLDER"
         ) from error
