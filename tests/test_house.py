@@ -41,7 +41,7 @@ def test_unknown_names_are_refused() -> None:
 
 
 # A few are longer than a page for a reason: they are one sequence of steps, or the options of a command.
-LONG = {"exporting/writing.py:export", "lm/loop.py:train_network", "service/running.py:serve"}
+LONG = {"lm/loop.py:train_network", "service/running.py:serve"}
 MANY_PARAMETERS = {"service/running.py:serve"}
 
 

@@ -291,3 +291,33 @@ def test_the_command_prints_parity(
     assert "same greedy tokens" in said
     assert "ollama create" in said
     assert "transformers" in said
+
+
+def test_an_export_without_any_difference_is_printed(
+    tiny_folder: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interval needs some difference between texts."""
+    app(["export", str(tiny_folder), "--to", "hf", "--out", str(tmp_path / "made"), "--prompts", "4", "--wide"],
+        standalone_mode=False)  # fmt: skip
+    assert "+0.00000" in capsys.readouterr().out
+
+
+def test_an_export_fills_the_working_directory(
+    tiny_folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path / "made")
+    stored = export(str(tiny_folder), "hf", ".", store=store, prompts=2)
+    assert set(stored.record.files) == {path.name for path in (tmp_path / "made").iterdir()}
+    assert Path("model.safetensors").is_file()
+    with pytest.raises(UsageError, match="already exists"):
+        export(str(tiny_folder), "hf", ".", store=store, prompts=2)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tiny_folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr(writing, "_load", lambda source: pytest.fail("it was loaded"))
+    with pytest.raises(SizewiseError, match="can't be written"):
+        export(str(tiny_folder), "hf", tmp_path / "file" / "out", store=store)

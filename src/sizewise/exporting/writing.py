@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,9 +21,10 @@ from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino, parity
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.models.parity import EXACT, Bounds, Reader
+from sizewise.models.run_starts import start_folder
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
-from sizewise.store import Saved, Store, sha256_of, uri_of, versions
+from sizewise.store import Saved, Store, is_free, sha256_of, staged, uri_of, versions
 
 PROMPTS, TEXTS = 100, 20
 # Maximum loss from quantization before an export is rejected.
@@ -42,6 +42,7 @@ FORMATS = {
     "openvino": EXACT,
     "openvino-q8_0": Bounds(0.97, 0.005),
 }
+MERGED = "So the export is of the merged weights that the run saved, rounded to their precision, without adapter/."
 GGUF_FILE = "model.gguf"
 LLAMA_CONTEXT = 4_096
 TRANSFORMERS = f"transformers {metadata.version('transformers')}"
@@ -59,6 +60,7 @@ class _Source(NamedTuple):
     data: str | None
     attention: str = "full"
     context: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -95,6 +97,24 @@ def export(
     _check_target(to, out, classifier=uri.startswith(classifiers.PREFIX))
     if uri.startswith(classifiers.PREFIX):
         return classifiers.export_classifier(uri, to, out, store=store, data=data, texts=prompts, reporter=reporter)
+    with staged(out) as made:  # refuses what can't be written before the work
+        record = _write_checked(uri, to, out, made, store, data, prompts, bounds or FORMATS[to], reporter)
+    identity = [uri, revision_of(uri), to, str(out.resolve()), record.data, prompts, record.files]
+    return store.write(f"export-{fingerprint(identity)}", record)
+
+
+def _write_checked(
+    uri: str,
+    to: str,
+    out: Path,
+    made: Path,
+    store: Store,
+    data: str | None,
+    prompts: int,
+    bounds: Bounds,
+    reporter: Reporter,
+) -> Export:
+    """Write an export to `made`, and verify it."""
     begun = time.monotonic()
     source = _source(uri, store, data, reporter.say)
     reporter.say(f"Generating reference outputs with {uri} in fp32")
@@ -102,41 +122,33 @@ def export(
     tokenizer = hf_format.load_tokenizer(source.folder)
     reference = parity.make_reference(adapt.base_of(network), tokenizer, _material(store, source.data, prompts))
     merged = adapt.merge_lora(network) if source.adapter else network
-    notes: list[str] = []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        made = Path(temporary) / "export"
-        made.mkdir()
-        reporter.say(f"Writing {to}")
-        _write(to, merged, tokenizer, source, made, notes)
-        del network, merged
-        checks = _verify(to, made, bounds or FORMATS[to], reference, reporter, chats=bool(tokenizer.chat_template))
-        reasons = [f"with {c.reader} in {c.precision}, {reason}" for c in checks for reason in c.reasons]
-        if reasons:
-            raise SizewiseError(
-                f"The export of {uri} to {to} doesn't match the model: {'; '.join(reasons)}.",
-                "outputs within the tolerance of the format",
-                _next_step(to, reasons),
-            )
-        record = Export(
-            model=uri,
-            to=to,
-            folder=str(out),
-            files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
-            bytes=sum(path.stat().st_size for path in made.rglob("*")),
-            origin=source.origin,
-            license=source.license,
-            data=source.data,
-            parity=tuple(checks),
-            notes=tuple(notes),
-            seconds=time.monotonic() - begun,
-            versions=versions("torch", "transformers", "gguf", "openvino-genai"),
+    notes = list(source.notes)
+    made.mkdir()
+    reporter.say(f"Writing {to}")
+    _write(to, merged, tokenizer, source, made, notes)
+    del network, merged
+    checks = _verify(to, made, bounds, reference, reporter, chats=bool(tokenizer.chat_template))
+    reasons = [f"with {c.reader} in {c.precision}, {reason}" for c in checks for reason in c.reasons]
+    if reasons:
+        raise SizewiseError(
+            f"The export of {uri} to {to} doesn't match the model: {'; '.join(reasons)}.",
+            "outputs within the tolerance of the format",
+            _next_step(to, reasons),
         )
-        if out.exists():
-            out.rmdir()
-        made.rename(out)
-    identity = [uri, revision_of(uri), to, str(out.resolve()), source.data, prompts, record.files]
-    return store.write(f"export-{fingerprint(identity)}", record)
+    return Export(
+        model=uri,
+        to=to,
+        folder=str(out),
+        files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
+        bytes=sum(path.stat().st_size for path in made.rglob("*")),
+        origin=source.origin,
+        license=source.license,
+        data=source.data,
+        parity=tuple(checks),
+        notes=tuple(notes),
+        seconds=time.monotonic() - begun,
+        versions=versions("torch", "transformers", "gguf", "openvino-genai"),
+    )
 
 
 def _next_step(to: str, reasons: list[str]) -> str:
@@ -158,7 +170,7 @@ def _check_target(to: str, out: Path, *, classifier: bool) -> None:
             f"{', '.join(FORMATS)}, or {classifiers.ONNX} for classifiers",
             f"sizewise export MODEL --to gguf-f16 --out {out}",
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise UsageError(f"The folder {out} already exists and isn't empty.", "a new or empty folder", "--out OTHER")
     if to.startswith("openvino"):
         openvino.require()
@@ -188,14 +200,20 @@ def _source(model: str, store: Store, data: str | None, say: Callable[[str], Non
     folder, origin, license = resolve_folder(uri, store, say)
     adapter = base = None
     attention, context = "full", 0
+    notes: tuple[str, ...] = ()
     if uri.startswith("run:"):
         trained = store.read(Checkpoint, uri.removeprefix("run:"))
         data = data or trained.data
         attention, context = trained.recipe.attention, trained.recipe.context
         adapter_folder = folder.parent / "adapter"
         if adapter_folder.is_dir():
-            adapter, base = adapter_folder, resolve_folder(trained.start, store, say)[0]
-    return _Source(uri, folder, adapter, base, origin, license, data, attention, context)
+            try:
+                base = start_folder(uri.removeprefix("run:"), trained, store, say)[0]
+                adapter = adapter_folder
+            except SizewiseError as error:
+                notes = (f"{error.what} {MERGED}",)
+                say(notes[0])
+    return _Source(uri, folder, adapter, base, origin, license, data, attention, context, notes)
 
 
 def _material(store: Store, data: str | None, prompts: int) -> parity.Material:

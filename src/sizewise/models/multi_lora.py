@@ -13,6 +13,7 @@ from sizewise.models.base import Cancel, Deliver, Model, ScoredText, complete_al
 from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.local import CACHE_TOKENS, ENGINE, begin_answer
 from sizewise.models.opening import resolve_folder
+from sizewise.models.run_starts import full_uri, start_folder, start_of
 from sizewise.models.size import cache_bytes, read_config, weight_bytes
 from sizewise.records import Checkpoint, Completion, ModelDescription, Request
 from sizewise.store import Store
@@ -47,21 +48,26 @@ def open_shared(
 
     Raises:
         UsageError: no two models share a base.
+        SizewiseError: a base has changed since adapters were trained on it.
     """
     precision = precision or requested_precision()
     if precision == IN_4_BITS:
         raise UsageError("Models that share a base can't be in 4 bits.", "bf16, fp16 or fp32", "--precision auto")
     bases: dict[str, list[_Member]] = {}
+    folders: dict[str, tuple[Path, str, str]] = {}
     for uri in uris:
         member = _member(uri, store)
         if member is not None and member.made is not None:
-            bases.setdefault(member.made.start, []).append(member)
+            base = start_of(member.made)
+            folders[base] = start_folder(uri.partition(":")[2], member.made, store, say)
+            bases.setdefault(base, []).append(member)
     found: dict[str, Model] = {}
+    known = {full_uri(uri): uri for uri in uris}
     for base, members in bases.items():
-        folder, origin, license = resolve_folder(base, store, say)
+        folder, origin, license = folders[base]
         members = [member for member in members if _same_attention(member.folder, folder)]
-        if base in uris:
-            members.append(_Member(base, folder, None, None, origin, license))
+        if base in known:
+            members.append(_Member(known[base], folder, None, None, origin, license))
         if len(members) > 1:
             say(f"Loading {base} once for {', '.join(member.uri for member in members)}")
             shared = _SharedBase(folder, members, precision)

@@ -353,6 +353,9 @@ class Checkpoint(Record):
     start_revision: str = ""
     """State of the starting model: the commit on the Hub, or a hash of the files of a folder; empty if the URI never
     changes its meaning."""
+    start_uri: str = ""
+    """URI of the starting model with the full path of its folder or file, so that it is the same from every working
+    directory; empty for runs of earlier versions."""
     template_date: str = ""
     """Date that the chat template stated in training conversations, whatever the day; empty if it states none."""
     validation: Validation | None = None

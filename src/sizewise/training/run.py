@@ -30,6 +30,7 @@ from sizewise.lm.other_vocabulary import OtherVocabulary
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, bits_per_byte, validation_bits, validation_nats
 from sizewise.models.opening import resolve_folder, revision_of
+from sizewise.models.run_starts import full_uri
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Change,
@@ -252,6 +253,7 @@ class Run:
             versions=versions("torch", "transformers", "peft", "tokenizers"),
             template_date=template_date(self.start.tokenizer),
             start_revision=revision_of(self.recipe.start),
+            start_uri=full_uri(self.recipe.start),
             validation=validation,
             specialization=measure_specialization(validation, forgetting),
             changes=tuple(Change(**change._asdict()) for change in result.changes),
