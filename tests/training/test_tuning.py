@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,27 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
     assert store.read(Tuning, stored.id) == record
     assert tune(recipe, dataset.id, 3, store=store) == stored
     assert not list(stored.path.parent.glob("trial-*"))
+
+
+def test_a_changed_start_is_searched_and_measured_again(
+    tiny_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str] = []
+
+    def seen(kind: str, name: str) -> bool:
+        ids.append(name)
+        raise Stop
+
+    monkeypatch.setattr(store, "exists", seen)
+    recipe = Recipe(start=str(tiny_folder), tokens=500)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            train_learning_curve(recipe, "data-1", store=store)
+        with pytest.raises(Stop):
+            tune(recipe, "data-1", 2, store=store)
+        (tiny_folder / "model.safetensors").write_bytes(b"other weights")
+    assert [name.partition("-")[0] for name in ids] == ["curve", "tuning"] * 2
+    assert len(set(ids)) == 4
 
 
 def test_text_only_and_answers_only_stay_what_they_are() -> None:
