@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers import decoders
 
+from sizewise.lm import generate
+from sizewise.lm.text_stream import Text
 from sizewise.models import Model, open_model
-from sizewise.models.answering import Text
+from sizewise.models.answering import Answer
 from sizewise.models.base import Piece
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Message, Request
@@ -40,6 +45,97 @@ def test_text_holds_back_half_characters_and_what_may_be_a_stop_text() -> None:
     assert text.stopped
     open_end = Text(by_letters, stops=("END",))
     assert "".join(open_end.push([byte]) for byte in b"an EN") + open_end.end() == "an EN"
+
+
+@pytest.mark.parametrize("written", ["Names: 𓀀𓀁𓀂𓀃𓀄𓀅 and 𐌰𐌱𐌲", "𓀀𓀁𓀂𓀃", "naïve 日本語 " * 9])
+def test_text_of_single_bytes_stays_whole(written: str) -> None:
+    """A decoder with byte fallback breaks all bytes in a row if the first of them are missing."""
+    decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+
+    def decode(ids: Any) -> str:
+        return str(decoder.decode([f"<0x{byte:02X}>" if byte > 127 else chr(byte) for byte in ids]))
+
+    for size in (1, 2, 3, 7):
+        raw, text = written.encode(), Text(decode)
+        pieces = [text.push(raw[at : at + size]) for at in range(0, len(raw), size)]
+        assert "".join(pieces) + text.end() == written
+        assert len([piece for piece in pieces if piece]) > len(raw) / size / 5  # nothing waits for the end
+
+
+THOUGHT = "<think>\nCompare 9.11 and 9.8.\n\nEight tenths is more.\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "stop", "opened", "wanted"),
+    [
+        (THOUGHT + "9.80 is larger.\n\nMore", "\n\n", "", THOUGHT + "9.80 is larger."),
+        (THOUGHT + "It is 9.8, I think", "9.8", "", THOUGHT + "It is "),
+        (THOUGHT.removeprefix("<think>") + "It is 9.8, I think", "9.8", "<think>", None),
+        ("<think>9.8 cut off", "9.8", "", "<think>9.8 cut off"),
+        ("\n" + THOUGHT + "One\nTwo", "\n", "", "\n" + THOUGHT + "One"),
+        ("\n\nOne", "\n\n", "", ""),
+        ("\n" * 40, "\n\n", "", ""),
+        ("<thin 9.8 air", "9.8", "", "<thin "),
+        ("<", "<", "", ""),
+        ("9.8 <think>9.8", "9.8", "", ""),
+        (
+            "<|channel|>analysis<|message|>9.8<|end|><|start|>assistant<|channel|>final<|message|>A 9.8 b",
+            "9.8",
+            "",
+            None,
+        ),
+    ],
+)
+def test_stop_texts_act_after_reasoning(written: str, stop: str, opened: str, wanted: str | None) -> None:
+    wanted = written[: written.rindex(stop)] if wanted is None else wanted
+    for size in (1, 2, 5, len(written)):
+        text, raw = Text(by_letters, (stop,), opened), written.encode()
+        given = "".join(text.push(raw[at : at + size]) for at in range(0, len(raw), size)) + text.end()
+        assert given == text.returned == wanted
+        assert text.stopped == (wanted != written)
+    everywhere = Text(by_letters, (stop,))
+    assert everywhere.push(written.encode()) == written[: written.index(stop)]
+
+
+class Letters:
+    """A tokenizer whose tokens are bytes."""
+
+    added_tokens_decoder: Mapping[int, Any] = MappingProxyType({})
+    all_special_ids = ()
+
+    def __len__(self) -> int:
+        return 256
+
+    def __call__(self, text: str, **_: Any) -> Any:
+        return SimpleNamespace(input_ids=list(text.encode()))
+
+    def decode(self, ids: Any, **_: Any) -> str:
+        return by_letters(ids)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_conversation_stops_after_its_reasoning(streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, letters = (THOUGHT + "9.80 is larger.\n\nMore").encode(), Letters()
+    if streams:
+        ends: list[Completion] = []
+        request = Request(id="a", messages=CHAT, max_tokens=200, stop=("\n\n",))
+        answer = Answer(letters, request, 3, lambda piece: ends.append(piece.end) if piece.end else None)
+        assert any(answer.take([byte]) for byte in written)
+        (end,) = ends
+        assert (end.text, end.finish) == ("9.80 is larger.", "stop")
+        return
+
+    def scripted(_: Any, __: Any, prompts: Any, is_done: Any, choose: Any) -> list[list[int]]:
+        return [next(list(written[:n]) for n in range(1, 200) if is_done(i, list(written[:n]))) for i in range(2)]
+
+    monkeypatch.setattr(generate, "run_batch", scripted)
+    monkeypatch.setattr(generate, "end_ids", lambda *_: {0})
+    network = SimpleNamespace(device="cpu")
+    more: Any = {"max_tokens": 200, "stop": ("\n\n",)}
+    for answer in generate.generate(network, letters, [[1], [1, 2]], thoughts=["", ""], **more):
+        assert answer.text == (THOUGHT + "9.80 is larger.").strip()
+    for answer in generate.generate(network, letters, [[1], [1, 2]], **more):
+        assert answer.text == "<think>\nCompare 9.11 and 9.8."
 
 
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])

@@ -13,13 +13,13 @@ from transformers import DynamicCache
 from sizewise.lm.control_tokens import answer_text
 from sizewise.lm.execution import WINDOWS, Execution, Head, execution_of
 from sizewise.lm.single import answer_singly
+from sizewise.lm.text_stream import Text
 from sizewise.lm.tokenizer import end_ids
 from sizewise.progress import pulse
 
 TILE = 16_384  # vocabulary entries whose logits are in memory at a time
 MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
 MAX_ANSWER = 1024  # tokens reserved for the answer when deciding whether a prefix can be shared
-STOP_MARGIN = 4  # tokens beyond the longest stop text: a decoded tail may lose the blank at its beginning
 ROWS_OF_LOGITS = 16  # positions whose whole logits are in memory at a time
 SHRINK_AT = 0.8  # drop finished rows when a smaller share of the batch is still running
 
@@ -51,6 +51,7 @@ def generate(
     *,
     max_tokens: int,
     stop: Sequence[str] = (),
+    thoughts: Sequence[str] | None = None,
     batch: int = 64,
     logprobs: bool = False,
 ) -> Iterator[Answer]:
@@ -62,26 +63,29 @@ def generate(
         prompts: token ids, special tokens included; no prompt may be empty.
         max_tokens: maximum length of an answer.
         stop: texts that end an answer.
+        thoughts: reasoning tag that each prompt leaves open, or "" where there is none. Stop texts then act after the
+            reasoning of an answer; by default they act from its beginning.
         batch: prompts per batch. In bf16 an answer may depend on the other prompts of its batch.
         logprobs: compute the log-likelihoods of the tokens, too; a step then takes longer.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    ends = end_ids(network, tokenizer)
+    ends, decode = end_ids(network, tokenizer), partial(answer_text, tokenizer)
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
         begun = time.perf_counter()
         found: list[list[float]] = [[] for _ in members]
+        texts = [Text(decode, stop, thoughts[i] if thoughts else None) for i in members]
         with torch.device(network.device):
             written = run_batch(
                 network,
                 tokenizer,
                 [prompts[i] for i in members],
-                lambda _, new: _is_done(tokenizer, new, max_tokens, stop, ends),
+                partial(_is_done, max_tokens, ends, texts if any(stop) else ()),
                 partial(_choose, found if logprobs else None),
             )
         seconds = (time.perf_counter() - begun) / len(members)
-        for i, new, known in zip(members, written, found, strict=True):
-            answer = _answer(tokenizer, new, i, ends, stop, seconds)
+        for i, new, known, stopping in zip(members, written, found, texts, strict=True):
+            answer = _answer(tokenizer, new, i, ends, stopping, seconds)
             yield answer._replace(mean_logprob=sum(known[: len(new)]) / len(new)) if logprobs else answer
 
 
@@ -249,22 +253,21 @@ def _argmax(hidden: torch.Tensor, head: Head) -> torch.Tensor:
     return token
 
 
-def _is_done(tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str], ends: set[int]) -> bool:
-    if new[-1] in ends or len(new) >= max_tokens:
+def _is_done(max_tokens: int, ends: set[int], texts: Sequence[Text], member: int, new: list[int]) -> bool:
+    """Check whether an answer is complete, and add its last token to its text if there are texts to look at."""
+    if new[-1] in ends:
         return True
-    if not stop:
-        return False
-    reach = max(len(mark.encode()) for mark in stop) + STOP_MARGIN  # a token may be a single byte
-    tail = tokenizer.decode(new[-reach:])
-    return any(mark in tail for mark in stop)
+    if texts:
+        texts[member].push(new[-1:])
+    return len(new) >= max_tokens or bool(texts and texts[member].stopped)
 
 
-def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Sequence[str], seconds: float) -> Answer:
+def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stopping: Text, seconds: float) -> Answer:
     ended = new[-1] in ends
     text = answer_text(tokenizer, new[:-1] if ended else new)
-    cuts = [text.find(mark) for mark in stop if mark in text]
-    if cuts:
-        text, ended = text[: min(cuts)], True
+    stopping.end()
+    if stopping.stopped:
+        text, ended = stopping.returned, True
     return Answer(index, text.strip(), len(new), "stop" if ended else "length", seconds, new)
 
 

@@ -1,103 +1,17 @@
-"""Stream answers: turn tokens into pieces of text without broken characters or partial stop texts."""
+"""Stream answers: pieces of text with their tokens, as they arrive."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
+from sizewise.lm.text_stream import Text
 from sizewise.models.base import Deliver, Piece
 from sizewise.records import Completion, Request
-
-UNFINISHED = "\ufffd"  # stands for a character whose bytes haven't all arrived
-KEPT = 6  # earlier tokens that are decoded together with new ones: some tokenizers join words
-
-
-class Text:
-    """Incremental decoder of one answer's tokens.
-
-    Args:
-        decode: turns tokens into text.
-        stops: texts that end the answer and aren't part of it.
-    """
-
-    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
-        self._decode, self._stops = decode, tuple(stop for stop in stops if stop)
-        self._ids: list[int] = []
-        self._read = 0  # number of tokens whose text is in `_decoded`
-        self._returned = 0  # number of characters returned so far
-        self._decoded = ""
-        self.stopped = False
-
-    def push(self, ids: Sequence[int]) -> str:
-        """Add tokens and return the text that is final."""
-        self._ids += ids
-        return self._release(final=False)
-
-    def end(self) -> str:
-        """Return the text held back so far."""
-        return self._release(final=True)
-
-    @property
-    def returned(self) -> str:
-        """All text returned so far."""
-        return self._decoded[: self._returned]
-
-    def _release(self, final: bool) -> str:
-        if self.stopped:
-            return ""
-        begin = max(0, self._read - KEPT)
-        before = self._decode(self._ids[begin : self._read])
-        now = self._decode(self._ids[begin:])
-        if not now.endswith(UNFINISHED) or final:
-            self._decoded += now[len(before) :]
-            self._read = len(self._ids)
-        end = len(self._decoded)
-        cuts = [
-            cut
-            for cut in (self._decoded.find(stop, max(0, self._returned - len(stop))) for stop in self._stops)
-            if cut >= 0
-        ]
-        if cuts:
-            end, self.stopped = min(cuts), True
-        elif not final:
-            end -= max((_overlap(self._decoded, stop) for stop in self._stops), default=0)
-        text = self._decoded[self._returned : end]
-        self._returned = max(self._returned, end)
-        return text
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int], *, of_text: bool = False) -> list[str]:
-    """Return the text of each token, so that the concatenation is the full text.
-
-    A token that contains only the first bytes of a character gets no text; the character belongs to its last token.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        ids: token ids.
-        of_text: whether the ids encode plain text; if so, beginning-of-text tokens get no text.
-    """
-
-    def decode(some_ids: Sequence[int]) -> str:
-        return str(tokenizer.decode(some_ids, clean_up_tokenization_spaces=False))
-
-    text = Text(decode)
-    from sizewise.lm.tokenizer import begin_ids
-
-    before = begin_ids(tokenizer) if of_text else []
-    begins = len(before) if list(ids[: len(before)]) == before else 0
-    found = [""] * begins + [text.push([token]) for token in ids[begins:]]
-    if found:
-        found[-1] += text.end()
-    return found
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Count the trailing characters of a text that may be the start of a stop text."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Answer:
@@ -120,7 +34,8 @@ class Answer:
         self.request = request
         self.cancelled = threading.Event()
         self._tokenizer, self._prompt_tokens, self._deliver, self._opened = tokenizer, prompt_tokens, deliver, opened
-        self._text, self._unsent = Text(decode, request.stop), opened if request.messages else ""
+        self._text = Text(decode, request.stop, opened if request.messages else None)
+        self._unsent = opened if request.messages else ""
         self._begun = time.perf_counter()
         self._first: float | None = None
         self._count = 0

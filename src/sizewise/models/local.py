@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.placement import IN_4_BITS
-from sizewise.models.answering import Answer, token_texts
+from sizewise.lm.text_stream import token_texts
+from sizewise.models.answering import Answer
 from sizewise.models.base import (
     Cancel,
     Deliver,
@@ -152,7 +153,7 @@ class LocalModel(Model):
         from sizewise.lm.generate import generate
 
         prompts = self._prompts(requests)
-        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        groups: dict[tuple[int, tuple[str, ...], bool], list[int]] = {}
         context = self._description.context
         for i, request in enumerate(requests):
             refusal = refuse_too_long(fitted(request, len(prompts[i]), context), len(prompts[i]), context)
@@ -160,14 +161,15 @@ class LocalModel(Model):
                 yield refusal
                 continue
             limit = fitted(request, len(prompts[i]), context, step=SAME_LENGTH).max_tokens
-            groups.setdefault((limit, request.stop), []).append(i)
-        for (max_tokens, stop), members in groups.items():
+            groups.setdefault((limit, request.stop, bool(request.messages)), []).append(i)
+        for (max_tokens, stop, chat), members in groups.items():
             answers = generate(
                 self._network,
                 self._tokenizer,
                 [prompts[i] for i in members],
                 max_tokens=max_tokens,
                 stop=stop,
+                thoughts=[opened_by(self._tokenizer, prompts[i]) for i in members] if chat else None,
                 logprobs=any(requests[i].logprobs for i in members),
             )
             for answer in answers:

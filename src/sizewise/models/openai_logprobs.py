@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.errors import ScoringError, SizewiseError
-from sizewise.models.answering import UNFINISHED
+from sizewise.lm.text_stream import UNFINISHED
 from sizewise.models.background import BackgroundLoop
 from sizewise.models.base import ScoredText
 from sizewise.models.patience import RETRYABLE_STATUSES, requested_wait_s, wait_s

@@ -131,7 +131,7 @@ from sizewise.records.text import (
     SplitSize,
     ToolCall,
 )
-from sizewise.records.thoughts import THOUGHT_PAIRS, opened_thought, split_thoughts
+from sizewise.records.thoughts import THOUGHT_PAIRS, AnswerFinder, opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
@@ -165,6 +165,7 @@ __all__ = [
     "AfterAnswer",
     "Agreement",
     "AnchorSubset",
+    "AnswerFinder",
     "AttentionTradeoff",
     "Audit",
     "BreakEven",

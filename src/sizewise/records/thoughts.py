@@ -92,15 +92,67 @@ def split_thoughts(text: str) -> tuple[str, str]:
     return _AROUND.sub("", answer).strip(), "\n".join(part.strip() for part in thoughts if part.strip())
 
 
+def _closing(end: str) -> re.Pattern[str]:
+    """Return a pattern of what ends reasoning; some models mix up two of the tags."""
+    return re.compile(r"</think(?:ing)?>" if end in ("</think>", "</thinking>") else re.escape(end), re.IGNORECASE)
+
+
 _SHORT = 80  # characters of an opening, such as "Let me think about it."
 # A mark counts at the start of a line, after a sentence or attached to a word, and not where a sentence names it.
 _BEFORE = r"(?:\A\s*|\n[ \t]*|(?<=[.!?>\]\u25b7\u3002\uff01\uff1f])[ \t]*|(?<=\w))"
 _LINE = r"(?:\A\s*|\n[ \t]*|(?<=\w))"
 
 
+# Beginning of reasoning -> what ends it, the header of the answer included.
+_CLOSINGS = (
+    *((begin.lower(), _closing(end)) for begin, end in THOUGHT_PAIRS),
+    *((begin, re.compile(r"<\|channel\|>final[^<]*<\|message\|>")) for begin in ("<|channel|>", "<|start|>assistant")),
+)
+_LONGEST = 200  # characters of what ends reasoning
+_MAX_BLANK = 16  # blanks before reasoning
+
+
+class AnswerFinder:
+    """Finds where the answer begins in a growing output that may begin with reasoning.
+
+    Args:
+        opened: reasoning tag that the prompt leaves open; empty if there is none.
+    """
+
+    def __init__(self, opened: str = "") -> None:
+        self._closing = next((closing for begin, closing in _CLOSINGS if begin == opened.lower()), None)
+        self._searched = 0
+        self._begin: int | None = None
+
+    def find(self, text: str, final: bool = False) -> int | None:
+        """Return where the answer begins; in reasoning, the end of the text. None while a tag may be incomplete.
+
+        Args:
+            text: the output so far.
+            final: whether nothing follows.
+        """
+        if self._begin is not None:
+            return self._begin
+        if self._closing is None:
+            start = text.lstrip()
+            blank, start = len(text) - len(start), start.lower()
+            self._closing = next((closing for begin, closing in _CLOSINGS if start.startswith(begin)), None)
+            if self._closing is None:
+                may_begin = blank <= _MAX_BLANK and any(begin.startswith(start) for begin, _ in _CLOSINGS)
+                if final or not may_begin:
+                    self._begin = 0
+                return self._begin
+        closed = self._closing.search(text, self._searched)
+        answer = text[closed.end() :].lstrip() if closed else ""
+        if answer:
+            self._begin = len(text) - len(answer)
+        self._searched = closed.start() if closed else max(0, len(text) - _LONGEST)
+        return len(text) - len(answer)
+
+
 def _cut(answer: str, begin: str, end: str, leading: bool, thoughts: list[str]) -> str:
     """Remove the reasoning between two marks from an answer, and add it to the thoughts."""
-    closing = r"</think(?:ing)?>" if end in ("</think>", "</thinking>") else re.escape(end)
+    closing = _closing(end).pattern
     opened = re.compile(f"(?P<before>{_BEFORE}){re.escape(begin)}(?P<thought>.*?){closing}", re.DOTALL | re.IGNORECASE)
     place = 0
     while match := opened.search(answer, place):

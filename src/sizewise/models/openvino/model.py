@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.models.answering import token_texts
+from sizewise.lm.text_stream import token_texts
 from sizewise.models.base import ScoredPrompt, ScoredRun, ScoredText, TokenRun
 from sizewise.models.engine_model import EngineModel, configured_ends
 from sizewise.models.engine_process import SCORED_TOGETHER
