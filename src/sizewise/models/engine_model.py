@@ -46,12 +46,20 @@ class EngineModel(Model):
         ends: tokens that end an answer.
         engine: the running engine.
         asked: what its URI says of reasoning.
+        rows: tokens that have an embedding; by default all of the tokenizer's.
     """
 
     def __init__(
-        self, description: ModelDescription, tokenizer: Any, ends: Sequence[int], engine: Engine, asked: Reasoning
+        self,
+        description: ModelDescription,
+        tokenizer: Any,
+        ends: Sequence[int],
+        engine: Engine,
+        asked: Reasoning,
+        rows: int | None = None,
     ) -> None:
         self._description, self._tokenizer, self._ends, self._engine = description, tokenizer, ends, engine
+        self._rows = rows
         self._reasoning = ReasoningRoom(asked, known=opens_thought(tokenizer, asked), tokenizer=tokenizer)
 
     def describe(self) -> ModelDescription:
@@ -68,7 +76,7 @@ class EngineModel(Model):
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Start answering; see `Model.start`."""
-        begun = begin_answer(self._tokenizer, self._description, request, deliver)
+        begun = begin_answer(self._tokenizer, self._description, request, deliver, self._rows)
         if begun is None:
             return lambda: None
         ids, answer = begun

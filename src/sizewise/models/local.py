@@ -87,6 +87,7 @@ class LocalModel(Model):
         self._network = _load(folder, precision, device)
         self._tokenizer = hf_format.load_tokenizer(folder)
         hf_format.check_tokenizer(self._network, self._tokenizer, folder)
+        self._rows = int(self._network.get_input_embeddings().num_embeddings)
         self._batcher = Batcher(self._network, self._tokenizer)
         self._decider: OptionDecider | None = None
         asked = split_reasoning(uri)[1]
@@ -185,12 +186,11 @@ class LocalModel(Model):
                 )
 
     def _prompts(self, requests: Sequence[Request]) -> list[list[int]]:
-        rows = self._network.get_input_embeddings().num_embeddings
-        return [prompt_ids(self._tokenizer, self._description, request, rows) for request in requests]
+        return [prompt_ids(self._tokenizer, self._description, request, self._rows) for request in requests]
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Start answering. Waiting requests form a batch; later requests wait until it is done."""
-        begun = begin_answer(self._tokenizer, self._description, request, deliver)
+        begun = begin_answer(self._tokenizer, self._description, request, deliver, self._rows)
         if begun is None:
             return lambda: None
         ids, answer = begun
@@ -380,14 +380,21 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request, 
 
 
 def begin_answer(
-    tokenizer: Any, description: ModelDescription, request: Request, deliver: Deliver
+    tokenizer: Any, description: ModelDescription, request: Request, deliver: Deliver, rows: int | None = None
 ) -> tuple[list[int], Answer] | None:
     """Encode a request and create its answer; deliver a failure and return None if the request is too long.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        description: the model.
+        request: the request.
+        deliver: receives the pieces of the answer.
+        rows: tokens that have an embedding; by default all of the tokenizer's.
 
     Raises:
         SizewiseError: the request can't be encoded.
     """
-    ids = prompt_ids(tokenizer, description, request)
+    ids = prompt_ids(tokenizer, description, request, rows)
     request = fitted(request, len(ids), description.context)
     refusal = refuse_too_long(request, len(ids), description.context)
     if refusal:

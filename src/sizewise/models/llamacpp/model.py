@@ -101,7 +101,7 @@ class LlamaCppModel(EngineModel):
             notes=notes,
         )
         engine = Engine(path, tokens, keep_prefixes=keep_prefixes)
-        super().__init__(description, tokenizer, sorted(ends - {None}), engine, asked)
+        super().__init__(description, tokenizer, sorted(ends - {None}), engine, asked, counted.config.get("vocab_size"))
 
     def signature(self) -> str:
         """Return how log-likelihoods are computed: not at all."""

@@ -92,7 +92,7 @@ class OpenvinoModel(EngineModel):
             reasoning_tokens=asked.tokens,
         )
         engine = Engine(folder, precision, tokens, keep_prefixes=keep_prefixes)
-        super().__init__(description, tokenizer, ends, engine, asked)
+        super().__init__(description, tokenizer, ends, engine, asked, counted.config.get("vocab_size"))
         self._scorer = None if keep_prefixes else engine
         self._lock, self._open_scorer = threading.Lock(), partial(Engine, folder, precision)
 
@@ -108,7 +108,7 @@ class OpenvinoModel(EngineModel):
 
     def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
         """Compute log-likelihoods of the tokens of prompts. The engine doesn't report more likely alternatives."""
-        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        prompts = [prompt_ids(self._tokenizer, self._description, request, self._rows) for request in requests]
         long = iter(self._scoring().nats([ids for ids in prompts if len(ids) > 1]))
         return [
             ScoredPrompt(
