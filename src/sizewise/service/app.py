@@ -27,14 +27,14 @@ from sizewise.service.decision_cascade import has_cascade
 from sizewise.service.decision_schemas import AnyDecisionRequest
 from sizewise.service.decisions import Decisions
 from sizewise.service.handovers import REQUESTED_BY
-from sizewise.service.jobs import Job, with_index
+from sizewise.service.jobs import Job
 from sizewise.service.limits import Gate
 from sizewise.service.lookups import CUSTOMER
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.pages import documents
 from sizewise.service.pages.monitor import add_pages
 from sizewise.service.pages.support import add_support
-from sizewise.service.prompts import client_of, echo, embed
+from sizewise.service.prompts import client_of, echo, embed, with_index
 from sizewise.service.request_log import RejectedKeys, RequestLog
 from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.responses_api import NOT_KEPT, ResponsesForm, ResponsesRequest, own_name

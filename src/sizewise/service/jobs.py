@@ -29,12 +29,6 @@ from sizewise.service.waiting import CLIENT_CLOSED, TIMED_OUT, DeadlineStream, b
 T = TypeVar("T")
 
 
-def with_index(request: Request, index: int) -> Request:
-    """Number one of several requests, and offset its seed so that their samples differ."""
-    seed = request.seed + index if request.seed is not None else None
-    return request.model_copy(update={"id": str(index), "seed": seed})
-
-
 class Job:
     """The completions of one HTTP request.
 

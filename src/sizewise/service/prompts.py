@@ -24,6 +24,12 @@ from sizewise.service.schemas import APIError, EmbeddingRequest, TextRequest
 from sizewise.service.state import State
 
 
+def with_index(request: Request, index: int) -> Request:
+    """Number one of several requests, and offset its seed so that their samples differ."""
+    seed = request.seed + index if request.seed is not None else None
+    return request.model_copy(update={"id": str(index), "seed": seed})
+
+
 def reject_too_long(runner: ModelRunner, requests: Sequence[Request], size: int) -> None:
     """Reject requests that can never be served, before their tokens are counted.
 
@@ -163,7 +169,9 @@ async def _continue(runner: ModelRunner, request: Request) -> _Continuation:
 async def echo(
     state: State, runner: ModelRunner, key: Key | None, body: TextRequest, prompts: list[Request], client: str = ""
 ) -> Response:
-    """Return prompts with the log-probabilities of their tokens, followed by a continuation if max_tokens allows one.
+    """Return prompts with the log-probabilities of their tokens, followed by continuations if max_tokens allows them.
+
+    A prompt is scored once; with `n`, it is followed by as many continuations, in a choice each.
 
     Raises:
         APIError: the model doesn't support it, or the request cannot be served.
@@ -179,12 +187,13 @@ async def echo(
             "echo",
         )
     started = monotonic()
-    charge = await reserve(state, runner, key, prompts)
-    size = sum(runner.size_of(request) for request in prompts)
+    wanted = [with_index(prompt, i) for prompt in prompts for i in range(body.n or 1)]
+    charge = await reserve(state, runner, key, wanted)
+    size = sum(runner.size_of(request) for request in wanted)
     try:
         async with runner.admission.slot(client, size):
             charge.update(0, charge.tokens)  # an upper bound until the tokens are counted
-            scored, continuations = await _score_and_continue(runner, prompts, bool(body.max_tokens))
+            scored, continuations = await _score_and_continue(runner, prompts, wanted, generate=body.max_tokens != 0)
             prompt_tokens = sum(len(prompt.tokens) for prompt in scored)
             completion_tokens = sum(len(continuation.tokens) for continuation in continuations)
             charge.update(0, prompt_tokens + completion_tokens)
@@ -200,13 +209,13 @@ async def echo(
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-    choices = _echo_choices(body, scored, continuations)
+    choices = _echo_choices(body, [prompt for prompt in scored for _ in range(body.n or 1)], continuations)
     base = responses.base("text_completion", responses.new_id("cmpl"), runner.name)
     return JSONResponse(base | {"choices": choices, "usage": usage})
 
 
 async def _score_and_continue(
-    runner: ModelRunner, prompts: list[Request], generate: bool
+    runner: ModelRunner, prompts: list[Request], wanted: list[Request], generate: bool
 ) -> tuple[list[ScoredPrompt], list[_Continuation]]:
     """Score prompts and optionally continue them.
 
@@ -221,9 +230,9 @@ async def _score_and_continue(
     if context and longest > context:
         raise APIError(f"The prompt has {longest} tokens; the context is {context}.", "prompt")
     if not generate:
-        return scored, [NO_CONTINUATION] * len(prompts)
+        return scored, [NO_CONTINUATION] * len(wanted)
     async with asyncio.TaskGroup() as group:  # if one fails, the others are cancelled
-        tasks = [group.create_task(_continue(runner, prompt)) for prompt in prompts]
+        tasks = [group.create_task(_continue(runner, request)) for request in wanted]
     return scored, [task.result() for task in tasks]
 
 
