@@ -11,6 +11,7 @@ from typing import Any
 
 from sizewise.lm.text_stream import Text
 from sizewise.models.base import Deliver, Piece
+from sizewise.models.thinking import with_reasoning_tokens
 from sizewise.records import Completion, Request
 
 
@@ -96,7 +97,7 @@ class Answer:
             error=finish if is_error else None,
             confidence=None if is_error or not self._scored else math.exp(-self._nats / self._scored),
         )
-        self._deliver(Piece(end=completion))
+        self._deliver(Piece(end=with_reasoning_tokens(completion, self._tokenizer)))
 
     def _send(self, text: str, ids: Sequence[int], nats: Sequence[float]) -> None:
         tokens = tuple(str(self._tokenizer.decode([token])) for token in ids) if self.request.logprobs else ()

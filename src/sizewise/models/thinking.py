@@ -116,12 +116,24 @@ def within_limit(answer: Completion, max_tokens: int, tokenizer: Any) -> Complet
     """
     if not answer.reasoning:
         return answer
-    ids = tokenizer(answer.text, add_special_tokens=False).input_ids if answer.text else []
+    ids = _answer_ids(answer, tokenizer)
     counted = {"reasoning_tokens": max(0, answer.completion_tokens - len(ids))}
     if len(ids) <= max_tokens:
         return answer.model_copy(update=counted)
     text = str(tokenizer.decode(ids[:max_tokens], clean_up_tokenization_spaces=False)).strip()
     return answer.model_copy(update={**counted, "text": text, "finish": "length"})
+
+
+def with_reasoning_tokens(answer: Completion, tokenizer: Any) -> Completion:
+    """Count the reasoning of a local model: all tokens but those of the answer."""
+    if not answer.reasoning:
+        return answer
+    tokens = answer.completion_tokens - len(_answer_ids(answer, tokenizer))
+    return answer.model_copy(update={"reasoning_tokens": max(0, tokens)})
+
+
+def _answer_ids(answer: Completion, tokenizer: Any) -> list[int]:
+    return list(tokenizer(answer.text, add_special_tokens=False).input_ids) if answer.text else []
 
 
 class ReasoningRoom:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from sizewise.models.thinking import with_counted_reasoning
 from sizewise.records import Completion
 from sizewise.service.responses import ChatForm
 from sizewise.service.schemas import (
@@ -265,7 +266,7 @@ class ResponsesForm(ChatForm):
             self._output.append(_message(message["content"] or ""))
         self._output += [_call(call["id"], **call["function"]) for call in message.get("tool_calls", ())]
         status = self._status(choices[0]["finish_reason"])
-        if status == "incomplete":
+        if status == "incomplete" and self._output[-1]["type"] != "function_call":  # calls are whole
             self._output[-1]["status"] = status
         return self.response(status, self._usage(completions)) | extension
 
@@ -274,12 +275,12 @@ class ResponsesForm(ChatForm):
         return "incomplete" if finish == "length" else "completed"
 
     def _usage(self, completions: Sequence[Completion]) -> dict[str, Any]:
-        used = self.usage(completions)
+        used, reasoned = self.usage(completions), map(with_counted_reasoning, completions)
         return {
             "input_tokens": used["prompt_tokens"],
             "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": used["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": sum(one.reasoning_tokens for one in reasoned)},
             "total_tokens": used["total_tokens"],
         }
 
