@@ -21,10 +21,10 @@ from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.option_scores import continue_prompt
 from sizewise.lm.packing import NO_TARGET
 from sizewise.lm.score import bits_by_position, bits_of_texts, score_texts, score_texts_after
+from sizewise.lm.text_stream import token_texts
 from sizewise.lm.tokenizer import encoded_text, prefix_ids, text_ids
 from sizewise.lm.validation import Held, validation_nats
 from sizewise.models import parity
-from sizewise.lm.text_stream import token_texts
 from sizewise.records import Recipe
 from sizewise.training.batches import Additions, make_mix
 from sizewise.training.held_out import hold_out

@@ -18,6 +18,7 @@ from sizewise.records import Completion, Evidence, Message, Request, ToolCall, s
 from sizewise.service.reasoning import ReasoningParser
 from sizewise.service.schemas import (
     DEFAULT_MAX_TOKENS,
+    DEFAULT_TEXT_TOKENS,
     APIError,
     ChatMessage,
     ChatRequest,
@@ -133,7 +134,8 @@ def text_request(body: TextRequest, prompt: str | tuple[int, ...]) -> Request:
         text=prompt if isinstance(prompt, str) else None,
         ids=None if isinstance(prompt, str) else prompt,
         stop=body.stops(),
-        max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        max_tokens=DEFAULT_TEXT_TOKENS if body.max_tokens is None else body.max_tokens,
+        fit=body.max_tokens is None,
         temperature=_temperature(body),
         top_p=1.0 if body.top_p is None else max(MIN_SAMPLING, body.top_p),
         seed=None if body.seed is None else body.seed % 2**31,
@@ -285,7 +287,7 @@ class ChatForm:
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
         """Format a choice. Reasoning has a field of its own, as with vLLM and DeepSeek."""
         text, reasoning = split_thoughts(text)
-        content, calls = self._tools.parse(text) if self._tools else (text, [])
+        content, calls = self._tools.parse(text, cut=finish == "length") if self._tools else (text, [])
         content = content.strip() if calls else content
         message: dict[str, Any] = {
             "role": "assistant",
@@ -296,7 +298,7 @@ class ChatForm:
             message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = format_calls(calls)
-            finish = "tool_calls"
+            finish = _finish_with_calls(finish)
         if self._with_evidence is not None:
             message["evidence"] = evidence_of(self._with_evidence, text)
         logprobs = chat_logprobs(tokens, values) if tokens else None
@@ -329,14 +331,19 @@ class ChatForm:
         if self._tools is not None:
             parser = self._parsers.setdefault(index, self._tools.stream_parser())
             before = parser.feed(text)
-            content, calls = parser.end()
+            content, calls = parser.end(cut=finish == "length")
             content = before + content
             deltas += [{"content": content}] if content.strip() or (content and not calls) else []
             if calls:
                 deltas.append({"tool_calls": format_calls(calls, streamed=True)})
-                finish = "tool_calls"
+                finish = _finish_with_calls(finish)
         chunks = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
         return [*chunks, {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish}]
+
+
+def _finish_with_calls(finish: str) -> str:
+    """Return the finish reason of an answer with calls; if it was cut, more of them may be missing."""
+    return "length" if finish == "length" else "tool_calls"
 
 
 class TextForm(ChatForm):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, 
 
 from sizewise.records import ModelDescription, Request
 
-DEFAULT_MAX_TOKENS = 512
+DEFAULT_MAX_TOKENS, DEFAULT_TEXT_TOKENS = 512, 16
 MAX_CHOICES, MAX_MESSAGES, MAX_PROMPTS, MAX_TOOLS = 8, 1_000, 256, 128
 MAX_LOGIT_BIASES = 300
 CONSTRAINTS_OF_OTHER_SERVERS = (
@@ -128,15 +128,17 @@ class RequestBody(_Body):
     @model_validator(mode="before")
     @classmethod
     def _check_encodable(cls, data: Any) -> Any:
-        """Reject lone surrogates, which cannot be encoded in a response, and long logit_bias maps."""
+        """Reject lone surrogates and infinite numbers, which a response cannot encode, and long logit_bias maps."""
         if not isinstance(data, dict):
             return data
         if isinstance(data.get("logit_bias"), dict) and len(data["logit_bias"]) > MAX_LOGIT_BIASES:
             raise ValueError(f"logit_bias has more than {MAX_LOGIT_BIASES} tokens")
         try:
-            json.dumps(data, ensure_ascii=False).encode("utf-8")
+            json.dumps(data, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("the text contains a lone surrogate, which is not valid Unicode") from None
+        except ValueError:
+            raise ValueError("a number is NaN or infinite, which is not valid JSON") from None
         return data
 
 
@@ -251,7 +253,7 @@ class TextRequest(Common):
     """A body of /v1/completions."""
 
     prompt: str | Texts | Ids | Annotated[list[Ids], FIRST_ERROR]
-    max_tokens: int | None = Field(16, ge=0, le=10**7)
+    max_tokens: int | None = Field(None, ge=0, le=10**7)
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
     suffix: str | None = None

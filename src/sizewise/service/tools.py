@@ -15,6 +15,7 @@ from typing import Any
 from sizewise.records import Request, ToolCall
 from sizewise.records.tool_calls import (
     BEGIN,
+    END,
     FORCED_CALL,
     FORCED_CHOICE,
     OPTIONAL_CALL,
@@ -46,8 +47,10 @@ class Tools:
         """Read the tools of a request; None if it has none.
 
         Raises:
-            APIError: tool_choice names an unknown function, or a parameter cannot be combined with tools.
+            APIError: tool_choice demands an impossible call, or a parameter cannot be combined with tools.
         """
+        if not body.tools and body.tool_choice not in (None, "none", "auto") and not lenient:
+            raise APIError("tool_choice demands a call, but there are no tools.", "tool_choice")
         if not body.tools or body.tool_choice == "none":
             return None
         functions = [tool.function for tool in body.tools]
@@ -111,12 +114,20 @@ class Tools:
         """The functions described to the model; if a call is forced, only the allowed ones."""
         return [function for name, function in self._functions.items() if not self._forced or name in self._forced]
 
-    def parse(self, text: str) -> tuple[str, list[ToolCall]]:
-        """Split an answer into text and calls; an invalid call remains part of the text."""
+    def parse(self, text: str, cut: bool = False) -> tuple[str, list[ToolCall]]:
+        """Split an answer into text and calls; an invalid call remains part of the text.
+
+        Args:
+            text: the answer.
+            cut: whether the answer was cut at its limit; a half-written call after whole ones is then dropped.
+        """
         if self._forced:
             call = self._forced_call(text)
             return ("", [call]) if call else (text, [])
         content, calls = find_calls(text, self._functions, self._types)
+        last = content.rfind(BEGIN)
+        if cut and calls and last >= 0 and END not in content[last:]:
+            content = content[:last]
         return content, calls if self._parallel else calls[:1]
 
     def _forced_call(self, text: str) -> ToolCall | None:
@@ -161,9 +172,9 @@ class StreamParser:
         self._sent = self._sent or bool(ready.strip())
         return ready
 
-    def end(self) -> tuple[str, list[ToolCall]]:
-        """Return the buffered text and the calls."""
-        return self._tools.parse(self._buffer)
+    def end(self, cut: bool = False) -> tuple[str, list[ToolCall]]:
+        """Return the buffered text and the calls; see `Tools.parse`."""
+        return self._tools.parse(self._buffer, cut)
 
 
 def format_calls(calls: Sequence[ToolCall], streamed: bool = False) -> list[dict[str, Any]]:
