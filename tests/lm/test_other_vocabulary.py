@@ -14,8 +14,9 @@ import torch
 from sizewise.errors import SizewiseError
 from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.loop import loss_of, prepare
-from sizewise.lm.other_vocabulary import MIN_MASS, K, OtherVocabulary, token_bytes
+from sizewise.lm.other_vocabulary import MIN_MASS, K, OtherVocabulary
 from sizewise.lm.packing import NO_TARGET, Rows, Unit, pack
+from sizewise.lm.token_bytes import token_bytes
 from sizewise.lm.tokenizer import prefix_ids, text_ids, train_tokenizer
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store

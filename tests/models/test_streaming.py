@@ -7,15 +7,19 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import decoders
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as token_models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sizewise.lm import generate
 from sizewise.lm.text_stream import Text
 from sizewise.models import Model, open_model
 from sizewise.models.answering import Answer
-from sizewise.models.base import Piece
+from sizewise.models.base import Piece, bytes_of
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Message, Request
+from sizewise.service.responses import TextForm, chat_logprobs
+from sizewise.service.schemas import TextRequest
 from sizewise.store import Store
 
 CHAT = (Message(role="user", content="What does item seven say of the plan?"),)
@@ -136,6 +140,47 @@ def test_a_conversation_stops_after_its_reasoning(streams: bool, monkeypatch: py
         assert answer.text == (THOUGHT + "9.80 is larger.").strip()
     for answer in generate.generate(network, letters, [[1], [1, 2]], **more):
         assert answer.text == "<think>\nCompare 9.11 and 9.8."
+
+
+def with_byte_fallback() -> Any:
+    """A tokenizer like Llama 2's: a blank before each text, dropped again, and single bytes for unknown letters."""
+    letters = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127)), "<s>"]
+    made = Tokenizer(
+        token_models.BPE({one: i for i, one in enumerate(letters)}, [], byte_fallback=True, unk_token="<unk>")
+    )
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    made.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", eos_token="<s>")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "byte fallback"])
+@pytest.mark.parametrize("written", ["Party 🎉🦩 time", "𓀀𓀁𓀂𓀃 of naïve men"])
+def test_tokens_have_their_own_bytes(kind: str, written: str, tiny_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder) if kind == "bytes" else with_byte_fallback()
+    ids = [*tokenizer(written, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    pieces: list[Piece] = []
+    answer = Answer(tokenizer, Request(id="a", text="x", max_tokens=99, logprobs=True), 3, pieces.append)
+    assert any(answer.take_one({tokenizer.eos_token_id}, token, -1.0) for token in ids)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    assert len(tokens) == len(ids)
+    assert b"".join(map(bytes_of, tokens)).decode() == written == "".join(piece.text for piece in pieces)
+    assert (tokens[-1], bytes_of(tokens[-1])) == (tokenizer.eos_token, b"")
+    assert 0 < sum("\ufffd" in token for token in tokens) < len(tokens)  # parts of characters
+    form = TextForm("m", TextRequest(model="m", prompt="x", logprobs=1))
+    chunks = [form.delta(0, "", piece.tokens, [0.0])[0] for piece in pieces if piece.tokens]
+    streamed = [place for chunk in chunks for place in chunk["logprobs"]["text_offset"]]
+    form = TextForm("m", TextRequest(model="m", prompt="x", logprobs=1))
+    whole = form.choice(0, "", "stop", tokens, [0.0] * len(tokens))["logprobs"]["text_offset"]
+    assert streamed == whole
+    assert streamed[-1] == len(written)
+    assert all(
+        written.startswith(token, place)
+        for token, place in zip(tokens[:-1], whole, strict=False)
+        if "\ufffd" not in token
+    )
+    told = chat_logprobs(tokens, [0.0] * len(tokens))["content"]
+    assert bytes(byte for one in told for byte in one["bytes"]).decode() == written
 
 
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])

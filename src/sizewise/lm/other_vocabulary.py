@@ -9,7 +9,6 @@ follows a control token isn't taught.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,39 +18,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers.decoders import ByteLevel
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.execution import execution_of
 from sizewise.lm.loss import SoftTargets, likeliest
 from sizewise.lm.packing import NO_TARGET, Rows
+from sizewise.lm.token_bytes import spelled, spells, token_bytes
 from sizewise.lm.tokenizer import prefix_ids, text_ids
 
 K = 32  # likeliest tokens of the teacher, and most tokens of the student that they become
 MIN_MASS = 0.01  # probability of the teacher's tokens that go on like the text; below it, the text alone counts
 MAX_KEPT = 2**28  # bytes of targets that stay in memory for the next pass over the text
-SAMPLE = "Für 20 °C: the patient's Ωmega, 患者."
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 Targets = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
-
-
-def token_bytes(tokenizer: Any) -> list[bytes | None]:
-    """Return the bytes of each token of a byte-level or SentencePiece vocabulary; None for control tokens."""
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    if isinstance(tokenizer.backend_tokenizer.decoder, ByteLevel):
-        letters = {letter: byte for byte, letter in _byte_letters().items()}
-        found = [bytes(map(letters.__getitem__, t)) if set(t) <= letters.keys() else b"" for t in tokens]
-    else:
-        found = [bytes([int(m[1], 16)]) if (m := _BYTE.fullmatch(t)) else t.replace("▁", " ").encode() for t in tokens]
-    control = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    return [piece if piece and number not in control else None for number, piece in enumerate(found)]
-
-
-def _byte_letters() -> dict[int, str]:
-    """Return the letter that a byte-level vocabulary writes for each byte: printable ones stand for themselves."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + number) for number, byte in enumerate(others)}
 
 
 class OtherVocabulary:
@@ -71,7 +49,7 @@ class OtherVocabulary:
         self._network, self._tokenizer, self._share = network, tokenizer, share
         self._pieces, self._own = token_bytes(tokenizer), token_bytes(student)
         for name, one, pieces in (("teacher", tokenizer, self._pieces), ("student", student, self._own)):
-            if _spelled(text_ids(one, SAMPLE), pieces) not in (SAMPLE.encode(), b" " + SAMPLE.encode()):
+            if not spells(one, pieces):
                 raise SizewiseError(
                     f"The tokens of the {name} don't spell the text that they encode, so the teacher's can't be turned "
                     "into the student's.",
@@ -122,11 +100,11 @@ class OtherVocabulary:
         end = next((number for number in range(first, len(ids)) if pieces[number] is None), len(ids))
         data = b"".join(piece or b"" for piece in pieces[first:end])
         read = text_ids(self._tokenizer, data.decode(errors="replace"))
-        spelled = _spelled(read, self._pieces)
-        if data and spelled in (data, b" " + data):  # else a letter was cut, or their tokenizer changes this text
+        written = spelled(read, self._pieces)
+        if data and written in (data, b" " + data):  # else a letter was cut, or their tokenizer changes this text
             starts = list(accumulate((len(self._pieces[token] or b"") for token in read), initial=0))
             best, probabilities = self._likeliest(read)
-            data, at = spelled, len(spelled) - len(data)  # some tokenizers put a space before a text
+            data, at = written, len(written) - len(data)  # some tokenizers put a space before a text
             for number in range(first, end):
                 place, piece = bisect_right(starts, at) - 1, pieces[number] or b""
                 if number and place < len(best):
@@ -180,11 +158,6 @@ class OtherVocabulary:
             sizes = range(min(self._longest, len(rest)), 0, -1)
             self._firsts[rest] = next((self._ids[rest[:size]] for size in sizes if rest[:size] in self._ids), None)
         return self._firsts[rest]
-
-
-def _spelled(ids: Sequence[int], pieces: Sequence[bytes | None]) -> bytes:
-    """Return the bytes of tokens; control tokens have none."""
-    return b"".join(pieces[token] or b"" for token in ids)
 
 
 def _padded(found: dict[int, float]) -> tuple[list[int], list[float]]:

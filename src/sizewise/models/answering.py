@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from sizewise.lm.text_stream import Text
-from sizewise.models.base import Deliver, Piece
+from sizewise.models.base import Deliver, Piece, Token
 from sizewise.models.thinking import with_reasoning_tokens
 from sizewise.records import Completion, Request
 
@@ -42,6 +42,8 @@ class Answer:
         self._count = 0
         self._nats, self._scored = 0.0, 0
         self._ended = False
+        self._ended_by: int | None = None  # token that ended the answer and isn't part of it
+        self._tells_first = True
 
     def take(self, ids: Sequence[int], nats: Sequence[float] = ()) -> bool:
         """Add tokens with their negative log-likelihoods; return whether the answer has ended."""
@@ -68,6 +70,7 @@ class Answer:
         elif token in ends:
             self._count += 1
             self._note([-logprob])
+            self._ended_by = token
             self._send("", [token], [-logprob])
             self.end("stop")
         elif not self.take([token], [-logprob]) and self._count >= self.request.max_tokens:
@@ -100,6 +103,19 @@ class Answer:
         self._deliver(Piece(end=with_reasoning_tokens(completion, self._tokenizer)))
 
     def _send(self, text: str, ids: Sequence[int], nats: Sequence[float]) -> None:
-        tokens = tuple(str(self._tokenizer.decode([token])) for token in ids) if self.request.logprobs else ()
+        tokens = tuple(map(self._told, ids)) if self.request.logprobs else ()
         if text or tokens:
             self._deliver(Piece(text, tokens, tuple(-nat for nat in nats) if tokens else ()))
+
+    def _told(self, token: int) -> Token:
+        """Return the text of a token with the bytes that it adds to the answer."""
+        from sizewise.lm.control_tokens import answer_text
+        from sizewise.lm.token_bytes import bytes_in_answer
+
+        if token == self._ended_by:
+            return Token(str(self._tokenizer.decode([token])), b"")
+        data = bytes_in_answer(self._tokenizer, token)
+        if self._tells_first and data.startswith(b" ") and not answer_text(self._tokenizer, [token]).startswith(" "):
+            data = data[1:]  # some tokenizers drop the blank before a text
+        self._tells_first = False
+        return Token(data.decode("utf-8", "replace") if data else str(self._tokenizer.decode([token])), data)

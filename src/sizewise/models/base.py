@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol, TypedDict, TypeVar, Unpack
+from typing import NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +51,36 @@ class ScoredRun(NamedTuple):
     """Whether each of them is the most likely one at its place; None if the engine wasn't asked to tell."""
 
 
+class Token(str):
+    """Text of a token, with the bytes that it adds to the answer.
+
+    They differ from those of the text if the token is a part of a character, or isn't part of the answer.
+
+    Args:
+        text: text of the token alone.
+        data: its bytes; by default those of the text.
+    """
+
+    data: bytes
+
+    def __new__(cls, text: str, data: bytes | None = None) -> Self:
+        """Create a token."""
+        token = super().__new__(cls, text)
+        token.data = text.encode("utf-8", "replace") if data is None else data
+        return token
+
+
+def bytes_of(token: str) -> bytes:
+    """Return the bytes that a token adds to the answer."""
+    return token.data if isinstance(token, Token) else token.encode("utf-8", "replace")
+
+
 class Piece(NamedTuple):
     """Part of a streamed answer. The last piece has no text and carries the complete answer."""
 
     text: str = ""
     tokens: tuple[str, ...] = ()
-    """Text of each token, if the request asks for log-likelihoods."""
+    """Text of each token, if the request asks for log-likelihoods; a `Token` where its bytes are others."""
     logprobs: tuple[float, ...] = ()
     """Log-likelihood of each of these tokens."""
     end: Completion | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from sizewise.lm.template_dates import today
 from sizewise.metrics.extraction import find_evidence
-from sizewise.models.base import ScoredPrompt
+from sizewise.models.base import ScoredPrompt, bytes_of
 from sizewise.records import Completion, Evidence, Message, Request, ToolCall, split_thoughts
 from sizewise.service.reasoning import ReasoningParser
 from sizewise.service.schemas import (
@@ -174,14 +175,29 @@ def base(kind: str, response_id: str, model: str) -> dict[str, Any]:
 def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
     """Format log-probabilities for chat completions."""
     content = [
-        {"token": token, "logprob": value, "bytes": list(token.encode("utf-8")), "top_logprobs": []}
+        {"token": token, "logprob": value, "bytes": list(bytes_of(token)), "top_logprobs": []}
         for token, value in zip(tokens, values, strict=True)
     ]
     return {"content": content, "refusal": None}
 
 
+class Offsets:
+    """Counts the characters of a text before each of its tokens, which may be parts of a character."""
+
+    def __init__(self) -> None:
+        self._decoder, self._count = getincrementaldecoder("utf-8")("replace"), 0
+
+    def of(self, tokens: Sequence[str]) -> list[int]:
+        """Return the first character of each of the next tokens."""
+        found = []
+        for token in tokens:
+            found.append(self._count)
+            self._count += len(self._decoder.decode(bytes_of(token)))
+        return found
+
+
 def text_logprobs(
-    tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None
+    tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None, offsets: Offsets
 ) -> dict[str, Any]:
     """Format log-probabilities for text completions.
 
@@ -189,12 +205,9 @@ def text_logprobs(
         tokens: the tokens as text.
         values: log-probability of each token; None for the first token of a text.
         top: for each token its log-probability and that of the most likely token; None if unknown.
+        offsets: has counted the text before.
     """
-    offsets, offset = [], 0
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token)
-    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets.of(tokens)}
 
 
 def greedy_top(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
@@ -218,7 +231,7 @@ def echo_logprobs(scored: ScoredPrompt, tokens: list[str], values: list[float], 
             if entry is not None and best is not None:
                 entry[best[0]] = best[1]
         top = [None, *prompt_top, *greedy_top(tokens, values)]
-    return text_logprobs(scored.tokens + tokens, [None, *scored.logprobs, *values], top)
+    return text_logprobs(scored.tokens + tokens, [None, *scored.logprobs, *values], top, Offsets())
 
 
 class ChatForm:
@@ -239,6 +252,7 @@ class ChatForm:
         self._tools = tools
         self._parsers: dict[int, StreamParser] = {}
         self._reasoning: dict[int, ReasoningParser] = {}
+        self._offsets: dict[int, Offsets] = {}
         self.greedy = not body.temperature
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._n = body.n or 1
@@ -353,7 +367,8 @@ class TextForm(ChatForm):
 
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
         """Format a choice."""
-        return {"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": finish}
+        logprobs = self._logprobs(index, tokens, values)
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
     def first(self, index: int) -> list[dict[str, Any]]:
         """Return nothing, because text completions have no role."""
@@ -361,11 +376,14 @@ class TextForm(ChatForm):
 
     def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
         """Format a chunk."""
-        return [{"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": None}]
+        logprobs = self._logprobs(index, tokens, values)
+        return [{"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}]
 
-    def _logprobs(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+    def _logprobs(self, index: int, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+        if not tokens:
+            return None
         top = greedy_top(tokens, values) if self.greedy else None
-        return text_logprobs(list(tokens), list(values), top) if tokens else None
+        return text_logprobs(list(tokens), list(values), top, self._offsets.setdefault(index, Offsets()))
 
     def last(self, index: int, finish: str) -> list[dict[str, Any]]:
         """Format the last chunk, which contains the finish reason."""
