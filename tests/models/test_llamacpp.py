@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,72 @@ def test_sampling_limits_ends_and_schemas(gguf_file: Path, store: Store) -> None
     model.close()
 
 
+VOCABULARY = ((1, b" a"), (2, b""), (10, b"\xf0\x9f"), (11, b"\x8e"), (12, b"\x89"), (13, b"\xf0"), (14, b"\x9f\x8e"))
+PARTY = "\N{PARTY POPPER}"
+
+
+class Heard:
+    """Keeps the parts of answers."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[Any]] = []
+
+    def send(self, line: dict[str, list[list[Any]]]) -> None:
+        self.parts += line["parts"]
+
+
+class Scripted:
+    """A server with prepared events."""
+
+    def __init__(self, *events: dict[str, object]) -> None:
+        self.events = events
+
+    def stream(self, line: object, stop: object) -> Iterator[dict[str, object]]:
+        yield from self.events
+
+    def fragments(self) -> process.Fragments:
+        return process.Fragments(VOCABULARY)
+
+
+def heard(*events: dict[str, object], logprobs: bool = False, schema: str | None = None) -> list[list[Any]]:
+    out = Heard()
+    line = {"number": 1, "ends": [2], "json_schema": schema, "logprobs": logprobs}
+    process.answer(Scripted(*events), line, out, process.Stop())  # type: ignore[arg-type]
+    return out.parts
+
+
+def test_tokens_of_a_character_that_spans_several_are_found_again() -> None:
+    party = {"content": PARTY, "tokens": [12], "tokens_predicted": 3}
+    plain = {"content": " a", "tokens": [1], "tokens_predicted": 4}
+    last = {"content": "", "tokens": [], "stop": True, "stop_type": "limit", "tokens_predicted": 4}
+    found = heard(party, plain, last)
+    assert [part[1] for part in found] == [[10, 11, 12], [1], []]
+    assert found[-1][3] == "length"
+    stated = {"completion_probabilities": [{"logprob": -0.5, "bytes": list(PARTY.encode())}]}
+    ((_, ids, nats, _), *_) = heard(party | stated, plain, last, logprobs=True)
+    assert [math.isnan(one) for one in nats] == [True, True, False], nats
+    assert len(ids) == 3
+    fragments = process.Fragments(VOCABULARY)
+    assert fragments.before(12, PARTY.encode(), 2) == [10, 11]
+    assert fragments.before(12, (" " + PARTY).encode(), 2) == [13, 11], "unknown bytes: any beginning of a character"
+
+
+def test_an_answer_that_is_cut_inside_a_character_has_all_its_tokens() -> None:
+    plain = {"content": " a", "tokens": [1], "tokens_predicted": 1}
+    last = {"content": "", "tokens": [], "stop": True, "stop_type": "limit", "tokens_predicted": 3}
+    (_, (_, ids, _, finish)) = heard(plain, last)
+    assert (len(ids), finish) == (2, "length")
+
+
+def test_tokens_of_long_characters_are_delivered_by_the_engine(gguf_file: Path) -> None:
+    engine = llamacpp.Engine(gguf_file, 2048)
+    asked = [EngineRequest([5, 6, 7], 40, logprobs=seed > 2, temperature=2.0, seed=seed) for seed in range(6)]
+    for found in engine.all_answers(asked):
+        assert (len(found.ids), found.finish) == (40, "length")
+        assert len(found.nats) in (0, 40)
+    engine.close()
+
+
 @pytest.mark.parametrize("schema", ["{}", *('{"items":' * 2_000 + "{}" + "}" * 2_000,)])
 def test_any_depth_of_a_schema_gets_an_answer(schema: str) -> None:
     assert schemas.unenforced(schema) in ("", "it is nested too deeply")
@@ -97,24 +165,14 @@ def test_any_depth_of_a_schema_gets_an_answer(schema: str) -> None:
     ],
 )
 def test_a_schema_that_llama_cpp_drops_is_noticed(text: str, schema: str | None, finish: str) -> None:
-    class Scripted:
-        def stream(self, line: object, stop: object) -> Iterator[dict[str, object]]:
-            yield {"content": text[:5], "tokens": [5]}
-            yield {"content": text[5:], "tokens": [6]}
-            yield {"content": "", "tokens": [], "stop": True, "stop_type": "eos"}
-
-    class Heard:
-        def __init__(self) -> None:
-            self.lines: list[dict[str, list[list[object]]]] = []
-
-        def send(self, line: dict[str, list[list[object]]]) -> None:
-            self.lines.append(line)
-
-    line = {"number": 1, "ends": [2], "json_schema": schema, "logprobs": False}
-    out = Heard()
-    process.answer(Scripted(), line, out, process.Stop())  # type: ignore[arg-type]
-    assert [part[1] for sent in out.lines for part in sent["parts"]] == [[5], [6], []]
-    assert out.lines[-1]["parts"][0][3] == finish
+    parts = heard(
+        {"content": text[:5], "tokens": [5]},
+        {"content": text[5:], "tokens": [6]},
+        {"content": "", "tokens": [], "stop": True, "stop_type": "eos"},
+        schema=schema,
+    )
+    assert [part[1] for part in parts] == [[5], [6], []]
+    assert parts[-1][3] == finish
 
 
 def test_a_token_that_ends_the_answer_ends_it(gguf_file: Path) -> None:

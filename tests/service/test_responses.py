@@ -16,7 +16,7 @@ from starlette.testclient import TestClient  # noqa: E402
 from sizewise.models.base import Deliver, Piece  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.records import Completion, Request  # noqa: E402
-from sizewise.service import create_app  # noqa: E402
+from sizewise.service import create_app, responses  # noqa: E402
 from sizewise.service.state import Settings  # noqa: E402
 from tests.service.test_service import client as client_of  # noqa: E402
 from tests.service.test_service import running  # noqa: E402
@@ -210,3 +210,10 @@ def test_the_official_client_follows_reasoning_and_several_calls() -> None:
     assert [json.loads(item.arguments)["city"] for item in final.output[2:]] == ["Bonn", "Rome"]
     assert "response.reasoning_text.delta" in kinds
     assert final.output_text == "I look."
+
+
+def test_a_log_probability_that_the_engine_does_not_state_is_valid_json() -> None:
+    values = [float("nan"), -0.5]
+    assert [one["logprob"] for one in responses.chat_logprobs(["a", "b"], values)["content"]] == [-9999.0, -0.5]
+    stated = responses.text_logprobs(["a", "b"], [*values], responses.greedy_top(["a", "b"], values))
+    assert (stated["token_logprobs"], stated["top_logprobs"]) == ([None, -0.5], [None, {"b": -0.5}])

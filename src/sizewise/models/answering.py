@@ -79,8 +79,9 @@ class Answer:
 
     def _note(self, nats: Sequence[float]) -> None:
         """Add the negative log-likelihoods of tokens to the confidence of the answer."""
-        self._nats += sum(nats)
-        self._scored += len(nats)
+        known = [one for one in nats if not math.isnan(one)]
+        self._nats += sum(known)
+        self._scored += len(known)
 
     def end(self, finish: str) -> None:
         """End the answer with `stop`, `length` or an error message."""

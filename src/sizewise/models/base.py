@@ -82,7 +82,7 @@ class Piece(NamedTuple):
     tokens: tuple[str, ...] = ()
     """Text of each token, if the request asks for log-likelihoods; a `Token` where its bytes are others."""
     logprobs: tuple[float, ...] = ()
-    """Log-likelihood of each of these tokens."""
+    """Log-likelihood of each of these tokens; NaN where the engine states none."""
     end: Completion | None = None
     """The complete answer, in the last piece only."""
 

@@ -65,7 +65,7 @@ class Part(NamedTuple):
 
     ids: list[int]
     nats: list[float]
-    """Negative log-likelihoods, if requested."""
+    """Negative log-likelihoods, if requested; NaN where the engine states none."""
     finish: str | None
     """`stop`, `length` or an error; None if more will follow."""
 

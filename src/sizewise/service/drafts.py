@@ -9,6 +9,7 @@ calibrated probability.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -71,7 +72,7 @@ class Draft(ModelRunner):
         withheld = self._withheld.setdefault(request.id, [])
         async with aclosing(self._base.answer(request.model_copy(update={"logprobs": True}))) as pieces:
             async for piece in pieces:
-                self._logprobs += piece.logprobs
+                self._logprobs += [value for value in piece.logprobs if not math.isnan(value)]
                 shown = piece if request.logprobs else piece._replace(tokens=(), logprobs=())
                 failed = piece.end is not None and bool(piece.end.error)
                 if piece.end is not None:

@@ -8,6 +8,7 @@ import time
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from functools import cached_property
+from math import isnan
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -33,6 +34,8 @@ from sizewise.service.tools import StreamParser, Tools, format_calls
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 TOOL_ROLES = ("tool", "function")
 """Roles of messages that contain the result of a tool call."""
+UNKNOWN_LOGPROB = -9999.0
+"""Stands in chat completions for a log-probability that the engine doesn't state, as in OpenAI's API."""
 MIN_SAMPLING = 1e-5
 """Lower temperatures are treated as 0, and a lower top_p is raised to it, because engines compute in 32 bits."""
 _ROLES = {"developer": "system", "function": "tool"}
@@ -175,7 +178,12 @@ def base(kind: str, response_id: str, model: str) -> dict[str, Any]:
 def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
     """Format log-probabilities for chat completions."""
     content = [
-        {"token": token, "logprob": value, "bytes": list(bytes_of(token)), "top_logprobs": []}
+        {
+            "token": token,
+            "logprob": UNKNOWN_LOGPROB if isnan(value) else value,
+            "bytes": list(bytes_of(token)),
+            "top_logprobs": [],
+        }
         for token, value in zip(tokens, values, strict=True)
     ]
     return {"content": content, "refusal": None}
@@ -203,16 +211,17 @@ def text_logprobs(
 
     Args:
         tokens: the tokens as text.
-        values: log-probability of each token; None for the first token of a text.
+        values: log-probability of each token; None for the first token of a text, NaN where the engine states none.
         top: for each token its log-probability and that of the most likely token; None if unknown.
         offsets: has counted the text before.
     """
-    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets.of(tokens)}
+    known = [None if value is None or isnan(value) else value for value in values]
+    return {"tokens": tokens, "token_logprobs": known, "top_logprobs": top, "text_offset": offsets.of(tokens)}
 
 
 def greedy_top(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
     """Format tokens of greedy decoding as their own most likely tokens."""
-    return [{token: value} for token, value in zip(tokens, values, strict=True)]
+    return [None if isnan(value) else {token: value} for token, value in zip(tokens, values, strict=True)]
 
 
 def echo_logprobs(scored: ScoredPrompt, tokens: list[str], values: list[float], greedy: bool) -> dict[str, Any]:

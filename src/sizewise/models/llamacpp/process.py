@@ -3,6 +3,9 @@
 `engine.Engine` runs this file as a script; the lines are those of `openvino/process.py`. llama.cpp returns token ids
 only over HTTP, so its server listens on 127.0.0.1 with a key that no one else knows. A thread for each request reads
 its stream.
+
+The server withholds a token that ends inside a character, and shows later only the token that completes it. The others
+are found again by their bytes; their log-likelihoods stay unknown.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 NO_SCHEMA = "the schema can't be used"
 CONNECT_S = 60.0
+UNKNOWN = float("nan")
+"""Log-likelihood of a token that the server withheld."""
+START = b"\xf0\x9f\x8e"
+"""Beginning of a character, which stands for the bytes of an answer that ends inside one."""
 POLLING = 0  # threads that spin while they wait take the processor from everything else on a small machine
 
 
@@ -57,6 +64,53 @@ class Stop:
                 self.connection.sock.shutdown(socket.SHUT_RDWR)
 
 
+class Fragments:
+    """Tokens of a vocabulary that are no text by themselves, such as some bytes of an emoji.
+
+    Args:
+        pieces: token id -> bytes.
+    """
+
+    def __init__(self, pieces: Iterable[tuple[int, bytes]]) -> None:
+        self._bytes = {number: piece for number, piece in pieces if not _is_text(piece)}
+        self._ids = {piece: number for number, piece in reversed(self._bytes.items())}
+
+    def before(self, last: int, content: bytes, number: int) -> list[int]:
+        """Return the tokens before the last one of a text, as many as were withheld.
+
+        Args:
+            last: the last token.
+            content: the text of all of them.
+            number: how many were withheld.
+        """
+        end = self._bytes.get(last, b"")
+        found = self._split(content.removesuffix(end), number) if end and content.endswith(end) else None
+        return self.unfinished(number) if found is None else found
+
+    def _split(self, content: bytes, number: int) -> list[int] | None:
+        """Split bytes into a number of tokens, the longest first; None if that is impossible."""
+        if not number:
+            return None if content else []
+        for size in range(len(content) - number + 1, 0, -1):
+            rest = self._split(content[size:], number - 1) if content[:size] in self._ids else None
+            if rest is not None:
+                return [self._ids[content[:size]], *rest]
+        return None
+
+    def unfinished(self, number: int) -> list[int]:
+        """Return tokens that are the beginning of a character, for withheld ones whose bytes are unknown."""
+        known = [self._ids[START[i : i + 1]] for i in range(len(START)) if START[i : i + 1] in self._ids]
+        return [known[i % len(known)] for i in range(number)] if known else []
+
+
+def _is_text(piece: bytes) -> bool:
+    try:
+        piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class Server:
     """llama.cpp's server with an open file.
 
@@ -86,6 +140,31 @@ class Server:
         self._kept = keep_prefixes
         self._server = xllamacpp.Server(settings)
         self._address = urlsplit(self._server.listening_address)
+        self._fragments: Fragments | None = None
+        self._lock = threading.Lock()
+
+    def fragments(self) -> Fragments:
+        """Return the tokens that are no text by themselves.
+
+        The server states the bytes of a token only beside its probability, so all are requested once.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        with self._lock:
+            if self._fragments is None:
+                one = {"prompt": [0], "n_predict": 1, "n_probs": 2**31 - 1, "json_schema": {"const": 1}}
+                connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port)
+                try:
+                    connection.request("POST", "/completion", json.dumps(one), self._headers())
+                    found = json.loads(connection.getresponse().read())["completion_probabilities"][0]["top_logprobs"]
+                finally:
+                    connection.close()
+                self._fragments = Fragments((int(token["id"]), bytes(token["bytes"])) for token in found)
+            return self._fragments
+
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
 
     def stream(self, line: dict[str, Any], stop: Stop) -> Iterator[dict[str, Any]]:
         """Answer a request and yield the server's events.
@@ -101,8 +180,7 @@ class Server:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=CONNECT_S)
         stop.connection = connection
         try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request("POST", "/completion", json.dumps(self._body(line)), headers)
+            connection.request("POST", "/completion", json.dumps(self._body(line)), self._headers())
             connection.sock.settimeout(None)  # a long prompt takes minutes to read
             response = connection.getresponse()
             if response.status != 200:
@@ -158,13 +236,36 @@ def _is_json(text: str) -> bool:
     return True
 
 
+def tokens_of(server: Server, event: dict[str, Any], known: int) -> tuple[list[int], list[float]]:
+    """Return the new tokens of an event, with those that the server withheld before, and what it says of each.
+
+    Args:
+        server: the server.
+        event: the event.
+        known: number of the answer's tokens so far.
+
+    Returns:
+        The tokens, and their negative log-likelihoods if they were requested.
+    """
+    ids = [int(token) for token in event.get("tokens", ())]
+    stated = event.get("completion_probabilities", ()) if ids else ()
+    nats = [-float(token["logprob"]) for token in stated]
+    missing = int(event.get("tokens_predicted", 0)) - known - len(ids)
+    if missing <= 0:
+        return ids, nats
+    content = bytes(stated[0]["bytes"]) if stated else str(event.get("content", "")).encode("utf-8", "replace")
+    fragments = server.fragments()
+    before = fragments.before(ids[0], content, missing) if ids else fragments.unfinished(missing)
+    return before + ids, [UNKNOWN] * len(before) + nats
+
+
 def answer(server: Server, line: dict[str, Any], out: Output, stop: Stop) -> None:
     """Answer a request and write its parts."""
-    number, ends, written = line["number"], set(line["ends"]), ""
+    number, ends, written, known = line["number"], set(line["ends"]), "", 0
     try:
         for event in server.stream(line, stop):
-            ids = [int(token) for token in event.get("tokens", ())]
-            nats = [-float(token["logprob"]) for token in event.get("completion_probabilities", ())] if ids else []
+            ids, nats = tokens_of(server, event, known)
+            known += len(ids)
             finish = None
             written += event.get("content", "")
             if event.get("stop"):
