@@ -76,6 +76,10 @@ class EngineError(SizewiseError):
     """The inference engine failed; the request itself was valid."""
 
 
+class EngineStopped(EngineError):
+    """The engine was killed, crashed or ran out of memory or disk space: another try may succeed."""
+
+
 class ScoringError(SizewiseError):
     """One text couldn't be scored by log-likelihood; others may be.
 

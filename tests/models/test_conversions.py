@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import EngineStopped, SizewiseError
 from sizewise.lm import hf_format, stateful_graph
-from sizewise.models import open_model, openvino
+from sizewise.models import engine_process, open_model, openvino
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import Engine, OpenvinoModel
 from sizewise.records import Message, Request
@@ -64,6 +67,35 @@ def test_llama3_is_served_by_openvino_with_its_own_positions(tiny_folder: Path, 
     assert said == []  # converted and compared once
 
 
+def test_an_engine_that_was_killed_is_tried_again(
+    tiny_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Engine.submit
+
+    def killed(self: Engine, *arguments: Any) -> None:
+        submit(self, *arguments)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Engine, "submit", killed)
+    said: list[str] = []
+    open_model(str(tiny_folder), store=store, precision="fp32", engine="auto", say=said.append).close()
+    assert "because openvino-genai can't run it" in said[-1]
+    assert "try the conversion again" not in said[-1]
+    assert not list(store.home.glob("weights/*.refused"))
+    monkeypatch.undo()
+    model = open_model(str(tiny_folder), store=store, precision="fp32", engine="auto", say=said.append)
+    assert isinstance(model, OpenvinoModel), said
+    model.close()
+
+
+@pytest.mark.parametrize(("end", "kind"), [("kill -9 $$", EngineStopped), ("echo why >&2; exit 1", SizewiseError)])
+def test_a_process_that_is_killed_at_its_start_says_nothing_about_the_model(end: str, kind: type[Exception]) -> None:
+    with pytest.raises(SizewiseError) as refused:
+        engine_process.Engine("fast", ["sh", "-c", end], SizewiseError("can't open it", "", ""))
+    assert type(refused.value) is kind
+
+
 def test_a_conversion_that_differs_falls_back(tiny_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     right = stateful_graph._packed
 
@@ -77,6 +109,7 @@ def test_a_conversion_that_differs_falls_back(tiny_folder: Path, store: Store, m
     model.close()
     assert "runs with transformers because" in said[-1]
     assert "its outputs in fp32 differ" in said[-1]
+    assert "to try the conversion again, remove" in said[-1]
     monkeypatch.setattr(openvino, "convert_network", None)  # it isn't tried again
     with pytest.raises(SizewiseError, match="outputs in fp32 differ"):
         open_model(str(tiny_folder), store=store, precision="fp32", engine="openvino")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import EngineStopped, SizewiseError
 from sizewise.models import llamacpp, openvino
 from sizewise.records import Message, fingerprint
 from sizewise.store import Store
@@ -109,6 +109,20 @@ OPENVINO = Target(
 LLAMACPP = Target("llama.cpp", "llamacpp", GGUF_FILE, llamacpp.engine_name, _check_gguf, _write_gguf, _llamacpp_reader)
 
 
+class ConversionRefused(SizewiseError):
+    """An engine can't run a model, and isn't tried again before it is updated.
+
+    Args:
+        what: What happened.
+        engine: Name of the engine.
+        kept: File that keeps the refusal.
+    """
+
+    def __init__(self, what: str, engine: str, kept: Path) -> None:
+        self.again = f"to try the conversion again, remove {kept}"
+        super().__init__(what, f"a model that {engine} computes correctly", f"{_NEXT}; {self.again}")
+
+
 def converted_folder(
     target: Target,
     uri: str,
@@ -122,7 +136,8 @@ def converted_folder(
 ) -> Path:
     """Return a model's folder in an engine's format; convert and compare it on first use.
 
-    A model whose conversion failed is not tried again until the engine is updated.
+    A model whose conversion failed is not tried again until the engine is updated; one whose engine was killed or
+    crashed meanwhile is.
 
     Args:
         target: the engine.
@@ -136,6 +151,7 @@ def converted_folder(
 
     Raises:
         MissingExtraError: the engine is not installed.
+        EngineStopped: the engine was killed or crashed.
         SizewiseError: the engine doesn't support the model, or its outputs differ from the model's.
     """
     from sizewise.lm import hf_format
@@ -154,15 +170,16 @@ def converted_folder(
         if refused.is_file():
             known, _, reason = refused.read_text(encoding="utf-8").partition("\n")
             if known == engine:
-                again = f"{_NEXT}; to try the conversion again, remove {refused}"
-                raise SizewiseError(reason, f"a model that {target.engine} computes correctly", again)
+                raise ConversionRefused(reason, target.engine, refused)
         original = [hf_format.load_network(folder, "fp32"), hf_format.load_tokenizer(folder)]
         try:
             _convert_and_compare(target, uri, original, converted, precision, _material(store, data), say)
+        except EngineStopped:
+            raise
         except SizewiseError as error:
             refused.write_text(f"{engine}\n{error.what}", encoding="utf-8")
             shutil.rmtree(converted, ignore_errors=True)
-            raise
+            raise ConversionRefused(error.what, target.engine, refused) from error
         passed.write_text(engine, encoding="utf-8")
     return converted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from sizewise.errors import EngineError, SizewiseError
+from sizewise.errors import EngineError, EngineStopped, SizewiseError
 from sizewise.models.machine import machine_bytes
 from sizewise.models.schema_bounds import unusable
 
@@ -41,6 +42,12 @@ PING_S, POLL_S = 5.0, 0.25
 MAX_SLOW_SCHEMAS = 1_000
 RESTARTED = "the engine made no progress and was restarted"
 NO_SCHEMA = "the schema can't be used"
+_PASSING = re.compile(
+    r"ended with code -|was closed|keeps crashing|failed to restart|made no progress|bad[ _]?alloc|no space left"
+    r"|\b(?:not enough|out of|allocate|insufficient)\b.{0,20}\bmemory\b",
+    re.IGNORECASE,
+)
+"""Failures that say nothing about the model, such as a process that was killed by a signal."""
 
 
 class EngineRequest(NamedTuple):
@@ -114,6 +121,7 @@ class Engine:
         refused: error if the process can't open the model; the reason is added to its first sentence.
 
     Raises:
+        EngineStopped: the process died before it opened the model; it may open it another time.
         SizewiseError: the process can't open the model.
     """
 
@@ -134,7 +142,8 @@ class Engine:
         self._idle_deaths = 0
         process, failure = self._start_process(self._lines)
         if process is None:
-            raise SizewiseError(f"{refused.what}: {failure}", refused.expected, refused.next_step)
+            kind = EngineStopped if _PASSING.search(failure) else SizewiseError
+            raise kind(f"{refused.what}: {failure}", refused.expected, refused.next_step)
         self._process = process
         self._thread = threading.Thread(target=self._listen, name=self.name, daemon=True)
         self._thread.start()
@@ -170,8 +179,10 @@ class Engine:
             process.wait()
             process.stdout.close()
             errors.seek(0)
-            last = (errors.read().strip().splitlines() or [f"it ended with code {process.returncode}"])[-1]
-            return None, status.get("failed") or last
+            last = status.get("failed") or (errors.read().strip().splitlines() or [""])[-1]
+            if process.returncode < 0 or not last:
+                last += f"{', ' * bool(last)}it ended with code {process.returncode}"
+            return None, last
 
     def submit(
         self, request: EngineRequest, deliver: Callable[[Part], None], cancelled: threading.Event | None = None
@@ -387,6 +398,7 @@ class Engine:
         """Submit requests and wait for all answers.
 
         Raises:
+            EngineStopped: the engine was killed or crashed.
             EngineError: the engine failed.
         """
         queues: list[SimpleQueue[Part]] = [SimpleQueue() for _ in requests]
@@ -399,7 +411,8 @@ class Engine:
                 part = queue.get()
                 answer = Part(answer.ids + part.ids, answer.nats + part.nats, part.finish)
             if answer.finish not in ("stop", "length"):
-                raise EngineError(f"{self.name} failed: {answer.finish}.")
+                kind = EngineStopped if _PASSING.search(str(answer.finish)) else EngineError
+                raise kind(f"{self.name} failed: {answer.finish}.")
             found.append(answer)
         return found
 

@@ -25,6 +25,7 @@ from sizewise.models.conversions import (
     LLAMACPP_SUFFIX,
     OPENVINO,
     OPENVINO_SUFFIX,
+    ConversionRefused,
     Target,
     converted_folder,
 )
@@ -259,7 +260,8 @@ def _check_on_cpu(engine: str) -> None:
 def _raise_or_say(error: Exception, name: str, uri: str, engine: Engine, say: Callable[[str], None]) -> None:
     """Report why an engine that was chosen automatically can't run a model; raise it if the engine was requested."""
     if engine == "auto":
-        say(f"{uri} runs with transformers because {name} can't run it: {_reason(error)}")
+        again = f" ({error.again})" if isinstance(error, ConversionRefused) else ""
+        say(f"{uri} runs with transformers because {name} can't run it: {_reason(error)}{again}")
         return
     if isinstance(error, SizewiseError):
         raise error
