@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from sizewise.models import open_model
+from sizewise.models.local import prompt_ids
 from sizewise.models.thinking import THINKING_TOKENS, ReasoningRoom
 from sizewise.records import Completion, Message, Request, opened_thought, split_thoughts
+from sizewise.store import Store
 
 WRITTEN = {
     "<think>Could be A.</think>\n\nB": ("B", "Could be A."),
@@ -117,3 +119,26 @@ def test_what_follows_an_opened_thought_is_no_answer(tiny_folder: Path) -> None:
     thought = [answer for answer in answers if answer.reasoning]
     assert thought
     assert all(answer.completion_tokens > 8 for answer in thought)  # they were asked again, with room
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_schema_constrains_the_answer_not_an_opened_thought(tiny_folder: Path, store: Store, switch: bool) -> None:
+    opened = "{% if enable_thinking is defined and not enable_thinking %}No.{% else %}<think>\n{% endif %}"
+    template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}"
+        + (opened if switch else "<think>\n")
+        + "{% endif %}"
+    )
+    (tiny_folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = open_model(str(tiny_folder), store=store, precision="fp32", engine="openvino")
+    schema = '{"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"], "additionalProperties": false}'
+    plain = Request(id="1", messages=(Message(role="user", content="Why?"),), max_tokens=60)
+    shaped = plain.model_copy(update={"json_schema": schema})
+    ends = [model.tokenizer.decode(prompt_ids(model.tokenizer, model.describe(), r)) for r in (plain, shaped)]
+    assert ends[0].endswith("<think>\n")
+    assert ends[1].endswith("No." if switch else "<think>\n\n</think>\n\n")
+    (answer,) = model.complete([shaped])
+    model.close()
+    assert answer.text.lstrip().startswith("{")
+    assert not answer.reasoning
+    assert answer.completion_tokens <= 60

@@ -32,10 +32,11 @@ from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.machine import machine_bytes
 from sizewise.models.size import cache_bytes, stored_shapes, weight_bytes
 from sizewise.models.thinking import Reasoning, ReasoningRoom, split_reasoning
-from sizewise.records import Completion, Message, ModelDescription, Question, Request, opened_thought
+from sizewise.records import Completion, Message, ModelDescription, Question, Request, closing_thought, opened_thought
 
 if TYPE_CHECKING:
     from sizewise.decisions.options import OptionDecider
+    from sizewise.lm.control_tokens import Rendered
     from sizewise.lm.execution import Execution
 
 ENGINE = "transformers"
@@ -352,7 +353,7 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request, 
     Raises:
         SizewiseError: the request is a conversation and the model has no chat template, or its token ids are invalid.
     """
-    from sizewise.lm.tokenizer import render_chat, text_ids
+    from sizewise.lm.tokenizer import text_ids
 
     if request.ids is not None:
         known = min(len(tokenizer), rows or len(tokenizer))
@@ -374,9 +375,21 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request, 
             "a plain prompt, or a model with a chat template",
             "sizewise models",
         )
-    effort, date = description.reasoning_effort, request.date
-    rendered = render_chat(tokenizer, request.messages, tools=request.tools, effort=effort, date=date)
-    return text_ids(tokenizer, rendered)
+    return text_ids(tokenizer, _rendered(tokenizer, description.reasoning_effort, request))
+
+
+def _rendered(tokenizer: Any, effort: str, request: Request) -> Rendered:
+    """Render a conversation. Where a schema constrains the answer from its first token, it leaves no reasoning open."""
+    from sizewise.lm.tokenizer import render_chat
+
+    def render(effort: str) -> Rendered:
+        return render_chat(tokenizer, request.messages, tools=request.tools, effort=effort, date=request.date)
+
+    rendered = render(effort)
+    if request.json_schema is None or not opened_thought(rendered):
+        return rendered
+    without = render("none")
+    return type(without)(without + closing_thought(without))
 
 
 def begin_answer(

@@ -171,6 +171,8 @@ class ReasoningRoom:
             yield self._within_limit(answer, by_id[answer.id])
 
     def _widened(self, request: Request) -> Request:
+        if request.json_schema is not None and self._tokenizer is not None:
+            return request  # a local model's grammar leaves it no room to reason
         return request.model_copy(update={"max_tokens": request.max_tokens + self._room, "fit": True})
 
     def _within_limit(self, answer: Completion, request: Request) -> Completion:

@@ -131,7 +131,7 @@ from sizewise.records.text import (
     SplitSize,
     ToolCall,
 )
-from sizewise.records.thoughts import THOUGHT_PAIRS, AnswerFinder, opened_thought, split_thoughts
+from sizewise.records.thoughts import THOUGHT_PAIRS, AnswerFinder, closing_thought, opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
@@ -308,6 +308,7 @@ __all__ = [
     "Validation",
     "Vote",
     "WatchPass",
+    "closing_thought",
     "fingerprint",
     "opened_thought",
     "split_thoughts",

@@ -58,6 +58,12 @@ def opened_thought(prompt: str) -> str:
     return next((begin for begin, _ in (*_PAIRS, *_LEADING) if end.lower().endswith(begin.lower())), "")
 
 
+def closing_thought(prompt: str) -> str:
+    """Return what closes the reasoning that a prompt leaves open, as Qwen3 writes it; empty if it leaves none open."""
+    begin = opened_thought(prompt)
+    return f"\n{dict(THOUGHT_PAIRS)[begin]}\n\n" if begin else ""
+
+
 def begins_with_thought(text: str) -> bool:
     """Check whether a text begins with reasoning, instead of writing about it.
 
