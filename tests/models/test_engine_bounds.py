@@ -19,6 +19,7 @@ from sizewise.models import open_model
 from sizewise.models.engine_process import EngineRequest, Part
 from sizewise.models.openvino.engine import Engine
 from sizewise.models.openvino.model import OpenvinoModel
+from sizewise.models.openvino.schemas import unenforced
 from sizewise.models.schema_bounds import MAX_GROUPS, pattern_size, unusable
 from sizewise.store import Store
 from tests.clock import processor_seconds
@@ -221,3 +222,39 @@ def test_whoever_cannot_be_gone_on_with_is_told_to_ask_again(model: Any, monkeyp
             client(address).chat.completions.create(model="tiny", messages=HELLO, max_tokens=8, response_format=form)
         assert told.value.status_code == 503
         assert int(told.value.response.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"allOf": [{"enum": [True]}, {"enum": [True, False]}]}, "'allOf'"),
+        ({"type": "integer", "multipleOf": 2}, "'multipleOf'"),
+        ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "'uniqueItems'"),
+        ({"type": "object", "properties": {"a": {"enum": ["x"], "not": {"const": "x"}}}}, "'not'"),
+        ({"if": {"type": "integer"}, "then": {"minimum": 5}}, "'if'"),
+        ({"anyOf": [{"type": "array", "contains": {"const": 1}}]}, "'contains'"),
+        ({"$ref": "http://example.org/x"}, "'$ref'"),
+    ],
+)
+def test_a_schema_that_openvino_would_ignore_in_part_is_refused(schema: dict[str, Any], keyword: str) -> None:
+    assert keyword in unenforced(json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": [{"not": 1}]}}, "required": ["if"]},
+        {"type": "array", "items": {"type": "integer"}, "uniqueItems": False},
+        {"anyOf": [{"$ref": "#/$defs/A~1b"}, {"type": "null"}], "default": None, "$defs": {"A/b": {"type": "string"}}},
+        {"allOf": [{"$ref": "#/$defs/A"}], "title": "A", "$defs": {"A": {"type": "string", "format": "uri"}}},
+        {"oneOf": [{"const": 1}, {"const": 2}], "$schema": "https://json-schema.org/draft/2020-12/schema"},
+    ],
+)
+def test_usual_schemas_are_accepted_by_openvino(schema: dict[str, Any]) -> None:
+    assert unenforced(json.dumps(schema)) == ""
+
+
+def test_openvino_refuses_what_it_would_ignore(model: Any) -> None:
+    parts: SimpleQueue[Part] = SimpleQueue()
+    engine_of(model).submit(EngineRequest([5, 6], 8, json_schema='{"type": "integer", "multipleOf": 2}'), parts.put)
+    assert ended(parts)[1] == "the schema can't be used: openvino-genai doesn't enforce 'multipleOf'"

@@ -252,6 +252,13 @@ def test_a_wrong_conversion_is_noticed(tiny_folder: Path, store: Store, monkeypa
         ({"type": "text"}, "not a type"),
         ({"type": {"a": 1}}, "not a type"),
         ([1], "where a schema is expected"),
+        ({"type": "string", "pattern": "(["}, "no regular expression"),
+        ({"type": "string", "pattern": "a{b"}, "opening brace"),
+        ({"type": "object", "patternProperties": {"([": {"type": "string"}}}, "no regular expression"),
+        ({"enum": []}, "'enum'"),
+        ({"type": "array", "minItems": 5, "maxItems": 2}, "'minItems'"),
+        ({"$ref": "http://example.org/x"}, "'$ref' leads out"),
+        ({"type": "array", "items": {"$ref": "#/$defs/none"}}, "'$ref' leads nowhere"),
     ],
 )
 def test_schemas_that_llama_cpp_would_ignore_are_refused(schema: object, reason: str) -> None:
@@ -268,6 +275,7 @@ def test_schemas_that_llama_cpp_would_ignore_are_refused(schema: object, reason:
         {"type": ["string", "null"], "enum": ["a", None]},
         {"type": "number", "minimum": 0, "multipleOf": 0.5},
         {"type": "string", "pattern": "b+c"},
+        {"type": "string", "pattern": r"^\\p{L}{2,3}[{}]\\u{1F600}(?<year>\\d{4})\\{$"},
     ],
 )
 def test_schemas_that_llama_cpp_enforces_are_accepted(schema: object) -> None:

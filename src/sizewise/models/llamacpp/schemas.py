@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from typing import Any
+
+from sizewise.models.schema_nodes import wrong_reference
 
 _ENFORCED = {
     "type", "properties", "required", "additionalProperties", "patternProperties", "items", "prefixItems", "minItems",
@@ -25,7 +28,11 @@ _NAMED, _LISTED, _SINGLE = (
     ("items", "additionalProperties"),
 )
 """Keywords whose value is an object of schemas, a list of schemas, or a schema."""
+_BOUNDS = (("minItems", "maxItems"), ("minLength", "maxLength"), ("minimum", "maximum"))
 _NOT_REGULAR = re.compile(r"\(\?(?:=|!|<=|<!)|\\[1-9]|\\k<")
+_ONE_CHARACTER = re.compile(r"\\[pP](?:\{[^}]*\}|[A-Z])|\\[ux]\{[0-9A-Fa-f]+\}")
+"""What stands for a character in the patterns of llguidance, and is no pattern of Python's."""
+_OPEN_BRACE = re.compile(r"(?<!\\)\{(?!\d+(?:,\d*)?\})")
 
 
 def unenforced(schema: str) -> str:
@@ -35,7 +42,8 @@ def unenforced(schema: str) -> str:
         schema: a JSON schema.
     """
     try:
-        return _check(json.loads(schema))
+        whole = json.loads(schema)
+        return _check(whole) or wrong_reference(whole)
     except RecursionError:
         return "it is nested too deeply"
 
@@ -61,9 +69,30 @@ def _check_values(node: dict[str, Any]) -> str:
         return "'required' is not a list of names"
     if "format" in node and node["format"] not in _FORMATS:
         return f"llama.cpp doesn't enforce the format {json.dumps(node['format'])[:60]}"
-    pattern = node.get("pattern", "")
+    listed = node.get("enum", [None])
+    if not isinstance(listed, list) or not listed:
+        return "'enum' lists no value"
+    for low, high in _BOUNDS:
+        least, most = node.get(low), node.get(high)
+        if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
+            return f"'{low}' is more than '{high}'"
+    keyed = node.get("patternProperties")
+    patterns = [node.get("pattern", ""), *(keyed if isinstance(keyed, dict) else ())]
+    return next(filter(None, map(_wrong_pattern, patterns)), "")
+
+
+def _wrong_pattern(pattern: Any) -> str:
+    """Return why llama.cpp can't read a pattern; "" if it can."""
     if not isinstance(pattern, str) or _NOT_REGULAR.search(pattern):
         return "llama.cpp enforces no pattern with lookaround or backreferences"
+    plain = _ONE_CHARACTER.sub("a", pattern).replace("(?<", "(?P<")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(plain)
+    except (re.error, OverflowError, RecursionError):
+        return f"'pattern' is no regular expression: {pattern[:60]}"
+    if _OPEN_BRACE.search(re.sub(r"\[(?:\\.|[^\]\\])*\]", "a", plain)):
+        return f"'pattern' has an opening brace that begins no repetition: {pattern[:60]}"
     return ""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sizewise.errors import SizewiseError
 from sizewise.models import engine_process
 from sizewise.models.openvino.converting import MODEL_FILE, require
+from sizewise.models.openvino.schemas import unenforced
 from sizewise.models.size import cache_bytes, read_config
 
 EXPANSION = 2
@@ -55,3 +56,7 @@ class Engine(engine_process.Engine):
                 "export the model again",
             ),
         )
+
+    def unenforced(self, schema: str) -> str:
+        """Return which part of a schema the engine would ignore silently; "" if there is none."""
+        return unenforced(schema)
