@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sizewise.documents.reading import make_document
+from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.evaluation.likelihoods import _by_passage
 from sizewise.models.base import ScoredText
-from sizewise.store import Store
+from sizewise.models.local import LocalModel
+from sizewise.records import Dataset
+from sizewise.store import Saved, Store
 from tests.languages import PASSAGES
 
 
@@ -42,3 +46,15 @@ def test_min_k_of_a_uniform_model(tmp_path: Path, store: Store) -> None:
     assert score.value == pytest.approx(-math.log(256))
     assert score.unit == "nats/token"
     assert "k:20" in score.signature
+
+
+def test_a_model_whose_likelihoods_are_no_numbers_is_an_error(
+    dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: LocalModel, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
+        yield from (ScoredText(np.full(3, np.nan), np.arange(3, dtype=np.int64)) for _ in texts)
+
+    monkeypatch.setattr(LocalModel, "score", broken)
+    with pytest.raises(SizewiseError, match=r"log-likelihoods in .* that aren't numbers") as error:
+        evaluate(str(tiny_folder), dataset.id, "bits_per_byte", store=store)
+    assert "--precision fp32" in error.value.next_step

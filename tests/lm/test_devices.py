@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import device, device_kernels, placement
 
 ROOT = Path(__file__).parents[2]
@@ -122,3 +122,12 @@ def test_full_memory_is_told_from_other_errors() -> None:
     assert device.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert device.is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
     assert not device.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_networks_that_overflow_in_fp16_refuse_it() -> None:
+    assert device.chosen_precision("fp16", "cpu", "llama") == "fp16"
+    assert device.chosen_precision("bf16", "cpu", "gemma3_text") == "bf16"
+    assert device.chosen_precision(None, "cpu", "llama") == device.machine_precision("cpu")
+    with pytest.raises(UsageError, match="gemma3_text can't run in fp16") as error:
+        device.chosen_precision("fp16", "cpu", "gemma3_text")
+    assert "--precision bf16" in error.value.next_step

@@ -13,7 +13,7 @@ from types import new_class
 from typing import Any, NamedTuple, cast
 
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.likelihoods import Continuation, continuation_nats
+from sizewise.evaluation.likelihoods import Continuation, check_numbers, continuation_nats
 from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.models import Model
 from sizewise.models.base import TokenRun, count_tokens
@@ -312,6 +312,7 @@ class _TokenAdapter(HarnessAdapter):
             absent = [name for name in batch if name not in known]
             good = [name for name in batch if runs[name].first < len(runs[name].ids)] if absent else []
             for name, scored in zip(good, self._local.score_runs([runs[n] for n in good], greedy=greedy), strict=True):
+                check_numbers(self.description, name, scored.nats)
                 if name in absent:
                     ledger.append(work.topic, name, {"nats": scored.nats, "greedy": scored.greedy})
             done += len(batch)

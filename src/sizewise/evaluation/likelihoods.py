@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from sizewise.models import Model, ScoredText
 from sizewise.models.base import score_after
 from sizewise.models.on_ray import ScoreJob
 from sizewise.models.prompts import question_prompt
-from sizewise.records import Document, Example, ItemRow
+from sizewise.records import Document, Example, ItemRow, ModelDescription
 from sizewise.text import pieces_of
 
 BATCH_CHARACTERS = 32_768
@@ -73,9 +74,30 @@ def _scored(
         try:
             while left:
                 found = [next(scores) for _ in left[0].texts]
+                check_numbers(model.describe(), left[0].name, sum(float(one.nats.sum()) for one in found))
                 yield left.pop(0), found
         except ScoringError as error:
             yield left.pop(0), error
+
+
+def check_numbers(described: ModelDescription, name: str, nats: float) -> None:
+    """Check that a model returned numbers; of impossible text, they are infinite.
+
+    Args:
+        described: the model.
+        name: what it scored.
+        nats: sum of the negative log-likelihoods.
+
+    Raises:
+        SizewiseError: a log-likelihood is not a number, so the model computes nothing that could be measured.
+    """
+    if math.isnan(nats):
+        precision = f" in {described.precision}" if described.precision else ""
+        raise SizewiseError(
+            f"{described.uri} computes log-likelihoods{precision} that aren't numbers, for example those of {name}.",
+            "finite numbers; weights may be damaged, or activations may leave the range of the precision",
+            "--precision fp32, or download the model again",
+        )
 
 
 def _expect(model: Model, batches: Sequence[Sequence[_Group]], prefix: bool) -> None:

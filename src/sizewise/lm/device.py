@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.placement import DEVICES, requested_device
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -73,6 +73,27 @@ def inference_precision(device: str, model_type: str) -> str:
     """
     precision = machine_precision(device)
     return "fp32" if precision == "fp16" and model_type in OVERFLOW_IN_FP16 else precision
+
+
+def chosen_precision(requested: str | None, device: str, model_type: str) -> str:
+    """Return the precision to answer and score in: the requested one, or else that of `inference_precision`.
+
+    Args:
+        requested: `bf16`, `fp16`, `fp32` or `nf4`; None for the device's native precision.
+        device: `cpu`, `cuda` or `mps`.
+        model_type: architecture, as in config.json.
+
+    Raises:
+        UsageError: the activations of the network leave the range of fp16.
+    """
+    if requested == "fp16" and model_type in OVERFLOW_IN_FP16:
+        raise UsageError(
+            f"Networks of type {model_type} can't run in fp16: their activations leave its range, so that scores "
+            "aren't numbers.",
+            "bf16 or fp32",
+            "--precision bf16, or --precision fp32 where the device has no bf16",
+        )
+    return requested or inference_precision(device, model_type)
 
 
 def _has_bf16(device: str) -> bool:

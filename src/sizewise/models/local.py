@@ -78,13 +78,13 @@ class LocalModel(Model):
         start: str | None = None,
     ) -> None:
         from sizewise.lm import hf_format
-        from sizewise.lm.device import choose_device, device_bytes, inference_precision
+        from sizewise.lm.device import choose_device, chosen_precision, device_bytes
         from sizewise.lm.execution import execution_of
         from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import end_ids
 
         device = choose_device(device)
-        precision = precision or inference_precision(device, hf_format.load_config(folder).model_type)
+        precision = chosen_precision(precision, device, hf_format.load_config(folder).model_type)
         self._network = _load(folder, precision, device)
         self._tokenizer = hf_format.load_tokenizer(folder)
         hf_format.check_tokenizer(self._network, self._tokenizer, folder)

@@ -111,10 +111,10 @@ class _SharedBase:
 
     def __init__(self, base: Path, members: Sequence[_Member], precision: str | None) -> None:
         from sizewise.lm import adapt, hf_format
-        from sizewise.lm.device import choose_device, inference_precision
+        from sizewise.lm.device import choose_device, chosen_precision
 
         device = choose_device()
-        self.precision = precision or inference_precision(device, hf_format.load_config(base).model_type)
+        self.precision = chosen_precision(precision, device, hf_format.load_config(base).model_type)
         adapters = {member.uri: member.adapter for member in members if member.adapter is not None}
         adapted = adapt.load_adapters(base, adapters, self.precision, device)
         self.network: Any = adapted.network
