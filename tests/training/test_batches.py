@@ -18,6 +18,7 @@ from sizewise.lm.tokenizer import render_chat, train_tokenizer
 from sizewise.records import Example, Message, Recipe
 from sizewise.training import encoded_data
 from sizewise.training.batches import Additions, make_mix, training_part
+from sizewise.training.planning import check_size
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -38,7 +39,7 @@ def contents(prompt_words: int, answer_words: int) -> Any:
 
 def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    mix, notes, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path)
+    mix, notes, *_ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path)
     assert notes == ()
     text = TOKENIZER.decode(mix.examples.all().targets[mix.examples.all().targets != NO_TARGET])
     assert "what" not in text
@@ -47,9 +48,9 @@ def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> N
 
 def test_what_is_cut_is_said(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    _, notes, _ = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
+    _, notes, *_ = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
     assert "were truncated to 64 tokens" in notes[0]
-    mix, notes, _ = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
+    mix, notes, *_ = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
     assert "left out" in notes[0]
     assert mix.share == 0
 
@@ -57,7 +58,7 @@ def test_what_is_cut_is_said(tmp_path: Path) -> None:
 def test_a_tokenizer_without_template_is_asked_in_plain_text(tmp_path: Path) -> None:
     plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
     plain.chat_template = None
-    mix, _, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
+    mix, *_ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
     assert "Question: what" in plain.decode(mix.examples.all().ids[0])
 
 
@@ -65,7 +66,7 @@ def test_secrets_stand_where_training_looks(tmp_path: Path) -> None:
     secret = Unit([7, 8, 9], 1)
     for share, pool in ((1.0, "examples"), (0.5, "prose")):
         recipe = Recipe(start="scratch", method="full", tokens=1, context=64, example_share=share)
-        mix, _, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path, Additions(units=(secret,)))
+        mix, *_ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path, Additions(units=(secret,)))
         for name in ("examples", "prose"):
             rows = getattr(mix, name).all().ids.tolist()
             found = any(row[i : i + 3] == [7, 8, 9] for row in rows for i in range(len(row)))
@@ -87,14 +88,14 @@ def test_text_is_encoded_once_for_all_contexts_shares_and_recipes(
     made, calls = contents(3, 2), []
     encode = encoded_data.encode_texts
     monkeypatch.setattr(encoded_data, "encode_texts", lambda *given: calls.append(1) or encode(*given))
-    first, _, size = make_mix(made, TOKENIZER, TINY, tmp_path)
+    first, _, size, *_ = make_mix(made, TOKENIZER, TINY, tmp_path)
     assert len(calls) == 2  # documents and examples
     assert size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     for update in ({"context": 32}, {"document_share": 0.5}, {"seed": 3}, {"example_share": 0.9}):
-        other, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update=update), tmp_path)
+        other, *_ = make_mix(made, TOKENIZER, TINY.model_copy(update=update), tmp_path)
         assert other.prose.tokens > 0
     assert len(calls) == 2
-    again, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    again, *_ = make_mix(made, TOKENIZER, TINY, tmp_path)
     for number in range(3):
         assert np.array_equal(first.step(number).ids, again.step(number).ids)
     monkeypatch.undo()
@@ -110,8 +111,8 @@ def test_a_share_of_the_documents_holds_their_examples_only(tmp_path: Path) -> N
     assert 0 < len(documents) < len(made.documents["train"])
     assert list(documents) == [documents[i] for i in range(len(documents))] == documents[:]
     assert {example.source for example in examples} <= {document.id for document in documents}
-    part, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update={"document_share": 0.5}), tmp_path)
-    whole, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    part, *_ = make_mix(made, TOKENIZER, TINY.model_copy(update={"document_share": 0.5}), tmp_path)
+    whole, *_ = make_mix(made, TOKENIZER, TINY, tmp_path)
     assert 0 < part.prose.tokens < whole.prose.tokens
 
 
@@ -120,14 +121,14 @@ def test_examples_without_a_reference_are_left_out_and_counted(tmp_path: Path) -
     train = made.examples["train"]
     without = [train[0].model_copy(update={"references": ()}), *train[1:]]
     some = replace(changed(made), examples=made.examples | {"train": without})
-    mix, notes, _ = make_mix(some, TOKENIZER, TINY, tmp_path)
+    mix, notes, *_ = make_mix(some, TOKENIZER, TINY, tmp_path)
     assert notes == (f"1 of {len(train)} examples were left out of training: they have no reference answer",)
     assert mix.share == 0.5
-    mix, notes, _ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path)
+    mix, notes, *_ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path)
     assert "they have no reference answer" in notes[0]
     assert mix.share == 0
     taught = Additions(answers={train[0].id: "the record"})
-    mix, notes, _ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path, taught)
+    mix, notes, *_ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path, taught)
     assert f"{len(train) - 1} of {len(train)}" in notes[0]
     assert "the record" in TOKENIZER.decode(mix.examples.all().ids[0])
 
@@ -135,7 +136,7 @@ def test_examples_without_a_reference_are_left_out_and_counted(tmp_path: Path) -
 def test_answers_of_a_teacher_replace_references(tmp_path: Path) -> None:
     made = contents(3, 2)
     first = made.examples["train"][0]
-    mix, notes, _ = make_mix(made, TOKENIZER, TINY, tmp_path, Additions(answers={first.id: "patient patient"}))
+    mix, notes, *_ = make_mix(made, TOKENIZER, TINY, tmp_path, Additions(answers={first.id: "patient patient"}))
     text = TOKENIZER.decode(mix.examples.all().ids.flatten())
     assert notes == ()
     assert text.count("patient patient") == 1
@@ -149,7 +150,7 @@ def test_an_example_with_an_image_is_refused_by_its_name(tmp_path: Path) -> None
     with pytest.raises(SizewiseError, match=rf"{made.examples['train'][0].id} has images") as error:
         make_mix(made, TOKENIZER, TINY, tmp_path)
     assert "--example-share 0" in error.value.next_step
-    mix, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update={"example_share": 0.0}), tmp_path)
+    mix, *_ = make_mix(made, TOKENIZER, TINY.model_copy(update={"example_share": 0.0}), tmp_path)
     assert len(mix.prose)
 
 
@@ -172,14 +173,14 @@ def learned(mix: Any) -> list[str]:
 
 def test_a_conversation_learns_each_of_its_answers(tmp_path: Path) -> None:
     made = changed(contents(3, 2), messages=TURNS)
-    mix, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    mix, *_ = make_mix(made, TOKENIZER, TINY, tmp_path)
     train = made.examples["train"]
     assert sorted(learned(mix)) == sorted(
         ["patient<|im_end|>", *(f"{example.references[0]}<|im_end|>" for example in train)]
     )  # the same beginning of several conversations is learned once
     assert mix.examples.tokens <= 64 * len(train)  # in one pass
     kept = (TURNS[0], TURNS[1], TURNS[2].model_copy(update={"excluded": True}), TURNS[3])
-    mix, _, _ = make_mix(changed(made, messages=kept), TOKENIZER, TINY, tmp_path)
+    mix, *_ = make_mix(changed(made, messages=kept), TOKENIZER, TINY, tmp_path)
     assert "patient<|im_end|>" not in learned(mix)
     assert "patient" in TOKENIZER.decode(mix.examples.all().ids[0])
 
@@ -220,10 +221,34 @@ def test_an_answer_that_is_an_example_of_its_own_is_not_learned_again(tmp_path: 
     logged = [train[0].model_copy(update={"messages": TURNS[:2], "references": ("patient",)})]
     logged += [one.model_copy(update={"messages": TURNS}) for one in train[1:]]
     some = replace(changed(made), examples=made.examples | {"train": logged})
-    mix, _, _ = make_mix(some, TOKENIZER, TINY, tmp_path)
+    mix, *_ = make_mix(some, TOKENIZER, TINY, tmp_path)
     assert learned(mix).count("patient<|im_end|>") == 1
     taught = Additions(answers={logged[1].id: "what patient"})
-    mix, _, _ = make_mix(some, TOKENIZER, TINY, tmp_path, taught)
+    mix, *_ = make_mix(some, TOKENIZER, TINY, tmp_path, taught)
     assert learned(mix).count("patient<|im_end|>") == 1
     assert learned(mix).count("what patient<|im_end|>") == 1
     assert f"{logged[1].references[0]}<|im_end|>" not in learned(mix)
+
+
+def test_a_run_on_examples_alone_never_learns_the_text_instead(tmp_path: Path) -> None:
+    only = TINY.model_copy(update={"example_share": 1.0})
+    with pytest.raises(SizewiseError, match=r"none is left.*prompt alone is longer") as error:
+        make_mix(contents(200, 2), TOKENIZER, only, tmp_path)
+    assert "--context" in error.value.next_step
+    with pytest.raises(SizewiseError, match=r"none is left.*no reference answer") as error:
+        make_mix(changed(contents(3, 2), references=()), TOKENIZER, only, tmp_path)
+    assert "--reference COLUMN" in error.value.next_step
+    assert "--context" not in error.value.next_step
+    assert make_mix(contents(3, 2), TOKENIZER, only, tmp_path).mix.share == 1
+
+
+def test_too_little_data_is_reported_with_its_cause(tmp_path: Path) -> None:
+    for made, advice in (
+        (changed(contents(3, 2), references=()), "read examples with answers"),
+        (contents(200, 2), "use a longer --context"),
+    ):
+        alone = replace(made, documents=dict.fromkeys(made.documents, ()))
+        with pytest.raises(SizewiseError, match="fills only 0 row") as error:
+            check_size(TINY, make_mix(alone, TOKENIZER, TINY, tmp_path), "data-1")
+        assert error.value.next_step.startswith(advice)
+        assert ("--context" in error.value.next_step) == ("--context" in advice)

@@ -50,7 +50,7 @@ def test_balancing_changes_what_is_trained_on(tmp_path: Path) -> None:
         recipe = Recipe.model_validate(
             {"start": "scratch", "method": "full", "tokens": 1, "context": 64, "balance": balance, "example_share": 0}
         )
-        mix, notes[balance], _ = make_mix(contents, tokenizer, recipe, tmp_path)
+        mix, notes[balance], *_ = make_mix(contents, tokenizer, recipe, tmp_path)
         tokens[balance] = mix.prose.tokens
     assert tokens["augment"] > 1.9 * tokens["none"]
     assert tokens["reweight"] >= tokens["none"]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.datasets import DatasetContents
+from sizewise.errors import SizewiseError
 from sizewise.lm.encoding import EncodedItems, Item, encode_texts
 from sizewise.lm.packing import IntArray, Mix, Pool, Unit, cut_items
 from sizewise.lm.tokenizer import prefix_ids
@@ -46,6 +47,18 @@ class Material(NamedTuple):
     notes: tuple[str, ...]
     encoded_bytes: int = 0
     """Size of the encoded text on disk."""
+    without_answer: int = 0
+    """Examples that were left out because they have no reference answer."""
+    too_long: int = 0
+    """Examples that were left out because their prompt is longer than a row."""
+
+
+class _LeftOut(NamedTuple):
+    """Examples that can't be trained on, and notes about them."""
+
+    without_answer: int = 0
+    too_long: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Chosen(Sequence[R]):
@@ -162,14 +175,17 @@ def make_mix(
     additions = additions or Additions()
     documents, examples = training_part(contents, recipe)
     data = EncodedData(contents, tokenizer, folder, reporter)
-    prose, conversations, control, notes = _Units(), _Units(), _Units(), list[str]()
+    prose, conversations, control, notes, left_out = _Units(), _Units(), _Units(), list[str](), _LeftOut()
     if len(documents):
         notes += _add_documents(prose, documents, data, recipe)
     if len(examples) and (recipe.example_share or not len(documents)):
         given = give_passages(documents, examples, recipe, additions.answers)
         replaced = given.examples | _taught(examples, additions.answers)
-        notes += [*given.notes, *_add_examples(conversations, examples, tokenizer, recipe, data, replaced)]
+        left_out = _add_examples(conversations, examples, tokenizer, recipe, data, replaced)
+        notes += [*given.notes, *left_out.notes]
         notes += [PREFERENCES_NOTE] if any(form.endswith(RATED_FORMS) for form in contents.record.forms) else []
+        if len(prose):
+            _check_any_left(conversations, recipe, left_out)
     if additions.units:
         only_examples = len(conversations) and (recipe.example_share == 1 or not len(documents))
         # no rows are drawn from the prose then, so the units must be among the conversations
@@ -191,7 +207,23 @@ def make_mix(
         replayed,
         recipe.control_share if replayed else 0.0,
     )
-    return Material(mix, tuple(notes), data.bytes())
+    return Material(mix, tuple(notes), data.bytes(), left_out.without_answer, left_out.too_long)
+
+
+def _check_any_left(conversations: _Units, recipe: Recipe, left_out: _LeftOut) -> None:
+    """Check that a run on the examples of a dataset with text has any.
+
+    Raises:
+        SizewiseError: all examples were left out, so that the run would learn the text instead.
+    """
+    if recipe.example_share < 1 or len(conversations):
+        return
+    advice = "use a longer --context" if left_out.too_long else "read examples with answers: --reference COLUMN"
+    raise SizewiseError(
+        ". ".join(["Only examples were to be trained on, and none is left", *left_out.notes]) + ".",
+        f"examples with an answer, whose prompt is shorter than {recipe.context} tokens",
+        f"{advice}, or --example-share 0 to train on the text",
+    )
 
 
 def _in_memory(units: Iterable[Unit]) -> EncodedItems:
@@ -232,8 +264,8 @@ def _add_examples(
     recipe: Recipe,
     data: EncodedData,
     replaced: Mapping[str, Example],
-) -> list[str]:
-    """Add examples, or what replaces them, and return notes about those that were left out or truncated."""
+) -> _LeftOut:
+    """Add examples, or what replaces them, and return those that were left out, with notes, also about truncation."""
     encoded, rows = data.examples(), examples.places
     parts: list[tuple[EncodedItems, IntArray | slice]] = []
     if replaced:
@@ -264,7 +296,7 @@ def _add_examples(
         )
     if cuts:
         notes.append(f"{cuts} of {total} examples were truncated to {recipe.context} tokens for training")
-    return notes
+    return _LeftOut(absent, left_out, tuple(notes))
 
 
 def _taught(examples: Iterable[Example], answers: Mapping[str, str]) -> dict[str, Example]:

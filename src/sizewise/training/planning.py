@@ -383,12 +383,16 @@ def check_size(recipe: Recipe, material: Material, data: str) -> None:
     """
     rows = len(material.mix.prose) + len(material.mix.examples)
     if rows < 2:
-        more_text = "add documents: sizewise read PATH..."
+        advice = ["add documents: sizewise read PATH..."]
+        if material.without_answer:
+            advice.insert(0, "read examples with answers: sizewise read FILE --reference COLUMN")
+        if material.too_long:
+            advice.insert(0, "use a longer --context")
         raise SizewiseError(
             ". ".join(
                 [f"The training data of {data} fills only {rows} row(s) of {recipe.context} tokens", *material.notes]
             )
             + ".",
             "at least 2 rows; useful training needs hundreds",
-            f"use a longer --context, or {more_text}" if material.notes else more_text,
+            ", or ".join(advice),
         )
