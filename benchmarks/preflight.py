@@ -124,7 +124,7 @@ def measure(case: dict[str, Any], folder: str = "") -> dict[str, Any]:
     rows, context, micro = case["rows"], case["context"], case.get("micro_rows", case["rows"])
     width, again = BYTES[case.get("precision", "fp32")], case.get("checkpointing", False)
     optimizer = case.get("optimizer", "adamw")
-    computed = preflight.memory_bytes(shape, case["method"], micro * context, again, width, optimizer)
+    computed = preflight.memory_bytes(shape, case["method"], micro * context, again, width, optimizer, context=context)
     computed += trained * preflight.MASTER_BYTES if micro < rows else 0
     loop.prepare(network, compiled=False, checkpointing=again)
     generator = np.random.default_rng(0)

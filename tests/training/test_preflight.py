@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import hf_format as folders
 from sizewise.lm.device import machine_precision
 from sizewise.models import size
@@ -198,3 +198,33 @@ def test_the_estimate_and_its_error_are_kept(dataset: Saved[Dataset], store: Sto
     assert record.estimate_error["seconds"] == pytest.approx(record.seconds / expected.seconds.expected - 1)
     assert "memory" in record.estimate_error
     assert "minutes" in planning.format_estimate(expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "context", "measured"),  # by benchmarks/preflight.py, beside the process before training
+    [(200, 128, 627e6), (100, 512, 1404e6), (400, 64, 520e6), (800, 128, 2304e6)],
+)
+def test_attention_scores_of_large_batches_count(rows: int, context: int, measured: float) -> None:
+    settings = {"num_attention_heads": 4, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 192}
+    shape = preflight.Shape.of(settings | {"vocab_size": 400}, 132_416, 132_416)
+    needed = preflight.memory_bytes(shape, "full", rows * context, False, 4, context=context)
+    assert needed == pytest.approx(measured, rel=0.15)
+    # A graphics card computes attention without whole scores.
+    with_card = preflight.memory_bytes(shape, "full", rows * context, False, 4, on_card=True, context=context)
+    assert with_card < 0.75 * needed
+
+
+def test_a_rank_above_the_width_is_refused_before_anything_is_loaded(
+    dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "load_network", lambda *arguments: pytest.fail("it was loaded"))
+    recipe = Recipe.model_validate({"start": str(tiny_folder), "tokens": 1_000, "context": 64, "rank": 1_000_000_000})
+    with pytest.raises(UsageError, match=r"rank 1,000,000,000 .* 64 wide"):
+        train(recipe, dataset.id, store=store)
+
+
+def test_a_tiny_part_of_an_epoch_is_a_step_or_two(dataset: Saved[Dataset], store: Store) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 1_000, "max_epochs": 1e-6})
+    record = train(recipe, dataset.id, store=store).record
+    assert 1 <= record.steps <= 2  # its tokens are about those of one step
+    assert any("1e-06 epochs" in note for note in record.notes)

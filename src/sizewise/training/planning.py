@@ -241,7 +241,7 @@ def _fit_memory(recipe: Recipe, start: Start, workers: Workers) -> _Fit:
         tokens = rows * recipe.context
         more = trained * preflight.MASTER_BYTES if rows < own else 0  # sum of the gradients
         return more + preflight.memory_bytes(
-            shape, recipe.method, tokens, checkpointing, width, recipe.optimizer, on_card
+            shape, recipe.method, tokens, checkpointing, width, recipe.optimizer, on_card, recipe.context
         )
 
     free = preflight.free_bytes(start.device)
@@ -331,7 +331,9 @@ def _seconds_left(recipe: Recipe, spent: float) -> float:
 
 
 def _max_tokens(recipe: Recipe, start: Start, material: Material) -> int:
-    return int((recipe.max_epochs or MAX_EPOCHS[start.mode]) * material.mix.tokens_per_epoch())
+    """Return the tokens of as many epochs as are permitted, of one step at least."""
+    epochs = recipe.max_epochs or MAX_EPOCHS[start.mode]
+    return max(math.ceil(material.mix.tokens_per_step()), int(epochs * material.mix.tokens_per_epoch()))
 
 
 def _size_notes(wanted: int, tokens: int, recipe: Recipe, start: Start) -> list[str]:

@@ -20,6 +20,8 @@ from sizewise.records import Estimate, Range, Recipe
 PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers, before weights are loaded
 RUNTIME_BYTES = 100_000_000  # of a processor's libraries and allocator during training, whatever the size: measured
 CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
+QUERIES = 128  # of attention that are computed together, see lm/attention.py
+MASK_BYTES = 5  # per query and key, for rows of several texts: what is added to the scores, and whether to
 WATTS_PER_CORE = (3.0, 8.0, 15.0)  # assumed, from idle servers to busy laptops, including the rest of the machine
 # Observed ratio of a run's time to the estimate from its probe, on a shared machine.
 TIME_SPREAD = (0.9, 1.35)
@@ -42,6 +44,8 @@ class Shape(NamedTuple):
     trained: int
     held: float = 0.0
     """Bytes of the loaded weights; 0 if they are not loaded yet."""
+    heads: int = 0
+    """Attention heads; 0 without attention."""
 
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int, trained: int, held: float = 0.0) -> Shape:
@@ -57,6 +61,7 @@ class Shape(NamedTuple):
             parameters=parameters,
             trained=trained,
             held=held,
+            heads=int(config.get("num_attention_heads") or 0),
         )
 
 
@@ -86,12 +91,14 @@ def memory_bytes(
     width: int = 2,
     optimizer: str = "adamw",
     on_card: bool = False,
+    context: int = QUERIES,
 ) -> float:
     """Compute the memory of training in bytes, excluding the process before it.
 
     Weights and the optimizer's state are always held. To them comes the largest of three moments: the end of the
     forward pass, with the activations of all blocks and the logits of one chunk; the backward pass of the last block;
-    and that of the first one, with all gradients.
+    and that of the first one, with all gradients. In a block, the larger of two moments counts: its feed-forward part,
+    or its attention, when what the feed-forward part had kept is free again.
 
     Args:
         shape: sizes of the network.
@@ -101,6 +108,7 @@ def memory_bytes(
         width: bytes per value in the compute precision, 2 for bf16.
         optimizer: adamw or adamw8bit.
         on_card: whether the network is on a graphics card; the best weights stay in the machine's memory then.
+        context: tokens of a row.
     """
     weights = shape.held or shape.parameters * (BYTES_4_BIT if method == "qlora" else width)
     states = shape.trained * (MASTER_BYTES + MOMENT_BYTES[optimizer] + (0 if on_card else MASTER_BYTES))
@@ -112,6 +120,7 @@ def memory_bytes(
     if method == "dora":  # outputs of each layer before its magnitude, with and without adapter
         block += tokens * width * 2 * (3 * shape.width + 2 * shape.kv_width + 2 * shape.inner)
     inside = tokens * width * (2 * shape.inner + 2 * shape.width)  # gradients within a block
+    inside = max(inside, _attention_bytes(shape, tokens, width, on_card, context) - tokens * width * 4 * shape.inner)
     kept = (tokens * width * shape.width if checkpointing else block) * shape.layers
     # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too; two copies of the hidden states.
     loss = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (width + 8 + (4 if width == 2 else 0))
@@ -120,6 +129,19 @@ def memory_bytes(
     gradients = shape.trained * max(width, MASTER_BYTES)
     moments = (kept + loss, kept + (block if checkpointing else 0) + inside, block + inside + gradients)
     return weights + states + max(moments) + (0 if on_card else RUNTIME_BYTES)
+
+
+def _attention_bytes(shape: Shape, tokens: int, width: int, on_card: bool, context: int) -> float:
+    """Compute the memory of the backward pass of attention, which a graphics card computes without whole scores.
+
+    For the queries of a block, it holds scores and their gradient, with those of the block before, and four steps of
+    the softmax in fp32.
+    """
+    if on_card or not shape.heads:
+        return 0.0
+    kept = 2 * width * (2 if context > QUERIES else 1)
+    scores = tokens * min(context, QUERIES) * (shape.heads * (kept + 16) + MASK_BYTES)
+    return scores + tokens * (2 * width * shape.width + 8 * shape.kv_width)  # gradients of queries, keys and values
 
 
 def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:

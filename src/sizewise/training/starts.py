@@ -52,6 +52,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     architecture.parse_attention(recipe.attention)
     folder, origin, license = resolve_folder(recipe.start, store, reporter.say)
     tokenizer = folders.load_tokenizer(folder)
+    _check_rank(recipe, int(folders.settings_of(folders.load_config(folder))["hidden_size"] or 0))
     precision = machine_precision(device, training=True)
     weights = preflight.weights_bytes(folder, recipe.method, precision)
     preflight.check_weights(weights, preflight.free_bytes(device), recipe)
@@ -80,6 +81,21 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
     mode = "full" if recipe.method == "full" else "lora"
     return Start(network, tokenizer, mode, f"{origin}; fine-tuned with {recipe.method}", license, device)
+
+
+def _check_rank(recipe: Recipe, width: int) -> None:
+    """Check that adapters have a lower rank than the weights they adapt.
+
+    Raises:
+        UsageError: the rank is above the width of the network.
+    """
+    if recipe.method != "full" and recipe.rank > width > 0:
+        raise UsageError(
+            f"Adapters of rank {recipe.rank:,} would be larger than the weights of {recipe.start}, which is "
+            f"{width:,} wide.",
+            f"a rank of at most {width:,}; 8 to 64 are usual",
+            "--rank 16, or --method full to train all weights",
+        )
 
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:
