@@ -9,6 +9,7 @@ import typer
 
 from sizewise.errors import UsageError, expected_of
 from sizewise.lm.placement import DEVICES, PRECISION_NAMES, use_device, use_precision
+from sizewise.seeds import MAX_SEED
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -49,7 +50,10 @@ Page = Annotated[
         help="Show the running study in the browser, on this machine only; default: on, where stderr is a terminal.",
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=MEASUREMENT, help="Seed for everything random.")]
+Seed = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, max=MAX_SEED, rich_help_panel=MEASUREMENT, help="Seed for everything random."),
+]
 MaxUsd = Annotated[
     float | None,
     typer.Option(

@@ -63,6 +63,7 @@ class TerminalReporter:
             detail: speed, loss and the like.
         """
         what, detail = escape_controls(what), escape_controls(detail)
+        done = min(done, total)  # the last step of a training may go a little beyond its budget
         if not self._live:
             now = time.monotonic()
             if done >= total or now - self._last_line.get(what, 0.0) >= EVERY_S:

@@ -140,7 +140,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(metavar="SIZE", rich_help_panel=MODEL, help="Parameters of a network trained from scratch."),
         ] = "5M",
         parameters: Annotated[
-            int | None, typer.Option(metavar="N", rich_help_panel=MODEL, help="The same as a number.")
+            int | None, typer.Option(metavar="N", min=1, rich_help_panel=MODEL, help="The same as a number.")
         ] = None,
         tokenizer: Annotated[
             str | None,
@@ -344,7 +344,7 @@ def _parse_size(size: str) -> int:
     unit = UNITS.get(size[-1:].lower(), 1.0)
     try:
         return int(float(size.rstrip("kKmMbB")) * unit)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # an infinite size overflows
         raise UsageError(f"--size '{size}' isn't a size.", "a number such as 5M or 20000000", "--size 5M") from error
 
 

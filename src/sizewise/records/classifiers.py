@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from sizewise.records.base import Record
 from sizewise.records.questions import Question
 from sizewise.records.scores import Score
+from sizewise.seeds import MAX_SEED
 
 ClassifierMethod = Literal["frequent", "linear", "embedding", "contrastive", "options", "head"]
 CalibrationMethod = Literal["auto", "none", "temperature", "platt", "isotonic"]
@@ -32,7 +33,7 @@ class ClassifierRecipe(Record):
     """Training examples shown in the prompt of a language model (method options)."""
     max_examples: int | None = Field(default=None, gt=0)
     """Maximum training examples of each class, for learning curves; by default all."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of samples, folds and initial weights."""
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.scores import Score
+from sizewise.seeds import MAX_SEED
 
 
 class Recipe(Record):
@@ -69,7 +70,7 @@ class Recipe(Record):
     max_epochs: float | None = Field(default=None, gt=0)
     """Maximum passes over the training text; by default 8, and 16 from scratch, where a larger weight decay keeps many
     passes from overfitting."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of the initial weights and the order of data."""
 
     @model_validator(mode="after")

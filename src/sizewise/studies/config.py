@@ -26,6 +26,7 @@ from sizewise.errors import UsageError, expected_of
 from sizewise.metrics import find_metric
 from sizewise.models.identity import recorded_uri, split_recorded, state_facts
 from sizewise.records import Candidate, ClassifierRecipe, Needs, Recipe, Record, StatedFacts, StatedQuestion
+from sizewise.seeds import MAX_SEED
 from sizewise.studies.candidate_checks import check_candidates
 
 DOCUMENT_KINDS, ROW_KINDS = (*TEXT_KINDS, *CONVERTED_KINDS), (*TABLE_KINDS, *SHEET_KINDS)
@@ -52,7 +53,7 @@ class StudyConfig(Record):
     """Count simulated raters as people; the study is then marked as a simulation."""
     minutes: float | None = Field(default=None, gt=0)
     """Time for the whole study; by default it takes as long as it takes."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of split, training, samples and resampling."""
     documents: tuple[str, ...] = ()
     """Files, folders or `demo:NAME`."""
