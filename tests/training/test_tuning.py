@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,40 @@ def test_a_learning_curve_trains_on_shares_of_the_documents(dataset: Saved[Datas
     assert record.gain is not None
     assert record.validation in ("answers", "text")
     assert store.read(LearningCurve, stored.id) == record
+
+
+KILLED = """
+import os, sys
+from sizewise.records import Recipe
+from sizewise.training import tune, tuning
+
+end = int(sys.argv[3])
+
+def run(trial, recipe, *others):
+    settings = {"rate_factor": trial.suggest_float("rate_factor", 0.25, 2.0, log=True)}
+    settings["rank"] = trial.suggest_categorical("rank", [4, 8, 16, 32])
+    print(settings["rate_factor"], settings["rank"], flush=True)
+    if trial.number == end:
+        os._exit(9)
+    trial.set_user_attr("items", {"nats": [1.0], "sizes": [1], "sources": ["a"]})
+    return settings["rate_factor"]
+
+tuning._run_trial = run
+tune(Recipe(start="pkg:x", tokens=8_000, example_share=1.0, rank=16), sys.argv[1], int(sys.argv[2]))
+"""
+
+
+def test_a_killed_process_is_followed_by_its_own_trial_and_by_new_ones(store: Store) -> None:
+    def settings(end: int) -> list[str]:
+        command = [sys.executable, "-c", KILLED, "data-1", "5", str(end)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+    assert settings(0) == ["1.0 16"]  # the recipe itself, killed
+    first = settings(3)
+    assert first[0] == "1.0 16"
+    assert len(first) == 3
+    second = settings(-1)
+    assert second[0] == first[2]  # the one that was killed
+    assert len(second) == 3
+    tried = [*first[:2], *second]
+    assert len(set(tried)) == 5  # none twice

@@ -12,6 +12,7 @@ from sizewise.lm import loop
 from sizewise.lm.packing import ROWS_VERSION
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Recipe, Score, Trial, Tuning, fingerprint
+from sizewise.seeds import MAX_SEED
 from sizewise.store import Saved, Store
 from sizewise.training.held_out import Measured, describe, score_difference
 from sizewise.training.identity import inputs_of
@@ -62,11 +63,12 @@ def tune(
             storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
             study_name=tuning_id,
             direction="minimize",
-            sampler=optuna.samplers.TPESampler(seed=recipe.seed),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1),
             load_if_exists=True,
         )
-        search.enqueue_trial(_base_settings(recipe), skip_if_exists=True)
+        # From the same seed again, a resumed search would suggest what was tried already.
+        search.sampler = optuna.samplers.TPESampler(seed=(recipe.seed + len(_finished(search))) % (MAX_SEED + 1))
+        _enqueue_waiting(search, recipe)
         while len(_finished(search)) < trials:
             reporter.say(f"Tuning: trial {len(_finished(search)) + 1} of {trials}")
             search.optimize(lambda trial: _run_trial(trial, recipe, data, store, folder, reporter), n_trials=1)
@@ -90,6 +92,31 @@ def _record(search: Any, recipe: Recipe, data: str) -> Tuning:
         ),
         validation=next((t.user_attrs["validation"] for t in finished if "validation" in t.user_attrs), ""),
     )
+
+
+def _enqueue_waiting(search: Any, recipe: Recipe) -> None:
+    """Let a search try the recipe itself first, and then again what a killed process left unfinished.
+
+    The search is locked, so a trial that is running belongs to a process that is gone.
+    """
+    wanted, known = [_base_settings(recipe)], [trial.params for trial in _finished(search)]
+    for trial in search.trials:
+        given = trial.system_attrs.get("fixed_params", {})
+        if trial.state.name == "WAITING":
+            known.append(given)
+        elif trial.state.name == "RUNNING":
+            search.tell(trial.number, state=_failed_state())
+            wanted.append({**given, **trial.params})
+    for settings in wanted:
+        if settings and settings not in known:
+            search.enqueue_trial(settings)
+            known.append(settings)
+
+
+def _failed_state() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL
 
 
 def _finished(search: Any) -> list[Any]:
