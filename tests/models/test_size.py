@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import CONFIG_MAPPING
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.lm.hf_format import settings_of
 from sizewise.models import model_size
-from sizewise.models.size import size_of
+from sizewise.models.size import cache_bytes, size_of
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",
@@ -171,3 +175,41 @@ def test_a_folder_needs_no_weights(tmp_path: Path) -> None:
         model_size(str(tmp_path))
     with pytest.raises(UsageError):
         model_size("no-such:model")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("falcon", "gpt_bigcode", "gemma3n_text", "gemma4_text", "bamba", "jamba", "nemotron_h", "granitemoehybrid"),
+        *("llama4_text", "deepseek_v32", "hy_v4", "mllama", "zamba2", "qwen3_next", "mistral", "deepseek_v3"),
+    ],
+)
+def test_the_cache_grows_as_that_of_transformers(kind: str) -> None:
+    network = importlib.import_module("benchmarks.tiny_networks").tiny_network(kind, "text")
+    settings = settings_of(network.config)
+
+    def held(tokens: int) -> int:
+        with torch.no_grad():
+            cache = network(torch.randint(5, 100, (1, tokens)), use_cache=True).past_key_values
+        parts = {id(one): one for layer in cache.layers for one in vars(layer).values() if torch.is_tensor(one)}
+        return sum(one.numel() * one.element_size() for one in parts.values())
+
+    assert cache_bytes(settings, 128, 4) - cache_bytes(settings, 64, 4) == held(128) - held(64)
+
+
+def test_falcon_7b_shares_one_key_head() -> None:
+    falcon = {"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71}
+    found = size_of(falcon | {"multi_query": True, "vocab_size": 65024}, "hf:falcon")
+    assert found.cache_bytes[1024] == 2 * 64 * 32 * 2 * 1024
+    more = falcon | {"multi_query": True, "new_decoder_architecture": True, "num_kv_heads": 8}
+    assert cache_bytes(more, 1024, 2) == 8 * found.cache_bytes[1024]
+
+
+def test_global_blocks_of_gemma_4_have_heads_of_their_own() -> None:
+    stated = {"num_key_value_heads": 4, "head_dim": 256, "sliding_window": 512, "num_kv_shared_layers": 2}
+    kinds = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+    blocks = {"model_type": "gemma4_text", "num_hidden_layers": 4, "layer_types": kinds, "attention_k_eq_v": True}
+    config = stated | blocks | {"num_global_key_value_heads": 2, "global_head_dim": 512}
+    expected = 2 * 2 * (4 * 256 * 512 + 2 * 512 * 2048)  # of the first two blocks; the others share theirs
+    assert cache_bytes(config, 2048, 2) == expected
+    assert cache_bytes(settings_of(CONFIG_MAPPING["gemma4_text"].from_dict(config)), 2048, 2) == expected

@@ -19,7 +19,7 @@ CONTEXTS = (1_024, 8_192, 32_768, 131_072)
 OPERATIONS_AT = 1_024
 BF16 = 2
 CGROUP = Path("/sys/fs/cgroup")
-_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks whose cache doesn't grow
+_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "moe", "mlp")  # blocks whose cache doesn't grow
 # Weights of a multimodal model outside its text part.
 _NOT_TEXT = re.compile(
     r"(^|\.)(vision|visual|audio|image|multi_modal|mm_|connector|projector|embed_vision|embed_audio)"
@@ -66,13 +66,30 @@ def stored_shapes(folder: Path) -> dict[str, list[int]]:
     return sizes
 
 
-def _attended_tokens(config: dict[str, Any], tokens: int) -> int:
-    """Sum the tokens that each block attends to; a sliding window limits them."""
-    layers = int(config["num_hidden_layers"])
-    window = config.get("sliding_window")
-    kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
-    attending = [kind for kind in kinds if kind not in _STATES]
-    return sum(min(tokens, window) if window and kind == "sliding_attention" else tokens for kind in attending)
+def _block_types(config: dict[str, Any]) -> list[str]:
+    """Return the type of each block under transformers' names, which hybrids state in different ways."""
+    layers = int(config.get("decoder_layers") or config["num_hidden_layers"])
+    if stated := config.get("layer_types") or config.get("layers_block_type"):
+        return list(stated)[:layers]
+    if (period := config.get("attn_layer_period")) is not None:
+        attending = set(range(int(config.get("attn_layer_offset") or 0), layers, int(period)))
+    elif (indices := config.get("attn_layer_indices")) is not None:
+        attending = set(indices)
+    else:
+        attending = set(range(layers))
+    attending -= set(config.get("cross_attention_layers") or ())  # they attend to images
+    kind = "sliding_attention" if config.get("sliding_window") else "full_attention"
+    return [kind if number in attending else "recurrent" for number in range(layers)]
+
+
+def _attended_tokens(config: dict[str, Any], tokens: int) -> list[int]:
+    """Return the tokens that each block attends to; a sliding window or chunks limit them."""
+    limits = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+    found = []
+    for kind in _block_types(config):
+        limit = config.get(limits.get(kind, "")) or tokens
+        found.append(0 if kind in _STATES else min(tokens, limit))
+    return found
 
 
 def _heads(config: dict[str, Any]) -> int:
@@ -81,26 +98,55 @@ def _heads(config: dict[str, Any]) -> int:
 
 def _head_size(config: dict[str, Any]) -> int:
     heads = _heads(config)
-    return int(config.get("head_dim") or (config["hidden_size"] // heads if heads else 0))
+    stated = config.get("head_dim") or config.get("attention_head_dim")
+    return int(stated or (config["hidden_size"] // heads if heads else 0))
+
+
+def _key_value_heads(config: dict[str, Any]) -> int:
+    """Return the heads of keys and values. Falcon and StarCoder may share one among all heads."""
+    heads = _heads(config)
+    if config.get("new_decoder_architecture"):
+        return int(config.get("num_kv_heads") or heads)
+    if "multi_query" in config:
+        return 1 if config["multi_query"] else heads
+    return int(config.get("num_key_value_heads") or heads)
+
+
+def _cached_values(config: dict[str, Any]) -> list[int]:
+    """Return the numbers that each block caches for a token; blocks that share those of another one cache none."""
+    kinds = _block_types(config)
+    if config.get("kv_lora_rank"):
+        indexer = int(config.get("index_head_dim") or 0)  # sparse attention finds its tokens by a key of its own
+        sources = config.get("indexer_types") or ["full"] * len(kinds)
+        latent = int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"])
+        return [latent + (indexer if source == "full" else 0) for source in sources[: len(kinds)]]
+    # A config.json of Gemma 4 states the heads of its global blocks so; transformers turns that into exceptions.
+    of_global = {"head_dim": config.get("global_head_dim")}
+    if config.get("attention_k_eq_v"):
+        of_global["num_key_value_heads"] = config.get("num_global_key_value_heads")
+    special = {int(block): more for block, more in (config.get("per_layer_config") or {}).items()}
+    values = []
+    for number, kind in enumerate(kinds):
+        more = {name: value for name, value in of_global.items() if value and kind == "full_attention"}
+        block = config | more | special.get(number, {})
+        values.append(2 * _key_value_heads(block) * _head_size(block))
+    own = len(values) - int(config.get("num_kv_shared_layers") or 0)
+    return values[:own] + [0] * (len(values) - own)
 
 
 def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> int:
     """Compute the size of one user's key-value cache in bytes.
 
-    Blocks with a sliding window cache at most the window. Multi-head latent attention (DeepSeek-V2, 2024) caches one
-    compressed vector per token and block.
+    Blocks with a sliding window cache at most the window, and recurrent ones nothing that grows. Multi-head latent
+    attention (DeepSeek-V2, 2024) caches one compressed vector per token and block.
 
     Args:
         config: settings of the network, see `lm.hf_format.settings_of`.
         tokens: tokens in the cache.
         bytes_per_value: 2 for bf16.
     """
-    if config.get("kv_lora_rank"):
-        values = int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"])
-    else:
-        heads = int(config.get("num_key_value_heads") or _heads(config))
-        values = 2 * heads * _head_size(config)
-    return values * bytes_per_value * _attended_tokens(config, tokens)
+    pairs = zip(_cached_values(config), _attended_tokens(config, tokens), strict=True)
+    return bytes_per_value * sum(values * attended for values, attended in pairs)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -145,7 +191,7 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
             "a config.json that belongs to the weights",
             "download the model again",
         )
-    full = counted.config | {"sliding_window": None}
+    full = counted.config | {"sliding_window": None, "attention_chunk_size": None}
     longest = counted.config.get("max_position_embeddings")
     contexts = [tokens for tokens in CONTEXTS if not longest or tokens <= longest] or [int(longest or CONTEXTS[0])]
     weights = {name: round(counted.parameters * bits / 8) for name, bits in BITS.items()}
@@ -163,7 +209,7 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
         cache_bytes=cache,
         full_cache_bytes={tokens: cache_bytes(full, tokens, BF16) for tokens in contexts},
         operations=2 * (counted.active - counted.looked_up)
-        + 4 * heads * _attended_tokens(counted.config, OPERATIONS_AT),
+        + 4 * heads * sum(_attended_tokens(counted.config, OPERATIONS_AT)),
         free_bytes=free_bytes,
         fits={} if free_bytes is None else {name: size + room <= free_bytes for name, size in weights.items()},
     )
