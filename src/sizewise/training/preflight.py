@@ -119,7 +119,7 @@ def memory_bytes(
     )
     if method == "dora":  # outputs of each layer before its magnitude, with and without adapter
         block += tokens * width * 2 * (3 * shape.width + 2 * shape.kv_width + 2 * shape.inner)
-    inside = tokens * width * (2 * shape.inner + 2 * shape.width)  # gradients within a block
+    inside: float = tokens * width * (2 * shape.inner + 2 * shape.width)  # gradients within a block
     inside = max(inside, _attention_bytes(shape, tokens, width, on_card, context) - tokens * width * 4 * shape.inner)
     kept = (tokens * width * shape.width if checkpointing else block) * shape.layers
     # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too; two copies of the hidden states.

@@ -95,7 +95,7 @@ def _record(search: Any, recipe: Recipe, data: str) -> Tuning:
 
 
 def _enqueue_waiting(search: Any, recipe: Recipe) -> None:
-    """Let a search try the recipe itself first, and then again what a killed process left unfinished.
+    """Enqueue the recipe itself if it is still to be tried, and what a killed process left unfinished.
 
     The search is locked, so a trial that is running belongs to a process that is gone.
     """
