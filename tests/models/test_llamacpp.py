@@ -256,6 +256,7 @@ def test_a_wrong_conversion_is_noticed(tiny_folder: Path, store: Store, monkeypa
         ({"type": "string", "pattern": "a{b"}, "opening brace"),
         ({"type": "object", "patternProperties": {"([": {"type": "string"}}}, "no regular expression"),
         ({"enum": []}, "'enum'"),
+        ({"type": "object", "required": ["a"], "additionalProperties": False}, "'required' names"),
         ({"type": "array", "minItems": 5, "maxItems": 2}, "'minItems'"),
         ({"$ref": "http://example.org/x"}, "'$ref' leads out"),
         ({"type": "array", "items": {"$ref": "#/$defs/none"}}, "'$ref' leads nowhere"),

@@ -250,12 +250,12 @@ def tokens_of(server: Server, event: dict[str, Any], known: int) -> tuple[list[i
     ids = [int(token) for token in event.get("tokens", ())]
     stated = event.get("completion_probabilities", ()) if ids else ()
     nats = [-float(token["logprob"]) for token in stated]
-    missing = int(event.get("tokens_predicted", 0)) - known - len(ids)
-    if missing <= 0:
+    withheld = int(event.get("tokens_predicted", 0)) - known - len(ids)
+    if withheld <= 0:
         return ids, nats
     content = bytes(stated[0]["bytes"]) if stated else str(event.get("content", "")).encode("utf-8", "replace")
     fragments = server.fragments()
-    before = fragments.before(ids[0], content, missing) if ids else fragments.unfinished(missing)
+    before = fragments.before(ids[0], content, withheld) if ids else fragments.unfinished(withheld)
     return before + ids, [UNKNOWN] * len(before) + nats
 
 

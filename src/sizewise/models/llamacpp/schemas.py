@@ -67,15 +67,20 @@ def _check_values(node: dict[str, Any]) -> str:
     names = node.get("required", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return "'required' is not a list of names"
+    known = node.get("properties", {})
+    closed = node.get("additionalProperties") is False and "patternProperties" not in node and isinstance(known, dict)
+    lacking = [name for name in names if closed and name not in known]
+    if lacking:
+        return f"'required' names {json.dumps(lacking[0])[:60]}, which 'additionalProperties' forbids"
     if "format" in node and node["format"] not in _FORMATS:
         return f"llama.cpp doesn't enforce the format {json.dumps(node['format'])[:60]}"
     listed = node.get("enum", [None])
     if not isinstance(listed, list) or not listed:
         return "'enum' lists no value"
-    for low, high in _BOUNDS:
-        least, most = node.get(low), node.get(high)
+    for lower, upper in _BOUNDS:
+        least, most = node.get(lower), node.get(upper)
         if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
-            return f"'{low}' is more than '{high}'"
+            return f"'{lower}' is more than '{upper}'"
     keyed = node.get("patternProperties")
     patterns = [node.get("pattern", ""), *(keyed if isinstance(keyed, dict) else ())]
     return next(filter(None, map(_wrong_pattern, patterns)), "")
