@@ -31,12 +31,19 @@ def schemas_in(whole: Any) -> Iterator[dict[str, Any]]:
 def wrong_reference(whole: Any) -> str:
     """Return why a reference in a schema can't be followed; "" if each leads to a place in the schema."""
     for node in schemas_in(whole):
-        reference = node.get("$ref", "#")
-        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-            return f"'$ref' leads out of the schema: {str(reference)[:60]}"
-        if not _leads_to_schema(whole, reference):
-            return f"'$ref' leads nowhere: {reference[:60]}"
+        if outside := outer_reference(node):
+            return outside
+        if not _leads_to_schema(whole, node.get("$ref", "#")):
+            return f"'$ref' leads nowhere: {node['$ref'][:60]}"
     return ""
+
+
+def outer_reference(node: dict[str, Any]) -> str:
+    """Return that a schema's own reference leads out of the whole; "" if it has none or an inner one."""
+    reference = node.get("$ref", "#")
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        return ""
+    return f"'$ref' leads out of the schema: {str(reference)[:60]}"
 
 
 def _leads_to_schema(whole: Any, reference: str) -> bool:

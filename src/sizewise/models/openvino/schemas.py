@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sizewise.models.schema_nodes import schemas_in, wrong_reference
+from sizewise.models.schema_nodes import outer_reference, schemas_in
 
 _IGNORED = (
     "multipleOf", "uniqueItems", "not", "if", "then", "else", "contains", "minContains", "maxContains",
@@ -20,12 +20,13 @@ def unenforced(schema: str) -> str:
     Args:
         schema: a JSON schema.
     """
-    whole = json.loads(schema)
-    for node in schemas_in(whole):
+    for node in schemas_in(json.loads(schema)):
         ignored = next((name for name in _IGNORED if node.get(name, False) is not False), None)
         if ignored is not None:
             return f"openvino-genai doesn't enforce '{ignored}'"
         together = node.get("allOf")
         if isinstance(together, list) and len(together) > 1:
             return "openvino-genai doesn't enforce 'allOf' of several schemas"
-    return wrong_reference(whole)
+        if outside := outer_reference(node):
+            return outside
+    return ""
