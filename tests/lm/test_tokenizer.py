@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.control_tokens import answer_text
 from sizewise.lm.generate import _is_done
+from sizewise.lm.text_stream import Text
 from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, end_ids, render_chat, text_ids, train_tokenizer
 from sizewise.records import Message
 
@@ -84,8 +87,9 @@ def test_answers_are_learnt_with_an_end_and_end_there() -> None:
 def test_stop_texts_of_any_length_end_an_answer() -> None:
     for stop in ("\n", "END", "=" * 60, "the quick brown fox jumps over the lazy dog, twice, thrice and again"):
         ids = TOKENIZER(f"an answer {stop}", add_special_tokens=False).input_ids
-        assert _is_done(TOKENIZER, ids, 1_000, (stop,), set())
-        assert not _is_done(TOKENIZER, ids[:-1], 1_000, (stop,), set())
+        texts = [Text(partial(answer_text, TOKENIZER), (stop,))]
+        done = [_is_done(1_000, set(), texts, 0, ids[: place + 1]) for place in range(len(ids))]
+        assert done == [False] * (len(ids) - 1) + [True]
 
 
 def test_a_template_cannot_reach_python() -> None:

@@ -215,5 +215,6 @@ def test_the_official_client_follows_reasoning_and_several_calls() -> None:
 def test_a_log_probability_that_the_engine_does_not_state_is_valid_json() -> None:
     values = [float("nan"), -0.5]
     assert [one["logprob"] for one in responses.chat_logprobs(["a", "b"], values)["content"]] == [-9999.0, -0.5]
-    stated = responses.text_logprobs(["a", "b"], [*values], responses.greedy_top(["a", "b"], values))
+    likeliest = responses.greedy_top(["a", "b"], values)
+    stated = responses.text_logprobs(["a", "b"], [*values], likeliest, responses.Offsets())
     assert (stated["token_logprobs"], stated["top_logprobs"]) == ([None, -0.5], [None, {"b": -0.5}])

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from sizewise.errors import SizewiseError
 from sizewise.lm.weight_files import ADAPTER_CONFIG
 
@@ -28,6 +26,8 @@ def merging_error(folder: Path, base: Path, error: Exception, reason: str) -> Si
         error: what was raised.
         reason: its message on one line.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         with safe_open(folder / WEIGHTS, framework="numpy") as weights:

@@ -214,14 +214,14 @@ class Run:
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
         ways = execution_of(self.start.network).notes()
         network, model = self._merged_network(), self.folder / "model"
-        folders.save_model(network, self.start.tokenizer, model)
+        result, recipe, tokenizer = self.result, self.recipe, self.start.tokenizer
+        folders.save_model(network, tokenizer, model)
         to_precision(network, machine_precision(self.start.device))  # measured are the weights as they were saved
         forgetting, memorized, groups = self._measure_after(network)
-        result, plan = self.result, self.planned.plan
         validation = score_validation(self.out, result.start, result.best)
         record = Checkpoint(
-            start=self.recipe.start,
-            recipe=self.recipe,
+            start=recipe.start,
+            recipe=recipe,
             data=self.data,
             parameters=folders.parameters_of(network),
             trained_parameters=trained,
@@ -236,7 +236,7 @@ class Run:
             seconds=result.seconds,
             warmup_s=result.warmup_s,
             tokens_per_s=result.tokens_per_s,
-            compiled=plan.compiled,
+            compiled=self.planned.plan.compiled,
             sessions=result.sessions,
             peak_memory_bytes=peak,
             origin=self.start.origin,
@@ -246,19 +246,17 @@ class Run:
             forgetting=forgetting,
             memorization=memorized,
             representation=groups,
-            attention_tradeoff=measure_attention_tradeoff(
-                network, self.start.tokenizer, self._held_out_texts(), self.recipe.context
-            ),
+            attention_tradeoff=measure_attention_tradeoff(network, tokenizer, self._held_out_texts(), recipe.context),
             notes=self._notes(ways),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
-            template_date=template_date(self.start.tokenizer),
-            start_revision=revision_of(self.recipe.start),
-            start_uri=full_uri(self.recipe.start),
+            template_date=template_date(tokenizer),
+            start_revision=revision_of(recipe.start),
+            start_uri=full_uri(recipe.start),
             validation=validation,
             specialization=measure_specialization(validation, forgetting),
             changes=tuple(Change(**change._asdict()) for change in result.changes),
         )
-        made = {"run": run_id, "data": self.data, "recipe": self.recipe.model_dump(mode="json")}
+        made = {"run": run_id, "data": self.data, "recipe": recipe.model_dump(mode="json")}
         extra = {
             "sizewise.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
             "README.md": model_card(record, run_id, self.contents.record),
