@@ -198,6 +198,11 @@ MEASURES = {
         ("guard", "decisions"),
         "python benchmarks/guard_signals.py --out FOLDER",
     ),
+    "serve_bf16": Measured(
+        "The same requests to our engines and to llama.cpp's own server, on a processor with bf16",
+        ("service", "models"),
+        "make bench-serve",
+    ),
     "serve_avx2": Measured(
         "The same requests to our engines and to llama.cpp's own server, without bf16",
         ("service", "models"),
