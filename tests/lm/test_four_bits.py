@@ -122,3 +122,18 @@ def test_a_whole_training_in_4_bits_ends_in_a_record(dataset: Saved[Dataset], st
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte < record.start_bits_per_byte
     assert record.trained_parameters < record.parameters
+
+
+def test_rounding_to_4_bits_is_not_taken_for_forgetting(
+    dataset: Saved[Dataset], store: Store, tiny_folder: Path, tmp_path: Path
+) -> None:
+    control = tmp_path / "control.txt"
+    control.write_text(
+        "\n\n".join(f"What number {i} names is the record of the patient {i + 7}." * 9 for i in range(40))
+    )
+    recipe = Recipe(start=str(tiny_folder), method="qlora", tokens=1_000, context=64, rank=4, control=str(control))
+    record = train(recipe.model_copy(update={"learning_rate": 1e-9}), dataset.id, store=store).record
+    assert record.forgetting is not None
+    assert record.forgetting.before is not None
+    assert record.forgetting.after == pytest.approx(record.forgetting.before, abs=1e-4)  # nothing was learned
+    assert any("in 4 bits" in note for note in record.notes)

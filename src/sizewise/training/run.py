@@ -117,6 +117,7 @@ class Run:
         self.contents: DatasetContents = datasets.load(store, data)
         self._control, self._control_notes = choose_control(recipe, self.contents, store)
         self._canaries = memorization.plant(recipe.canaries, recipe.seed)
+        self._in_4_bits: dict[str, Any] = {}  # measured after training in 4 bits
         self._sentences = representation.gendered_sentences(
             document.text for split in ("validation", "test") for document in self.contents.documents[split]
         )
@@ -346,7 +347,7 @@ class Run:
         measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
         if measured:
             self._reporter.say(f"Training {recipe.start}: measuring {' and '.join(measured)}")
-        after = self._measure(network)
+        after = self._in_4_bits or self._measure(network)
         forgetting = memorized = None
         if self._control is not None:
             replay_share = recipe.control_share if self._control.replayed else 0.0
@@ -383,6 +384,7 @@ class Run:
         adapt.save_adapters(network, self.folder / "adapter")
         if self.recipe.method != "qlora":
             return adapt.merge_lora(network)
+        self._in_4_bits = self._measure(network)  # the merged weights would differ from the start by the rounding, too
         self.start = self.start._replace(network=None)  # the 4-bit weights make room for those in bf16
         del network
         release_memory(self.start.device)
@@ -424,6 +426,8 @@ class Run:
         if isinstance(teacher := self._teaching.teacher, OtherVocabulary):
             others = "; of the others, only the text was learned" if teacher.taught < 1 else ""
             notes.append(f"the teacher taught {teacher.taught:.1%} of the tokens{others}")
+        if self._in_4_bits:
+            notes.append("what training changed outside the domain was measured in 4 bits, before and after")
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
             restored = "the best weights were restored and the learning rate was halved each time"
